@@ -1,0 +1,2 @@
+//! The `tenantfs` command.
+fn main() {}

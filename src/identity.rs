@@ -1,0 +1,120 @@
+//! Who: user ids as the auth service gives them, their hashes on the volume, and the proof of authentication.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Kind, Result};
+
+/// A user id: opaque UTF-8 of 1 to 512 bytes without control characters, compared byte for byte and never
+/// normalised (DESIGN.md section 2).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct UserId(String);
+
+impl UserId {
+    /// The longest user id, in bytes.
+    pub const MAX_LEN: usize = 512;
+
+    /// Checks and wraps a user id.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it is empty, too long, or has control characters.
+    pub fn new(id: impl Into<String>) -> Result<Self> {
+        let id = id.into();
+        let wrong = if id.is_empty() {
+            "is empty"
+        } else if id.len() > Self::MAX_LEN {
+            "is longer than 512 bytes"
+        } else if id.chars().any(char::is_control) {
+            "has control characters"
+        } else {
+            return Ok(Self(id));
+        };
+        Err(Error::new(Kind::Config, format!("the user id {wrong}")))
+    }
+
+    /// The id, as the auth service spelled it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of this user's directories on the volume.
+    pub fn hash(&self) -> UserHash {
+        UserHash(self.full_hash()[..16].to_owned())
+    }
+
+    /// All 64 hex digits of SHA-256: what the owner marker holds, to tell colliding ids apart.
+    pub fn full_hash(&self) -> String {
+        hex::encode(Sha256::digest(self.0.as_bytes()))
+    }
+}
+
+/// The first 16 lowercase hex digits of SHA-256(user id): the name of a tenant's directory.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct UserHash(String);
+
+impl UserHash {
+    /// The 16 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Proof that a user id was authenticated; the only way to obtain a [`Store`](crate::store::Store).
+///
+/// Born in [`auth`](crate::auth) and nowhere else: there is no public constructor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Principal {
+    user: UserId,
+}
+
+impl Principal {
+    /// For authenticators, when they have seen proof.
+    pub(crate) fn authenticated(user: UserId) -> Self {
+        Self { user }
+    }
+
+    /// Whose proof this is.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_is_the_first_sixteen_digits() {
+        let user = UserId::new("alice").unwrap();
+        assert_eq!(user.hash().as_str(), "2bd806c97f0e00af");
+        assert!(user.full_hash().starts_with("2bd806c97f0e00af"));
+        assert_eq!(user.full_hash().len(), 64);
+    }
+
+    /// The colliding pair of DESIGN.md section 3.
+    #[test]
+    fn a_real_collision_shares_the_hash_and_not_the_full_hash() {
+        let a = UserId::new("u28e7627cc5ab20b0").unwrap();
+        let b = UserId::new("u8c0ca16042c103c3").unwrap();
+        assert_eq!(a.hash().as_str(), "48bb1880c55791f1");
+        assert_eq!(a.hash(), b.hash());
+        assert_ne!(a.full_hash(), b.full_hash());
+    }
+
+    #[test]
+    fn user_ids_are_opaque_but_bounded() {
+        for good in ["a", "Ä ö/..", &"x".repeat(512)] {
+            assert_eq!(UserId::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a\nb", "a\u{7f}", "a\u{85}", &"x".repeat(513)] {
+            assert_eq!(UserId::new(bad).unwrap_err().kind(), Kind::Config);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! tenantfs: per-user views of a shared volume of JSON records.
+//!
+//! Each module imports only from modules above it in this list (`tests/layering.rs` checks it).
+pub mod error;
+
+pub mod identity;
+pub mod name;
+
+pub mod event;
+pub mod layout;
