@@ -61,7 +61,9 @@ impl Observer for LogObserver {
             Event::DraftKept { path, reason } => {
                 log::warn!("{session}: {path:?} not committed, kept as a draft: {reason}");
             }
-            Event::Panicked { op } => log::error!("{session}: panic in {op}; this is a bug, please report it"),
+            Event::Panicked { op } => {
+                log::error!("{session}: panic in {op}; this is a bug, please report it")
+            }
             Event::Trouble { what } => log::warn!("{session}: {what}"),
         }
     }

@@ -1,6 +1,7 @@
 //! tenantfs: per-user views of a shared volume of JSON records.
 //!
 //! Each module imports only from modules above it in this list (`tests/layering.rs` checks it).
+pub mod clock;
 pub mod error;
 
 pub mod identity;
@@ -8,3 +9,4 @@ pub mod name;
 
 pub mod event;
 pub mod layout;
+pub mod volume;

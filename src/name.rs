@@ -27,7 +27,9 @@ impl Resource {
             .ok_or_else(|| {
                 Error::new(
                     Kind::Config,
-                    format!("{name:?} cannot name a resource: use a plain directory name such as \"schedules\""),
+                    format!(
+                        "{name:?} cannot name a resource: use a plain directory name such as \"schedules\""
+                    ),
                 )
             })
     }
@@ -108,11 +110,29 @@ mod tests {
 
     #[test]
     fn names_are_parsed_once_and_strictly() {
-        for good in ["x.json", "a b", "ünïcode", ".hidden", "...", ".tenant", &"n".repeat(255)] {
+        for good in [
+            "x.json",
+            "a b",
+            "ünïcode",
+            ".hidden",
+            "...",
+            ".tenant",
+            &"n".repeat(255),
+        ] {
             assert_eq!(EntryName::parse(good.as_bytes()).unwrap().as_str(), good);
         }
         let kind = |bytes: &[u8]| EntryName::parse(bytes).unwrap_err().kind();
-        for bad in [&b""[..], b".", b"..", b"a/b", b"a\nb", b"\x7f", b"\xc2\x85", b"\xff", b"a\0"] {
+        for bad in [
+            &b""[..],
+            b".",
+            b"..",
+            b"a/b",
+            b"a\nb",
+            b"\x7f",
+            b"\xc2\x85",
+            b"\xff",
+            b"a\0",
+        ] {
             assert_eq!(kind(bad), Kind::InvalidName, "{bad:?}");
         }
         assert_eq!(kind(b".tenantfs-owner"), Kind::NotPermitted);

@@ -1,0 +1,43 @@
+//! The only reader of time.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A point in time as file systems keep it: seconds since the epoch, possibly negative, and nanoseconds (0..10⁹).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub seconds: i64,
+    /// Nanoseconds after that second.
+    pub nanos: u32,
+}
+
+impl Timestamp {
+    /// How many milliseconds `self` is after `earlier`; negative when it is before.
+    pub fn millis_since(self, earlier: Self) -> i64 {
+        let seconds = self.seconds.saturating_sub(earlier.seconds);
+        let millis = (i64::from(self.nanos) - i64::from(earlier.nanos)) / 1_000_000;
+        seconds.saturating_mul(1000).saturating_add(millis)
+    }
+}
+
+/// Now, by the clock that the file systems use.
+pub fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
+        nanos: since_epoch.subsec_nanos(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_in_milliseconds_and_signed() {
+        let at = |seconds, nanos| Timestamp { seconds, nanos };
+        assert_eq!(at(2, 0).millis_since(at(1, 500_000_000)), 500);
+        assert_eq!(at(1, 0).millis_since(at(2, 0)), -1000);
+        assert_eq!(at(i64::MAX, 0).millis_since(at(i64::MIN, 0)), i64::MAX);
+    }
+}

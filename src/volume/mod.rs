@@ -1,0 +1,79 @@
+//! The backing volume: handles, temporary files, durability. Knows nothing of tenants or records.
+
+mod dir;
+mod staged;
+mod stat;
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+pub use dir::{Access, Dir, Rename, Times, set_shown_mode, set_times, shown_mode, stat};
+pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
+pub use stat::{FileId, FileType, Stat, Version};
+
+use crate::error::{Error, Kind, Result};
+
+/// The directory tree that holds every tenant's data.
+#[derive(Debug)]
+pub struct Volume {
+    root: Dir,
+    path: PathBuf,
+    owner: (u32, u32),
+}
+
+impl Volume {
+    /// Opens the volume at `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it is missing, not a directory, not accessible, or writable by everybody.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let config = |what: String| Error::new(Kind::Config, what);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
+            config(match errno {
+                rustix::io::Errno::NOENT => {
+                    format!("the volume {shown} does not exist; create it or correct --volume")
+                }
+                rustix::io::Errno::NOTDIR => {
+                    format!("the volume {shown} is not a directory; correct --volume")
+                }
+                rustix::io::Errno::ACCESS => {
+                    format!(
+                        "the volume {shown} may not be read by uid {}; correct its owner or mode",
+                        rustix::process::geteuid().as_raw()
+                    )
+                }
+                errno => format!("the volume {shown} cannot be opened: {errno}"),
+            })
+        })?;
+        let root = Dir::from_fd(fd);
+        let stat = root.stat_self()?;
+        if stat.mode & 0o002 != 0 {
+            return Err(config(format!(
+                "the volume {shown} is writable by others, who could plant records in it; run: chmod o-w {shown}"
+            )));
+        }
+        Ok(Self {
+            root,
+            path: path.to_owned(),
+            owner: (stat.uid, stat.gid),
+        })
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Where it was opened, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The account that owns the volume, as (uid, gid): the one the server runs as.
+    pub fn owner(&self) -> (u32, u32) {
+        self.owner
+    }
+}

@@ -1,0 +1,134 @@
+//! New files, complete before anybody can see them.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+use super::dir::{Dir, inherit_owner, set_mode, stat};
+use super::stat::Stat;
+use crate::error::{Error, Result};
+use crate::name::RESERVED_PREFIX;
+
+/// How much of a commit is on the disk when it returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// All of it: content and name survive a power cut.
+    #[default]
+    Durable,
+    /// The content goes to the disk before the name does, some time: after a power cut there is the old file or the
+    /// new one. (On ext4 in its default mode, and wherever blocks allocated before a rename are written before it.)
+    Ordered,
+}
+
+/// A file that has no name yet, or where the file system knows no such thing, one of ours. Dropped before it is
+/// placed, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Staged<'dir> {
+    dir: &'dir Dir,
+    file: File,
+    /// Only on file systems without O_TMPFILE.
+    name: Option<String>,
+}
+
+impl<'dir> Staged<'dir> {
+    /// An empty file in `dir` with the owner, group and permission bits of `like` (execute bits left out when it is
+    /// a directory).
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn new(dir: &'dir Dir, like: &Stat) -> Result<Self> {
+        let mode = match like.file_type {
+            super::FileType::Directory => like.mode & 0o666,
+            _ => like.mode & 0o777,
+        };
+        let (file, name) = match dir.create_unnamed(mode) {
+            Ok(file) => (file, None),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {
+                let name = temporary_name()?;
+                (dir.create_file(&name, mode)?, Some(name))
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        let staged = Self { dir, file, name };
+        let new = stat(&staged.file)?;
+        inherit_owner(&staged.file, like, &new);
+        if new.mode != mode {
+            set_mode(staged.file.as_fd(), mode)?;
+        }
+        Ok(staged)
+    }
+
+    /// The file, for times and attributes.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// The operating system's: [`NoSpace`](crate::error::Kind::NoSpace) among them.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(|error| Error::io(&error, "writing to the volume"))
+    }
+
+    /// Gives the file its name, atomically, in place of whatever file has it.
+    ///
+    /// # Errors
+    /// The operating system's; then the name leads to what it did before.
+    pub fn place(mut self, name: &str, durability: Durability) -> Result<Stat> {
+        match durability {
+            Durability::Durable => rustix::fs::fsync(&self.file)?,
+            // Starts the writing, and so the allocation of blocks, which orders it before the rename.
+            Durability::Ordered => rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)?,
+        }
+        if self.name.is_none() {
+            match self.dir.link(&self.file, name) {
+                Ok(()) => return self.placed(durability),
+                // A name cannot be taken over by linkat; a second one can be, by rename.
+                Err(Errno::EXIST) => {
+                    let temporary = temporary_name()?;
+                    self.dir.link(&self.file, &temporary)?;
+                    self.name = Some(temporary);
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if let Some(temporary) = &self.name {
+            self.dir
+                .rename(temporary, self.dir, name, super::Rename::Replace)?;
+            self.name = None;
+        }
+        self.placed(durability)
+    }
+
+    fn placed(&self, durability: Durability) -> Result<Stat> {
+        if durability == Durability::Durable {
+            self.dir.sync()?;
+        }
+        stat(&self.file)
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name
+            && let Err(error) = self.dir.unlink(name)
+        {
+            log::warn!("a temporary file stays behind on the volume ({name}): {error}");
+        }
+    }
+}
+
+/// How names of temporary files begin.
+pub const TEMPORARY_PREFIX: &str = ".tenantfs-tmp-";
+
+fn temporary_name() -> Result<String> {
+    let mut random = [0_u8; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    debug_assert!(TEMPORARY_PREFIX.starts_with(RESERVED_PREFIX));
+    Ok(format!("{TEMPORARY_PREFIX}{}", hex::encode(random)))
+}
