@@ -9,4 +9,5 @@ pub mod name;
 
 pub mod event;
 pub mod layout;
+pub mod record;
 pub mod volume;

@@ -1,0 +1,187 @@
+//! The lens between a record's stored text and what the mount shows of it (DESIGN.md section 5). No I/O.
+//!
+//! [`Lens::view`] cuts the hidden members out of a stored text; [`Lens::put`] makes the text to store of what a user
+//! wrote. Every byte outside the members they touch survives, so that what a user writes is what they read back.
+//!
+//! Two kinds of member are hidden: secrets, always; and the owner, when this module appended it. The latter is known by
+//! a spelling that no serialiser uses, the *mark*: the last member, straight after the value or brace before it, with
+//! spaces before its colon and none after: `{"a":1,"user_id" :"alice"}`. One space means hidden, and more are shown as
+//! one fewer: a user who happens to write the mark gets it stored with one space more, and reads back their own bytes.
+
+mod put;
+mod scan;
+mod splice;
+mod view;
+
+use std::fmt;
+
+use crate::error::Result;
+use crate::identity::UserId;
+use scan::{Role, Scan};
+
+/// The members that are secrets unless the configuration names others.
+pub const DEFAULT_SECRET_FIELDS: [&str; 1] = ["api_key"];
+
+/// The member that names a record's owner.
+const OWNER_FIELD: &str = "user_id";
+
+/// The two directions between the stored text of one user's records and what that user sees of it.
+pub struct Lens {
+    owner: UserId,
+    /// The owner as a JSON string.
+    owner_value: String,
+    /// The mark: the owner member in the spelling that `view` hides.
+    mark: String,
+    secrets: Vec<SecretField>,
+}
+
+/// One secret member's name.
+struct SecretField {
+    name: String,
+    /// The name as a JSON string, and the colon.
+    prefix: String,
+}
+
+/// What the mount shows of a stored record.
+pub struct View {
+    /// The record without its hidden members.
+    pub text: Vec<u8>,
+    /// Whether the stored text carries a secret that is not null.
+    pub has_secret: bool,
+}
+
+/// What to store for a text that a user wrote.
+pub struct Put {
+    /// The record with its owner and its secrets.
+    pub stored: Vec<u8>,
+    /// Whether the user's text named another owner, who was replaced.
+    pub owner_overridden: bool,
+}
+
+/// Why a stored record is not shown. The mount makes no difference between these and an absent file; the audit log does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hidden {
+    /// It is not one strict JSON object.
+    Malformed,
+    /// No member names its owner, or the one that should holds no string.
+    Ownerless,
+    /// Several members name its owner, so that two readers may disagree.
+    TwoOwners,
+    /// It belongs to someone else.
+    Foreign,
+}
+
+impl Lens {
+    /// The lens for the records of `owner`, with the names of the members that are secrets.
+    pub fn new(owner: UserId, secret_fields: Vec<String>) -> Self {
+        let owner_value = json_string(owner.as_str());
+        let mark = format!("{} :{owner_value}", json_string(OWNER_FIELD));
+        let secrets = secret_fields
+            .into_iter()
+            .map(|name| SecretField {
+                prefix: format!("{}:", json_string(&name)),
+                name,
+            })
+            .collect();
+        Self {
+            owner,
+            owner_value,
+            mark,
+            secrets,
+        }
+    }
+
+    /// What the owner sees of a stored record.
+    ///
+    /// # Errors
+    /// The reason for which nobody sees it in this session.
+    pub fn view(&self, stored: &[u8]) -> std::result::Result<View, Hidden> {
+        self.accept(stored).map(|scan| self.view_of(&scan))
+    }
+
+    /// The text to store when the record's owner wrote `written`, and `base` is what is stored now. A `base` that the
+    /// owner may not see counts as none.
+    ///
+    /// The stored text names this lens' owner, exactly once. Secrets that `written` does not mention are carried over
+    /// from `base`; those that it sets to null are dropped.
+    ///
+    /// # Errors
+    /// - [`Kind::IncompleteRecord`](crate::error::Kind::IncompleteRecord): `written` is the beginning of a JSON object.
+    /// - [`Kind::InvalidRecord`](crate::error::Kind::InvalidRecord): it is no JSON object, nests deeper than 128
+    ///   levels, or names its owner or a secret twice.
+    /// - [`Kind::PlainSecret`](crate::error::Kind::PlainSecret): it holds a secret.
+    pub fn put(&self, base: Option<&[u8]>, written: &[u8]) -> Result<Put> {
+        let base = base.and_then(|stored| self.accept(stored).ok());
+        self.put_over(base.as_ref(), written)
+    }
+
+    /// What the member called `name` (decoded) is to us.
+    fn role(&self, name: &str) -> Role {
+        if name == OWNER_FIELD {
+            return Role::Owner;
+        }
+        let secret = self.secrets.iter().position(|field| field.name == name);
+        secret.map_or(Role::Plain, Role::Secret)
+    }
+
+    /// A stored text that passed the verdict.
+    fn accept<'t>(&self, stored: &'t [u8]) -> std::result::Result<Scan<'t>, Hidden> {
+        let scan = Scan::of(stored, |name| self.role(name)).map_err(|_| Hidden::Malformed)?;
+        self.verify(&scan)?;
+        Ok(scan)
+    }
+
+    /// The verdict: a record of this lens' owner has exactly one owner member, with the very bytes of that name.
+    fn verify(&self, stored: &Scan<'_>) -> std::result::Result<(), Hidden> {
+        let mut owners = stored.members_with(Role::Owner);
+        let owner = owners.next().ok_or(Hidden::Ownerless)?;
+        if owners.next().is_some() {
+            return Err(Hidden::TwoOwners);
+        }
+        match stored.string(&owner.value) {
+            None => Err(Hidden::Ownerless),
+            Some(name) if name == self.owner.as_str() => Ok(()),
+            Some(_) => Err(Hidden::Foreign),
+        }
+    }
+}
+
+/// `text` as a JSON string.
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+impl fmt::Debug for Lens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lens").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("bytes", &self.text.len())
+            .field("has_secret", &self.has_secret)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Put {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Put")
+            .field("bytes", &self.stored.len())
+            .field("owner_overridden", &self.owner_overridden)
+            .finish()
+    }
+}
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "malformed",
+            Self::Ownerless => "no owner",
+            Self::TwoOwners => "two owners",
+            Self::Foreign => "another user's",
+        })
+    }
+}

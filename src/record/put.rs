@@ -1,0 +1,116 @@
+//! From what a user wrote to the text to store.
+
+use std::borrow::Cow;
+
+use super::scan::{Flaw, Role, Scan};
+use super::splice::{Edit, splice};
+use super::view::cuts;
+use super::{Lens, OWNER_FIELD, Put};
+use crate::error::{Error, Kind, Result};
+
+impl Lens {
+    /// The text to store for `written` over an accepted `base`.
+    pub(super) fn put_over(&self, base: Option<&Scan<'_>>, written: &[u8]) -> Result<Put> {
+        if let Some(base) = base
+            && self.view_of(base).text == written
+        {
+            return Ok(Put {
+                stored: base.text().to_vec(),
+                owner_overridden: false,
+            });
+        }
+        let scan = self.admit(written)?;
+        let carried = base.map_or_else(Vec::new, |base| self.carried(base, &scan));
+        let is_dropped = |role| matches!(role, Role::Secret(_));
+        if scan.members().iter().any(|member| is_dropped(member.role)) {
+            let kept = splice(written, &cuts(&scan, |member| is_dropped(member.role)));
+            return Ok(self.own(&self.admit(&kept)?, &carried));
+        }
+        Ok(self.own(&scan, &carried))
+    }
+
+    /// Scans what a user wrote, and refuses what cannot become a record of theirs.
+    fn admit<'t>(&self, written: &'t [u8]) -> Result<Scan<'t>> {
+        let scan = Scan::of(written, |name| self.role(name)).map_err(|flaw| match flaw {
+            Flaw::Incomplete => Error::new(
+                Kind::IncompleteRecord,
+                "the text breaks off before its JSON object ends: write the rest",
+            ),
+            Flaw::Invalid(why) => Error::new(
+                Kind::InvalidRecord,
+                format!("a record must be one JSON object: {why}"),
+            ),
+        })?;
+        if scan.members_with(Role::Owner).nth(1).is_some() {
+            return Err(repeated(OWNER_FIELD));
+        }
+        for (index, field) in self.secrets.iter().enumerate() {
+            let mut members = scan.members_with(Role::Secret(index));
+            let Some(member) = members.next() else { continue };
+            if members.next().is_some() {
+                return Err(repeated(&field.name));
+            }
+            if scan.is_set(member) {
+                return Err(Error::new(
+                    Kind::PlainSecret,
+                    format!(
+                        "the member {:?} is a secret, and sealing is not available: remove the member",
+                        field.name
+                    ),
+                ));
+            }
+        }
+        Ok(scan)
+    }
+
+    /// The secrets of `base` that `written` does not mention: each one's name with its colon, and its value. Of a secret
+    /// that is there twice the last counts, as it does to most readers.
+    fn carried<'b>(&'b self, base: &Scan<'b>, written: &Scan<'_>) -> Vec<(&'b str, &'b str)> {
+        self.secrets
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| written.members_with(Role::Secret(*index)).next().is_none())
+            .filter_map(|(index, field)| {
+                let secret = base.members_with(Role::Secret(index)).last()?;
+                Some((field.prefix.as_str(), base.part(&secret.value)))
+            })
+            .collect()
+    }
+
+    /// The text of `written`, which has no secrets, with its owner and the carried secrets.
+    fn own(&self, written: &Scan<'_>, carried: &[(&str, &str)]) -> Put {
+        let mut edits: Vec<Edit<'_>> = Vec::new();
+        let owner = written.members_with(Role::Owner).next();
+        let mut owner_overridden = false;
+        if let Some(owner) = owner {
+            // With a secret behind it, the owner is no longer the last member, and so not the mark.
+            if carried.is_empty() && written.mark_spaces().is_some() {
+                edits.push((owner.key.end..owner.key.end, b" "));
+            }
+            owner_overridden = written.string(&owner.value) != Some(Cow::Borrowed(self.owner.as_str()));
+            if owner_overridden {
+                edits.push((owner.value.clone(), self.owner_value.as_bytes()));
+            }
+        }
+        let end = written.end_of_members();
+        let mut separator = if written.members().is_empty() { "" } else { "," };
+        for (prefix, value) in carried {
+            edits.extend([separator, prefix, value].map(|bytes| (end..end, bytes.as_bytes())));
+            separator = ",";
+        }
+        if owner.is_none() {
+            edits.extend([separator, &self.mark].map(|bytes| (end..end, bytes.as_bytes())));
+        }
+        Put {
+            stored: splice(written.text(), &edits),
+            owner_overridden,
+        }
+    }
+}
+
+fn repeated(field: &str) -> Error {
+    Error::new(
+        Kind::InvalidRecord,
+        format!("the member {field:?} appears twice: keep one"),
+    )
+}
