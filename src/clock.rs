@@ -1,6 +1,6 @@
 //! The only reader of time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time as file systems keep it: seconds since the epoch, possibly negative, and nanoseconds (0..10⁹).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -17,6 +17,22 @@ impl Timestamp {
         let seconds = self.seconds.saturating_sub(earlier.seconds);
         let millis = (i64::from(self.nanos) - i64::from(earlier.nanos)) / 1_000_000;
         seconds.saturating_mul(1000).saturating_add(millis)
+    }
+}
+
+/// How long something takes, by a clock that nobody sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts it.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long ago that was.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -11,3 +11,5 @@ pub mod event;
 pub mod layout;
 pub mod record;
 pub mod volume;
+
+pub mod store;

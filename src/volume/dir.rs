@@ -68,6 +68,14 @@ impl Dir {
         Ok(Self { fd })
     }
 
+    /// A description of its own of the same directory.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn reopen(&self) -> Result<Self> {
+        self.open_dir(".")
+    }
+
     /// Opens the regular file `name`. Never waits, whatever the name leads to; the caller looks at
     /// [`Stat::file_type`] before it reads.
     ///
@@ -89,7 +97,7 @@ impl Dir {
     ///
     /// # Errors
     /// [`Exists`](crate::error::Kind::Exists) when the name is taken, whatever by; the operating system's.
-    pub fn create_file(&self, name: &str, mode: u16) -> Result<File> {
+    pub(super) fn create_file(&self, name: &str, mode: u16) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let file = File::from(self.open(name, flags, Mode::from_raw_mode(u32::from(mode)))?);
         set_mode(&file, mode)?;

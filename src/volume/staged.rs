@@ -28,6 +28,7 @@ pub enum Durability {
 pub struct Staged<'dir> {
     dir: &'dir Dir,
     file: File,
+    mode: u16,
     /// Only on file systems without O_TMPFILE.
     name: Option<String>,
 }
@@ -51,13 +52,23 @@ impl<'dir> Staged<'dir> {
             }
             Err(errno) => return Err(errno.into()),
         };
-        let staged = Self { dir, file, name };
+        let staged = Self {
+            dir,
+            file,
+            mode,
+            name,
+        };
         let new = stat(&staged.file)?;
         inherit_owner(&staged.file, like, &new);
         if new.mode != mode {
             set_mode(staged.file.as_fd(), mode)?;
         }
         Ok(staged)
+    }
+
+    /// Its permission bits on the volume.
+    pub fn mode(&self) -> u16 {
+        self.mode
     }
 
     /// The file, for times and attributes.
@@ -79,7 +90,19 @@ impl<'dir> Staged<'dir> {
     ///
     /// # Errors
     /// The operating system's; then the name leads to what it did before.
-    pub fn place(mut self, name: &str, durability: Durability) -> Result<Stat> {
+    pub fn place(self, name: &str, durability: Durability) -> Result<Stat> {
+        self.place_as(name, super::Rename::Replace, durability)
+    }
+
+    /// Gives the file its name, atomically, if nothing else has it.
+    ///
+    /// # Errors
+    /// [`Exists`](crate::error::Kind::Exists) when something has; the operating system's.
+    pub fn place_new(self, name: &str, durability: Durability) -> Result<Stat> {
+        self.place_as(name, super::Rename::NoReplace, durability)
+    }
+
+    fn place_as(mut self, name: &str, how: super::Rename, durability: Durability) -> Result<Stat> {
         match durability {
             Durability::Durable => rustix::fs::fsync(&self.file)?,
             // Starts the writing, and so the allocation of blocks, which orders it before the rename.
@@ -89,7 +112,7 @@ impl<'dir> Staged<'dir> {
             match self.dir.link(&self.file, name) {
                 Ok(()) => return self.placed(durability),
                 // A name cannot be taken over by linkat; a second one can be, by rename.
-                Err(Errno::EXIST) => {
+                Err(Errno::EXIST) if how == super::Rename::Replace => {
                     let temporary = temporary_name()?;
                     self.dir.link(&self.file, &temporary)?;
                     self.name = Some(temporary);
@@ -98,8 +121,7 @@ impl<'dir> Staged<'dir> {
             }
         }
         if let Some(temporary) = &self.name {
-            self.dir
-                .rename(temporary, self.dir, name, super::Rename::Replace)?;
+            self.dir.rename(temporary, self.dir, name, how)?;
             self.name = None;
         }
         self.placed(durability)
@@ -110,6 +132,19 @@ impl<'dir> Staged<'dir> {
             self.dir.sync()?;
         }
         stat(&self.file)
+    }
+
+    /// The file, staged and placed at once: for content that is written in place afterwards.
+    ///
+    /// # Errors
+    /// As [`Staged::place_new`].
+    pub fn place_empty(self, name: &str) -> Result<File> {
+        let file = self
+            .file
+            .try_clone()
+            .map_err(|error| Error::io(&error, "opening a new file"))?;
+        self.place_as(name, super::Rename::NoReplace, Durability::Ordered)?;
+        Ok(file)
     }
 }
 

@@ -1,0 +1,191 @@
+//! Files that are no records: their bytes are the volume's.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::ReadWriteFlags;
+
+use super::attributes::{Attributes, NodeKind};
+use crate::error::{Error, Kind, Result};
+use crate::volume::{self, Access, Times};
+
+/// An open attachment. It stays open, and readable, when its name is removed.
+#[derive(Debug)]
+pub struct Attachment {
+    file: File,
+    access: Access,
+}
+
+/// What to look for in a file with holes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seek {
+    /// The next byte that is there.
+    Data,
+    /// The next byte that is not.
+    Hole,
+}
+
+/// What is done to a range of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Allocate {
+    /// Reserve space, and extend the file.
+    Extend,
+    /// Reserve space beyond the end without extending the file.
+    KeepSize,
+    /// Give the space back: the range reads as zeros.
+    PunchHole,
+    /// As [`Allocate::Extend`], and the range reads as zeros.
+    ZeroRange,
+    /// As [`Allocate::KeepSize`], and the range reads as zeros.
+    ZeroRangeKeepSize,
+}
+
+impl Attachment {
+    pub(super) fn new(file: File, access: Access) -> Self {
+        Self { file, access }
+    }
+
+    /// Whether it was opened for writing too.
+    pub fn writable(&self) -> bool {
+        self.access == Access::ReadWrite
+    }
+
+    /// The attributes, as of now.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn attributes(&self) -> Result<Attributes> {
+        let stat = volume::stat(&self.file)?;
+        Ok(Attributes::of(
+            &stat,
+            NodeKind::Attachment,
+            volume::shown_mode(&self.file),
+        ))
+    }
+
+    /// Reads up to `size` bytes; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn read(&self, offset: u64, size: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(size);
+        while bytes.len() < size {
+            let at = offset.saturating_add(bytes.len() as u64);
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        bytes.truncate(size);
+        Ok(bytes)
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|error| Error::io(&error, "writing to the volume"))
+    }
+
+    /// Writes all of `bytes` at the end, wherever that is when they arrive.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn append(&self, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let slice = [std::io::IoSlice::new(rest)];
+            match rustix::io::pwritev2(&self.file, &slice, 0, ReadWriteFlags::APPEND) {
+                Ok(0) => return Err(Error::new(Kind::Io, "the volume takes no more bytes of a file")),
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts or extends the file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        Ok(rustix::fs::ftruncate(&self.file, size)?)
+    }
+
+    /// Reserves, punches or zeros a range.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where the volume's file system cannot; the operating system's.
+    pub fn allocate(&self, how: Allocate, offset: u64, len: u64) -> Result<()> {
+        let flags = match how {
+            Allocate::Extend => FallocateFlags::empty(),
+            Allocate::KeepSize => FallocateFlags::KEEP_SIZE,
+            Allocate::PunchHole => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            Allocate::ZeroRange => FallocateFlags::ZERO_RANGE,
+            Allocate::ZeroRangeKeepSize => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+        };
+        Ok(rustix::fs::fallocate(&self.file, flags, offset, len)?)
+    }
+
+    /// The next data or hole at or after `offset`.
+    ///
+    /// # Errors
+    /// [`Kind::NoData`] when there is none; the operating system's.
+    pub fn seek(&self, what: Seek, offset: u64) -> Result<u64> {
+        // The description's own position is nobody's here: every read and write names its offset.
+        let position = match what {
+            Seek::Data => SeekFrom::Data(offset),
+            Seek::Hole => SeekFrom::Hole(offset),
+        };
+        Ok(rustix::fs::seek(&self.file, position)?)
+    }
+
+    /// Copies up to `len` bytes within the volume; returns how many.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn copy_to(&self, offset: u64, target: &Self, target_offset: u64, len: usize) -> Result<usize> {
+        let (mut from, mut to) = (offset, target_offset);
+        Ok(rustix::fs::copy_file_range(
+            &self.file,
+            Some(&mut from),
+            &target.file,
+            Some(&mut to),
+            len,
+        )?)
+    }
+
+    /// Sets times; `None` leaves one as it is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn set_times(&self, times: Times) -> Result<()> {
+        volume::set_times(&self.file, times)
+    }
+
+    /// Sets the permission bits that the mount shows.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where the volume's file system has no user attributes.
+    pub fn set_mode(&self, mode: u16) -> Result<()> {
+        volume::set_shown_mode(&self.file, mode)
+    }
+
+    /// Makes the content durable; with `data_only`, attributes that are not needed to read it may lag behind.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn sync(&self, data_only: bool) -> Result<()> {
+        match data_only {
+            true => rustix::fs::fdatasync(&self.file)?,
+            false => rustix::fs::fsync(&self.file)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! What the mount says of a node.
+
+use super::draft::Draft;
+use crate::clock::Timestamp;
+use crate::volume::{FileId, FileType, Stat, Version};
+
+/// What a visible name leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A record: its content is a view.
+    Record,
+    /// Any other regular file: its content is the volume's.
+    Attachment,
+}
+
+/// The attributes of a visible node.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes {
+    /// The identity of the backing file.
+    pub id: FileId,
+    /// How many names the backing file has; the mount shows 1.
+    pub names: u32,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Bytes as shown: a record's view, a draft's text.
+    pub size: u64,
+    /// Space as shown, in units of 512 bytes.
+    pub blocks: u64,
+    /// Permission bits as shown, and the sticky bit of a directory.
+    pub mode: u16,
+    /// Last access.
+    pub atime: Timestamp,
+    /// Last change of the content.
+    pub mtime: Timestamp,
+    /// Last change of the inode.
+    pub ctime: Timestamp,
+    /// The version of the backing file.
+    pub version: Version,
+    /// A record whose kept draft is what is shown.
+    pub kept_draft: bool,
+}
+
+impl Attributes {
+    /// Attributes of a node whose bytes are the volume's; `mode` are the permission bits its user gave it, if any.
+    pub(super) fn of(stat: &Stat, kind: NodeKind, mode: Option<u16>) -> Self {
+        debug_assert_ne!(stat.file_type, FileType::Special);
+        Self {
+            id: stat.id,
+            names: stat.nlink,
+            kind,
+            size: stat.size,
+            blocks: stat.blocks,
+            mode: mode.unwrap_or(stat.mode & 0o777),
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            version: stat.version(),
+            kept_draft: false,
+        }
+    }
+
+    /// Attributes of a record that is shown as `draft`; `committed` are those of the record beneath it, if any.
+    pub fn of_draft(draft: &Draft, committed: Option<&Self>) -> Self {
+        let changed = draft.changed;
+        let size = draft.text().len() as u64;
+        Self {
+            id: committed.map_or(FileId { dev: 0, ino: 0 }, |record| record.id),
+            names: 1,
+            kind: NodeKind::Record,
+            size,
+            blocks: size.div_ceil(512),
+            mode: draft
+                .mode
+                .or(committed.map(|record| record.mode))
+                .unwrap_or(0o600),
+            atime: draft
+                .times
+                .atime
+                .or(committed.map(|record| record.atime))
+                .unwrap_or(changed),
+            mtime: draft.mtime(),
+            ctime: changed,
+            version: Version {
+                size,
+                mtime: draft.mtime(),
+                ctime: changed,
+            },
+            kept_draft: false,
+        }
+    }
+
+    /// The same node with `size` bytes of view: the volume's size would tell the length of what is hidden.
+    pub(super) fn with_view(self, size: u64) -> Self {
+        Self {
+            size,
+            blocks: size.div_ceil(512),
+            ..self
+        }
+    }
+}

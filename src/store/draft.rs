@@ -1,0 +1,138 @@
+//! Bytes on their way to becoming a record.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::clock::{self, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::volume::Times;
+
+/// The text of a record while it is being written: a file in memory.
+#[derive(Clone)]
+pub struct Draft {
+    /// Whatever its user types: it may hold a secret.
+    text: Zeroizing<Vec<u8>>,
+    /// What the next commit must put on the record, beside the text.
+    pub mode: Option<u16>,
+    /// Times set since the last write; a write supersedes the modification time.
+    pub times: Times,
+    /// Last change of the text.
+    pub changed: Timestamp,
+    max: u64,
+}
+
+impl Draft {
+    /// A draft that starts as `text` and may grow to `max` bytes.
+    pub fn new(text: Vec<u8>, max: u64) -> Self {
+        Self {
+            text: Zeroizing::new(text),
+            mode: None,
+            times: Times::default(),
+            changed: clock::now(),
+            max,
+        }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The last change of the text, or what a program set in its place.
+    pub fn mtime(&self) -> Timestamp {
+        self.times.mtime.unwrap_or(self.changed)
+    }
+
+    /// Overwrites and extends the text from `offset` on; a gap is filled with zeros, as in a file.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`].
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > self.text.len() as u64 {
+            self.resize(end)?;
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(target) = self
+            .text
+            .get_mut(start..)
+            .and_then(|tail| tail.get_mut(..bytes.len()))
+        {
+            target.copy_from_slice(bytes);
+        }
+        self.touch();
+        Ok(())
+    }
+
+    /// Appends to the text.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`].
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(self.text.len() as u64, bytes)
+    }
+
+    /// Cuts the text, or extends it with zeros.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`].
+    pub fn resize(&mut self, size: u64) -> Result<()> {
+        let too_large = || Error::new(Kind::TooLarge, "the record would be larger than max_size");
+        if size > self.max {
+            return Err(too_large());
+        }
+        self.text
+            .resize(usize::try_from(size).map_err(|_| too_large())?, 0);
+        self.touch();
+        Ok(())
+    }
+
+    /// Zeros the bytes of a range that are within the text.
+    pub fn zero(&mut self, offset: u64, len: u64) {
+        let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.text.len());
+        let range = bound(offset)..bound(offset.saturating_add(len));
+        if let Some(bytes) = self.text.get_mut(range) {
+            bytes.fill(0);
+        }
+        self.touch();
+    }
+
+    fn touch(&mut self) {
+        self.changed = clock::now();
+        self.times.mtime = None;
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Draft({} bytes)", self.text.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_is_a_file_in_memory() {
+        let mut draft = Draft::new(b"abc".to_vec(), 10);
+        draft.write(1, b"XY").unwrap();
+        assert_eq!(draft.text(), b"aXY");
+        draft.write(5, b"z").unwrap();
+        assert_eq!(draft.text(), b"aXY\0\0z");
+        draft.resize(2).unwrap();
+        draft.append(b"!").unwrap();
+        draft.zero(0, 1);
+        assert_eq!(draft.text(), b"\0X!");
+    }
+
+    #[test]
+    fn a_draft_stops_at_its_limit_and_keeps_its_text() {
+        let mut draft = Draft::new(b"abc".to_vec(), 4);
+        assert_eq!(draft.write(3, b"de").unwrap_err().kind(), Kind::TooLarge);
+        assert_eq!(draft.write(u64::MAX, b"d").unwrap_err().kind(), Kind::TooLarge);
+        assert_eq!(draft.resize(5).unwrap_err().kind(), Kind::TooLarge);
+        assert_eq!(draft.text(), b"abc");
+    }
+}

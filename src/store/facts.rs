@@ -1,0 +1,149 @@
+//! Verified facts, remembered by identity and version so that nothing is read twice for nothing.
+
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::attributes::NodeKind;
+use crate::clock::Timestamp;
+use crate::volume::{FileId, Version};
+
+/// How old a file's last change must be, in milliseconds, before what was read of it is remembered: two changes within
+/// one tick of the file system's clock leave the same version.
+const SETTLED_MILLIS: i64 = 50;
+
+/// What all remembered views may take together, in bytes.
+const MAX_VIEW_BYTES: usize = 8 << 20;
+
+/// Views longer than this are not remembered, only their length.
+const MAX_VIEW: usize = 64 << 10;
+
+/// The most files about which something is remembered.
+const MAX_FACTS: usize = 1 << 16;
+
+/// What was found out about one version of one file.
+#[derive(Clone, Debug)]
+pub(super) struct Fact {
+    pub(super) version: Version,
+    /// The permission bits its user gave it.
+    pub(super) mode: Option<u16>,
+    pub(super) verdict: Verdict,
+}
+
+/// Whether a record's bytes may be served.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// No record: there is nothing to verify in it.
+    Plain(NodeKind),
+    /// Verified; the view's length, and the view while it is remembered.
+    Record(u64, Option<Arc<[u8]>>),
+    /// Not to be shown.
+    Hidden,
+}
+
+/// Of which file, and whether it was looked at as a record: one file can have names of both sorts.
+pub(super) type Subject = (FileId, bool);
+
+/// The memory: least recently used facts go first.
+#[derive(Debug)]
+pub(super) struct Facts {
+    known: LruCache<Subject, Fact>,
+    view_bytes: usize,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            known: LruCache::unbounded(),
+            view_bytes: 0,
+        }
+    }
+}
+
+impl Facts {
+    /// What is known of this version of the file.
+    pub(super) fn get(&mut self, subject: Subject, version: &Version) -> Option<&Fact> {
+        self.known.get(&subject).filter(|fact| fact.version == *version)
+    }
+
+    /// Remembers what was found at `now`, unless the file changed too recently to be sure.
+    pub(super) fn remember(&mut self, subject: Subject, mut fact: Fact, now: Timestamp) {
+        if now.millis_since(fact.version.ctime) < SETTLED_MILLIS {
+            return;
+        }
+        if let Verdict::Record(_, view) = &mut fact.verdict
+            && view.as_ref().is_some_and(|view| view.len() > MAX_VIEW)
+        {
+            *view = None;
+        }
+        self.view_bytes += view_bytes(&fact);
+        if let Some((_, old)) = self.known.push(subject, fact) {
+            self.view_bytes -= view_bytes(&old);
+        }
+        while self.view_bytes > MAX_VIEW_BYTES || self.known.len() > MAX_FACTS {
+            match self.known.pop_lru() {
+                Some((_, old)) => self.view_bytes -= view_bytes(&old),
+                None => break,
+            }
+        }
+    }
+}
+
+fn view_bytes(fact: &Fact) -> usize {
+    match &fact.verdict {
+        Verdict::Record(_, Some(view)) => view.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(seconds: i64, view: usize) -> Fact {
+        let time = Timestamp { seconds, nanos: 0 };
+        Fact {
+            version: Version {
+                size: 1,
+                mtime: time,
+                ctime: time,
+            },
+            mode: None,
+            verdict: Verdict::Record(view as u64, Some(vec![b' '; view].into())),
+        }
+    }
+
+    const NOW: Timestamp = Timestamp {
+        seconds: 1000,
+        nanos: 0,
+    };
+
+    #[test]
+    fn a_fact_holds_for_its_version_only() {
+        let subject = (FileId { dev: 1, ino: 1 }, true);
+        let mut facts = Facts::default();
+        facts.remember(subject, fact(10, 3), NOW);
+        assert!(facts.get(subject, &fact(10, 3).version).is_some());
+        assert!(facts.get(subject, &fact(11, 3).version).is_none());
+    }
+
+    #[test]
+    fn a_file_that_just_changed_is_not_remembered() {
+        let subject = (FileId { dev: 1, ino: 1 }, true);
+        let mut facts = Facts::default();
+        facts.remember(subject, fact(1000, 3), NOW);
+        assert!(facts.get(subject, &fact(1000, 3).version).is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_accounted() {
+        let mut facts = Facts::default();
+        for ino in 0..1000 {
+            facts.remember((FileId { dev: 1, ino }, true), fact(1, 60 << 10), NOW);
+            facts.remember((FileId { dev: 1, ino: 5 }, true), fact(1, 10), NOW);
+        }
+        assert!(facts.view_bytes <= MAX_VIEW_BYTES);
+        let counted: usize = facts.known.iter().map(|(_, fact)| view_bytes(fact)).sum();
+        assert_eq!(facts.view_bytes, counted);
+    }
+}

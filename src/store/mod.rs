@@ -1,0 +1,282 @@
+//! One tenant's data, as the tenant may see it.
+//!
+//! A [`Store`] is built from a [`Principal`] and holds handles of that tenant's directories; no later call names a
+//! user. [`Folder`]s are its directories, and everything in them is verified on the way out and owned on the way in.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tenantfs::auth::{ApiKey, Authenticator, StaticKeys};
+//! use tenantfs::event::LogObserver;
+//! use tenantfs::name::EntryName;
+//! use tenantfs::store::{Options, Store};
+//! use tenantfs::volume::Volume;
+//!
+//! # fn main() -> tenantfs::error::Result<()> {
+//! # let dir = std::env::temp_dir().join(format!("tenantfs-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir).unwrap();
+//! // SHA-256 of the key "sesame", as `tenantfs key-hash` prints it.
+//! let keys = StaticKeys::parse(
+//!     r#"{"keys":[{"sha256":"d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272","user_id":"alice"}]}"#,
+//! )?;
+//! let alice = keys.authenticate(&ApiKey::new("sesame")?)?;
+//!
+//! let store = Store::open(&Volume::open(&dir)?, &alice, Options::default(), Arc::new(LogObserver::default()))?;
+//! let schedules = store.folder("schedules")?;
+//! let name = EntryName::parse(b"nightly.json")?;
+//! schedules.save(&name, br#"{"at":"02:00"}"#)?;
+//!
+//! // The volume's copy carries the owner; the view is what was written.
+//! assert_eq!(&*schedules.open_record(&name)?.view, br#"{"at":"02:00"}"#);
+//! assert_eq!(schedules.list()?, [name]);
+//! # std::fs::remove_dir_all(&dir).unwrap();
+//! # Ok(())
+//! # }
+//! ```
+
+mod attachment;
+mod attributes;
+mod draft;
+mod facts;
+mod folder;
+mod kept;
+mod marker;
+mod records;
+mod rename;
+mod usage;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use attachment::{Allocate, Attachment, Seek};
+pub use attributes::{Attributes, NodeKind};
+pub use draft::Draft;
+pub use folder::Folder;
+pub use records::Snapshot;
+pub use usage::Usage;
+
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Observer};
+use crate::identity::{Principal, UserHash};
+use crate::layout::Layout;
+use crate::name::{EntryName, Resource, default_resources};
+use crate::record::{DEFAULT_SECRET_FIELDS, Lens};
+use crate::volume::{Dir, Durability, Volume};
+use facts::Facts;
+use marker::Marker;
+
+/// How a store treats the volume.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the tenant's directories are.
+    pub layout: Layout,
+    /// The resources shown, in this order.
+    pub resources: Vec<Resource>,
+    /// What a commit waits for, unless it is asked for more.
+    pub durability: Durability,
+    /// Refuse every change.
+    pub read_only: bool,
+    /// The largest record as the mount shows it, in bytes.
+    pub max_record: u64,
+    /// The members that are secret.
+    pub secret_fields: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            layout: Layout::default(),
+            resources: default_resources(),
+            durability: Durability::default(),
+            read_only: false,
+            max_record: 16 << 20,
+            secret_fields: DEFAULT_SECRET_FIELDS.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// One tenant's data.
+#[derive(Clone)]
+pub struct Store {
+    tenant: Arc<Tenant>,
+    roots: Arc<[(Resource, Option<Folder>)]>,
+}
+
+/// What every folder of a tenant shares.
+struct Tenant {
+    user: UserHash,
+    full_hash: String,
+    lens: Lens,
+    options: Options,
+    observer: Arc<dyn Observer>,
+    facts: Mutex<Facts>,
+    markers: Vec<Marker>,
+}
+
+impl Store {
+    /// Opens the principal's part of `volume`, and makes its directories where they are missing (unless read-only).
+    ///
+    /// # Errors
+    /// [`Kind::HashCollision`] when the directories belong to another user id with the same hash;
+    /// [`Kind::AccessDenied`] and the like when the volume refuses.
+    pub fn open(
+        volume: &Volume,
+        principal: &Principal,
+        options: Options,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self> {
+        let user = principal.user().hash();
+        let full_hash = principal.user().full_hash();
+        let mut directories = Vec::with_capacity(options.resources.len());
+        let mut markers: Vec<Marker> = Vec::new();
+        for resource in &options.resources {
+            let opened =
+                descend(volume, options.layout, resource, &user, options.read_only).map_err(|error| {
+                    error.context(format_args!(
+                        "opening {}/{} of the volume {}",
+                        resource.as_str(),
+                        user,
+                        volume.path().display()
+                    ))
+                })?;
+            let directory = match opened {
+                Some((hash_dir, directory)) => {
+                    if options.layout == Layout::ResourceFirst || markers.is_empty() {
+                        markers.push(Marker::check(hash_dir, &full_hash)?);
+                    }
+                    Some(directory)
+                }
+                None => None,
+            };
+            directories.push((resource.clone(), directory));
+        }
+        let tenant = Arc::new(Tenant {
+            lens: Lens::new(principal.user().clone(), options.secret_fields.clone()),
+            user,
+            full_hash,
+            options,
+            observer,
+            facts: Mutex::new(Facts::default()),
+            markers,
+        });
+        let roots = directories
+            .into_iter()
+            .map(|(resource, directory)| {
+                let folder = directory
+                    .map(|directory| Folder::new(Arc::clone(&tenant), directory))
+                    .transpose()?;
+                Ok((resource, folder))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { tenant, roots })
+    }
+
+    /// The directory of one resource.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such resource, or a read-only store found no directory for it.
+    pub fn folder(&self, resource: &str) -> Result<Folder> {
+        self.roots
+            .iter()
+            .find(|(known, _)| known.as_str() == resource)
+            .and_then(|(_, folder)| folder.clone())
+            .ok_or_else(|| Error::new(Kind::NotFound, "no such resource"))
+    }
+
+    /// The resources, in the order they are shown, each with its directory where there is one.
+    pub fn roots(&self) -> impl Iterator<Item = (&EntryName, Option<&Folder>)> {
+        self.roots
+            .iter()
+            .map(|(resource, folder)| (resource.as_entry(), folder.as_ref()))
+    }
+
+    /// Whose store this is, as it may be logged.
+    pub fn user(&self) -> &UserHash {
+        &self.tenant.user
+    }
+
+    /// Whether every change is refused.
+    pub fn read_only(&self) -> bool {
+        self.tenant.options.read_only
+    }
+
+    /// The largest record as the mount shows it, in bytes.
+    pub fn max_record(&self) -> u64 {
+        self.tenant.options.max_record
+    }
+
+    /// Tells the store's observer.
+    pub fn report(&self, event: &Event) {
+        self.tenant.observer.observe(event);
+    }
+
+    /// Every directory of the volume that this store needs: what a sandbox must leave open.
+    pub fn directories(&self) -> Vec<&Dir> {
+        let markers = self.tenant.markers.iter().map(Marker::dir);
+        let roots = self
+            .roots
+            .iter()
+            .filter_map(|(_, folder)| folder.as_ref().map(Folder::dir));
+        markers.chain(roots).collect()
+    }
+}
+
+impl Tenant {
+    fn writable(&self) -> Result<()> {
+        match self.options.read_only {
+            true => Err(Error::new(Kind::ReadOnly, "the session is read-only")),
+            false => Ok(()),
+        }
+    }
+
+    fn denied(&self, op: &'static str, name: &EntryName, reason: impl Into<String>) {
+        self.observer.observe(&Event::Denied {
+            op,
+            path: name.to_string(),
+            reason: reason.into(),
+        });
+    }
+
+    /// Before anything is written: the directories say whose they are.
+    fn claim(&self) -> Result<()> {
+        self.writable()?;
+        self.markers
+            .iter()
+            .try_for_each(|marker| marker.claim(&self.full_hash))
+    }
+}
+
+/// Opens the hash directory and the resource's directory (the same one in resource-first), making what is missing
+/// unless `read_only`: then a tenant who has none yet is `None`.
+fn descend(
+    volume: &Volume,
+    layout: Layout,
+    resource: &Resource,
+    user: &UserHash,
+    read_only: bool,
+) -> Result<Option<(Dir, Dir)>> {
+    let step = |dir: &Dir, name: &str| match read_only {
+        true => match dir.open_dir(name) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            result => result.map(Some),
+        },
+        false => dir.open_or_make_dir(name).map(Some),
+    };
+    let components = layout.components(resource, user);
+    let (to_hash, below) = components.split_at(layout.marker_depth());
+    let mut hash_dir = volume.root().reopen()?;
+    for name in to_hash {
+        let Some(next) = step(&hash_dir, name)? else {
+            return Ok(None);
+        };
+        hash_dir = next;
+    }
+    let mut directory = hash_dir.reopen()?;
+    for name in below {
+        let Some(next) = step(&directory, name)? else {
+            return Ok(None);
+        };
+        directory = next;
+    }
+    Ok(Some((hash_dir, directory)))
+}

@@ -1,0 +1,261 @@
+//! What a name leads to, verified: the one place where bytes of the volume become something to show.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::attributes::{Attributes, NodeKind};
+use super::facts::{Fact, Verdict};
+use super::folder::Folder;
+use crate::clock;
+use crate::error::{Error, Kind, Result};
+use crate::name::EntryName;
+use crate::record::Hidden;
+use crate::volume::{self, Access, FileType, Stat};
+
+/// What a stored record may be longer than its view: the owner, a secret, and room to spare. In bytes.
+const HIDDEN_PART: u64 = 64 << 10;
+
+/// A writer that rewrites records in place leaves one malformed for as long as its write takes. One that changed this
+/// recently, in milliseconds, is looked at again before it is called malformed.
+const BEING_WRITTEN_MILLIS: i64 = 1000;
+
+/// How often it is looked at, and how long apart.
+const ATTEMPTS: u32 = 6;
+const RETRY_AFTER: Duration = Duration::from_millis(2);
+
+/// A record as it was at one moment: the bytes that were verified are the bytes that are served.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The record's attributes; their size is the view's.
+    pub attributes: Attributes,
+    /// The content as the mount shows it.
+    pub view: Arc<[u8]>,
+}
+
+/// A verified record, with the bytes of the volume for those who write the next one.
+pub(super) struct Stored {
+    pub(super) stat: Stat,
+    pub(super) mode: Option<u16>,
+    pub(super) text: Zeroizing<Vec<u8>>,
+    pub(super) has_secret: bool,
+    pub(super) view: Arc<[u8]>,
+}
+
+impl Stored {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            attributes: Attributes::of(&self.stat, NodeKind::Record, self.mode)
+                .with_view(self.view.len() as u64),
+            view: Arc::clone(&self.view),
+        }
+    }
+}
+
+/// What an open for reading met.
+pub(super) enum Verified {
+    Absent,
+    /// Not to be shown, and why.
+    Unfit(Stat, String),
+    Owned(Stored),
+}
+
+/// What a name on the volume leads to.
+pub(super) enum Found<T> {
+    Absent,
+    /// Not to be told apart from absent, except by the operator.
+    Hidden,
+    Visible(T),
+}
+
+impl<T> Found<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Self::Absent => Found::Absent,
+            Self::Hidden => Found::Hidden,
+            Self::Visible(value) => Found::Visible(change(value)),
+        }
+    }
+
+    /// For readers: hidden is absent.
+    pub(super) fn visible(self) -> Result<T> {
+        match self {
+            Self::Visible(value) => Ok(value),
+            Self::Absent | Self::Hidden => Err(not_found()),
+        }
+    }
+}
+
+/// One error for absent and hidden names.
+pub(super) fn not_found() -> Error {
+    Error::new(Kind::NotFound, "no such file or directory")
+}
+
+impl Folder {
+    /// What the volume has under `name`; kept drafts are not looked at.
+    pub(super) fn examine(&self, name: &EntryName) -> Result<Found<Attributes>> {
+        let stat = match self.dir().stat(name.as_str()) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(Found::Absent),
+            result => result?,
+        };
+        if let Some(known) = self.recall(name, &stat) {
+            return Ok(known);
+        }
+        match stat.file_type {
+            FileType::Special => Ok(self.hide(name, &stat, "neither a file nor a directory of the volume")),
+            FileType::Regular if name.is_record() => {
+                Ok(self.read_record(name)?.map(|stored| stored.snapshot().attributes))
+            }
+            FileType::Regular if stat.nlink > 1 => Ok(self.hide(name, &stat, "a file with several names")),
+            FileType::Regular => Ok(self.show(name, &stat, NodeKind::Attachment)),
+            FileType::Directory => Ok(self.show(name, &stat, NodeKind::Directory)),
+        }
+    }
+
+    /// The record `name`, as committed.
+    pub(super) fn snapshot(&self, name: &EntryName) -> Result<Found<Snapshot>> {
+        if let Ok(stat) = self.dir().stat(name.as_str())
+            && let Some(view) = self.recall_view(name, &stat)
+            && let Some(Found::Visible(attributes)) = self.recall(name, &stat)
+        {
+            return Ok(Found::Visible(Snapshot { attributes, view }));
+        }
+        Ok(self.read_record(name)?.map(|stored| stored.snapshot()))
+    }
+
+    /// The record `name` with the bytes of the volume, never from memory.
+    pub(super) fn read_record(&self, name: &EntryName) -> Result<Found<Stored>> {
+        Ok(match self.read_verified(name.as_str())? {
+            Verified::Absent => Found::Absent,
+            Verified::Unfit(stat, reason) => self.hide(name, &stat, &reason),
+            Verified::Owned(stored) => {
+                self.remember(&stored);
+                Found::Visible(stored)
+            }
+        })
+    }
+
+    /// Opens, reads once and verifies: nothing is asked of the name after it was opened.
+    pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
+        let limit = self.max_record().saturating_add(HIDDEN_PART);
+        let mut attempt = 1;
+        loop {
+            let file = match self.dir().open_file(entry, Access::Read) {
+                // A socket or a device without a driver says NoData; a mount point, CrossDevice.
+                Err(error) => match error.kind() {
+                    Kind::NotFound | Kind::NoData | Kind::CrossDevice => return Ok(Verified::Absent),
+                    Kind::AccessDenied => {
+                        let stat = self.dir().stat(entry)?;
+                        return Ok(Verified::Unfit(stat, "the server may not read it".into()));
+                    }
+                    _ => return Err(error),
+                },
+                Ok(file) => file,
+            };
+            let stat = volume::stat(&file)?;
+            if stat.file_type != FileType::Regular {
+                return Ok(Verified::Unfit(stat, "not a regular file".into()));
+            }
+            let too_large = || Ok(Verified::Unfit(stat, "larger than max_size".into()));
+            if stat.size > limit {
+                return too_large();
+            }
+            let text = read_at_most(&file, stat.size, limit)?;
+            match self.lens().view(&text) {
+                Ok(view) if view.text.len() as u64 > self.max_record() => return too_large(),
+                Ok(view) => {
+                    return Ok(Verified::Owned(Stored {
+                        mode: volume::shown_mode(&file),
+                        stat,
+                        text,
+                        has_secret: view.has_secret,
+                        view: view.text.into(),
+                    }));
+                }
+                Err(Hidden::Malformed)
+                    if attempt < ATTEMPTS && clock::now().millis_since(stat.mtime) < BEING_WRITTEN_MILLIS =>
+                {
+                    attempt += 1;
+                    thread::sleep(RETRY_AFTER);
+                }
+                Err(reason) => return Ok(Verified::Unfit(stat, reason.to_string())),
+            }
+        }
+    }
+
+    /// What was found out before about this version of the file.
+    fn recall(&self, name: &EntryName, stat: &Stat) -> Option<Found<Attributes>> {
+        let mut facts = self.facts();
+        let fact = facts.get((stat.id, name.is_record()), &stat.version())?;
+        Some(match &fact.verdict {
+            Verdict::Hidden => Found::Hidden,
+            Verdict::Plain(kind) => Found::Visible(Attributes::of(stat, *kind, fact.mode)),
+            Verdict::Record(size, _) => {
+                Found::Visible(Attributes::of(stat, NodeKind::Record, fact.mode).with_view(*size))
+            }
+        })
+    }
+
+    fn recall_view(&self, name: &EntryName, stat: &Stat) -> Option<Arc<[u8]>> {
+        match &self
+            .facts()
+            .get((stat.id, name.is_record()), &stat.version())?
+            .verdict
+        {
+            Verdict::Record(_, view) => view.clone(),
+            _ => None,
+        }
+    }
+
+    fn remember(&self, stored: &Stored) {
+        let view = Arc::clone(&stored.view);
+        let fact = Fact {
+            version: stored.stat.version(),
+            mode: stored.mode,
+            verdict: Verdict::Record(view.len() as u64, Some(view)),
+        };
+        self.facts().remember((stored.stat.id, true), fact, clock::now());
+    }
+
+    fn show(&self, name: &EntryName, stat: &Stat, kind: NodeKind) -> Found<Attributes> {
+        let mode = self.dir().shown_mode(name.as_str());
+        let fact = Fact {
+            version: stat.version(),
+            mode,
+            verdict: Verdict::Plain(kind),
+        };
+        self.facts()
+            .remember((stat.id, name.is_record()), fact, clock::now());
+        Found::Visible(Attributes::of(stat, kind, mode))
+    }
+
+    /// The operator is told once for each version of the file, and not again as long as that is remembered.
+    fn hide<T>(&self, name: &EntryName, stat: &Stat, reason: &str) -> Found<T> {
+        self.denied("lookup", name, format!("hidden: {reason}"));
+        let fact = Fact {
+            version: stat.version(),
+            mode: None,
+            verdict: Verdict::Hidden,
+        };
+        self.facts()
+            .remember((stat.id, name.is_record()), fact, clock::now());
+        Found::Hidden
+    }
+}
+
+/// Reads to the end, or one byte further than `limit` and no more, however the file grows meanwhile.
+pub(super) fn read_at_most(file: &File, expected: u64, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
+    let capacity = usize::try_from(expected.min(limit))
+        .unwrap_or(0)
+        .saturating_add(1);
+    // With room for all of it from the start, no reallocation leaves a secret behind in freed memory.
+    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut text)
+        .map_err(|error| Error::io(&error, "reading from the volume"))?;
+    Ok(text)
+}
