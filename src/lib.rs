@@ -13,3 +13,5 @@ pub mod record;
 pub mod volume;
 
 pub mod store;
+
+pub mod vfs;

@@ -1,0 +1,188 @@
+//! Listing directories.
+
+use std::collections::HashSet;
+
+use super::handle::Fh;
+use super::table::Place;
+use super::{Ino, Node, ROOT, Vfs};
+use crate::error::{Error, Kind, Result};
+use crate::name::EntryName;
+
+/// A directory being listed: the names as they were when the listing began. Whatever comes and goes meanwhile, an
+/// offset goes on meaning what it meant.
+pub(super) struct Listing {
+    ino: Ino,
+    names: Vec<EntryName>,
+}
+
+/// One entry of a listing.
+pub struct Listed<'listing> {
+    /// Its name; none for the directory itself and its parent, which are not counted as looked up.
+    pub name: ListedName<'listing>,
+    /// Where a later call goes on after it.
+    pub next_offset: u64,
+    /// What it is.
+    pub node: Node,
+}
+
+/// How an entry is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListedName<'listing> {
+    /// `.`
+    Itself,
+    /// `..`
+    Parent,
+    /// Any other.
+    Entry(&'listing str),
+}
+
+impl ListedName<'_> {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Itself => ".",
+            Self::Parent => "..",
+            Self::Entry(name) => name,
+        }
+    }
+}
+
+/// `.` and `..` come before the names.
+const DOTS: u64 = 2;
+
+impl Vfs {
+    /// Opens a directory for listing.
+    ///
+    /// # Errors
+    /// [`Kind::NotADirectory`], [`Kind::TooManyOpen`]; the volume's.
+    pub fn opendir(&self, ino: Ino) -> Result<Fh> {
+        self.handles.has_room()?;
+        if !self.getattr(ino).is_ok_and(|node| node.links == 2) {
+            return Err(Error::new(Kind::NotADirectory, "not a directory"));
+        }
+        Ok(self.handles.add_directory(Listing {
+            ino,
+            names: Vec::new(),
+        }))
+    }
+
+    /// Hands the visible entries from `offset` on to `each`, which says whether it took the entry, until it did not.
+    /// An entry that was taken is counted as looked up. Offset 0 begins anew.
+    ///
+    /// # Errors
+    /// [`Kind::BadHandle`]; the volume's.
+    pub fn readdir(&self, fh: Fh, offset: u64, mut each: impl FnMut(Listed<'_>) -> bool) -> Result<()> {
+        let listing = self.handles.directory(fh)?;
+        let mut listing = listing.lock();
+        if offset == 0 {
+            listing.names = self.names(listing.ino)?;
+        }
+        let directory = self.getattr(listing.ino)?;
+        let dots = [ListedName::Itself, ListedName::Parent];
+        for (next_offset, name) in (1..)
+            .zip(dots)
+            .skip(usize::try_from(offset).unwrap_or(usize::MAX))
+        {
+            let dot = Listed {
+                name,
+                next_offset,
+                node: directory,
+            };
+            if !each(dot) {
+                return Ok(());
+            }
+        }
+        let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
+        for (index, name) in listing.names.iter().enumerate().skip(start) {
+            let node = match self.lookup(listing.ino, name.as_str().as_bytes()) {
+                Ok(node) => node,
+                // Hidden, or gone since the listing began.
+                Err(error) if error.kind() == Kind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let entry = Listed {
+                name: ListedName::Entry(name.as_str()),
+                next_offset: index as u64 + DOTS + 1,
+                node,
+            };
+            if !each(entry) {
+                self.forget(node.ino, 1);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that may turn out to be visible, those of drafts in memory among them.
+    fn names(&self, ino: Ino) -> Result<Vec<EntryName>> {
+        if ino == ROOT {
+            return Ok(self.store.roots().map(|(name, _)| name.clone()).collect());
+        }
+        let mut names = match self.folder(ino) {
+            Ok(folder) => folder.names()?,
+            // A resource that a read-only session did not find.
+            Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let drafts = self.table.draft_names(ino);
+        if !drafts.is_empty() {
+            let known: HashSet<&EntryName> = names.iter().collect();
+            let new: Vec<EntryName> = drafts.into_iter().filter(|name| !known.contains(name)).collect();
+            names.extend(new);
+        }
+        Ok(names)
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, fh: Fh) {
+        self.handles.remove_directory(fh);
+    }
+
+    /// Makes a directory's entries durable.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn fsyncdir(&self, ino: Ino) -> Result<()> {
+        match ino == ROOT {
+            true => Ok(()),
+            false => self.folder(ino)?.sync(),
+        }
+    }
+
+    /// Makes the directory `name` in `parent`.
+    ///
+    /// # Errors
+    /// [`Kind::NotPermitted`] in the root directory and for the name of a record; [`Kind::Exists`],
+    /// [`Kind::NameTaken`]; the volume's.
+    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u16) -> Result<Node> {
+        super::below_root(parent)?;
+        let place = Place {
+            parent,
+            name: EntryName::parse(name)?,
+        };
+        let made = self.folder(parent)?.make_folder(&place.name, mode & 0o1777)?;
+        Ok(self.entered(place, made.attributes()?))
+    }
+
+    /// Removes the directory `name` in `parent`.
+    ///
+    /// # Errors
+    /// [`Kind::DirectoryNotEmpty`], [`Kind::NotADirectory`]; [`Kind::NotPermitted`] in the root directory.
+    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        super::below_root(parent)?;
+        let place = Place {
+            parent,
+            name: super::existing(name)?,
+        };
+        if let Some(directory) = self.table.at(&place)
+            && !self.table.draft_names(directory.ino).is_empty()
+        {
+            return Err(Error::new(Kind::DirectoryNotEmpty, "the directory has a draft"));
+        }
+        self.folder(parent)?.remove_folder(&place.name)?;
+        if let Some(directory) = self.table.unlink(&place) {
+            self.folders.lock().pop(&directory.ino);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! An inode: one file or directory as the kernel knows it, and while it is open, its content.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::Ino;
+use crate::error::{Error, Kind, Result};
+use crate::store::{Attachment, Attributes, Draft, NodeKind, Snapshot};
+use crate::volume::Version;
+
+/// One inode. What it is never changes: a record that is renamed to an attachment's name is another inode.
+pub(super) struct Inode {
+    pub(super) ino: Ino,
+    pub(super) kind: NodeKind,
+    body: Mutex<Body>,
+}
+
+/// What an inode holds while it is open, or while it has a draft.
+///
+/// Locked before the table, and one at a time. A commit holds it: who wants to know what the record is has to wait for
+/// what it becomes.
+#[derive(Default)]
+pub(super) struct Body {
+    /// Open handles.
+    pub(super) opens: u32,
+    /// Those among them that may write.
+    pub(super) writers: u32,
+    /// A record as it was when it was last opened or committed.
+    pub(super) snapshot: Option<Snapshot>,
+    /// What is being written to a record.
+    pub(super) writing: Option<Writing>,
+    /// Which version of the content the kernel's pages may hold.
+    pub(super) cached: Option<Version>,
+    /// The open descriptions of an attachment: they outlive its name.
+    pub(super) attachments: Vec<Weak<Attachment>>,
+}
+
+/// A draft, and whether the volume has it.
+pub(super) struct Writing {
+    pub(super) draft: Draft,
+    pub(super) saved: bool,
+}
+
+impl Inode {
+    pub(super) fn new(ino: Ino, kind: NodeKind) -> Self {
+        Self {
+            ino,
+            kind,
+            body: Mutex::default(),
+        }
+    }
+
+    pub(super) fn body(&self) -> MutexGuard<'_, Body> {
+        self.body.lock()
+    }
+}
+
+impl Body {
+    /// Whether there is a draft that only memory has.
+    pub(super) fn unsaved(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| !writing.saved)
+    }
+
+    /// The attributes of a record that has a draft.
+    pub(super) fn drafted(&self) -> Option<Attributes> {
+        let committed = self.snapshot.as_ref().map(|snapshot| &snapshot.attributes);
+        let writing = self.writing.as_ref()?;
+        Some(Attributes::of_draft(&writing.draft, committed))
+    }
+
+    /// The attributes of a file that is open, whatever became of its name.
+    ///
+    /// # Errors
+    /// [`Kind::Stale`] when it is not.
+    pub(super) fn open_attributes(&self) -> Result<Attributes> {
+        if let Some(attachment) = self.attachment(false) {
+            return attachment.attributes();
+        }
+        self.drafted()
+            .or(self.snapshot.as_ref().map(|snapshot| snapshot.attributes))
+            .ok_or_else(stale)
+    }
+
+    /// The text of a record: the draft's, or as it was when it was opened.
+    pub(super) fn text(&self) -> &[u8] {
+        match (&self.writing, &self.snapshot) {
+            (Some(writing), _) => writing.draft.text(),
+            (None, Some(snapshot)) => &snapshot.view,
+            (None, None) => &[],
+        }
+    }
+
+    /// The draft, begun from the text where there is none, about to be changed.
+    pub(super) fn begin(&mut self, max: u64) -> &mut Draft {
+        let snapshot = self.snapshot.as_ref();
+        let writing = self.writing.get_or_insert_with(|| {
+            let text = snapshot.map(|snapshot| snapshot.view.to_vec());
+            Writing {
+                draft: Draft::new(text.unwrap_or_default(), max),
+                saved: false,
+            }
+        });
+        writing.saved = false;
+        self.cached = None;
+        &mut writing.draft
+    }
+
+    /// Any open description of an attachment; one that may write, if asked for.
+    pub(super) fn attachment(&self, writable: bool) -> Option<Arc<Attachment>> {
+        let mut open = self.attachments.iter().filter_map(Weak::upgrade);
+        open.find(|attachment| attachment.writable() || !writable)
+    }
+
+    pub(super) fn opened(&mut self, writer: bool, attachment: Option<&Arc<Attachment>>) {
+        self.opens += 1;
+        self.writers += u32::from(writer);
+        self.attachments.retain(|open| open.strong_count() > 0);
+        self.attachments.extend(attachment.map(Arc::downgrade));
+    }
+
+    /// A handle is closed; whether it was the last that may write.
+    pub(super) fn closed(&mut self, writer: bool) -> bool {
+        self.opens = self.opens.saturating_sub(1);
+        self.writers = self.writers.saturating_sub(u32::from(writer));
+        writer && self.writers == 0
+    }
+
+    /// The same content has other attributes now: the kernel's pages stay right.
+    pub(super) fn refresh(&mut self, attributes: Attributes) {
+        let Some(snapshot) = &mut self.snapshot else {
+            return;
+        };
+        if attributes.kept_draft || attributes.size != snapshot.attributes.size {
+            return;
+        }
+        if self.cached == Some(snapshot.attributes.version) {
+            self.cached = Some(attributes.version);
+        }
+        snapshot.attributes = attributes;
+    }
+
+    /// Lets go of what the volume has too, when nobody has the inode open.
+    pub(super) fn rest(&mut self) {
+        if self.opens > 0 {
+            return;
+        }
+        self.snapshot = None;
+        if !self.unsaved() {
+            self.writing = None;
+        }
+    }
+}
+
+/// Somebody replaced the file: the kernel looks the name up again, and finds what is there now.
+pub(super) fn stale() -> Error {
+    Error::new(Kind::Stale, "the file was replaced; look it up again")
+}

@@ -1,0 +1,396 @@
+//! The file system in its own words: inodes, handles, drafts being written, and what the kernel may cache.
+//!
+//! Knows neither the FUSE protocol nor JSON. Every operation is a method of [`Vfs`]; each replies in bounded time.
+
+mod directory;
+mod file;
+mod handle;
+mod inode;
+mod names;
+mod settle;
+mod table;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+pub use directory::{Listed, ListedName};
+pub use file::{OpenMode, Opened};
+pub use handle::Fh;
+
+use crate::clock::{self, Stopwatch, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::name::EntryName;
+use crate::store::{Attributes, Folder, NodeKind, Store, Usage};
+use crate::volume::{Access, FileId, Times, Version};
+use handle::Handles;
+use inode::{Inode, stale};
+use table::{Place, Table};
+
+/// An inode number, of this session only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ino(pub u64);
+
+/// The root directory, which has the resources.
+pub const ROOT: Ino = Ino(1);
+
+/// How long the kernel may believe what it was told, when nobody tells it of changes. DESIGN.md section 8.
+pub const CACHE_LIFETIME: Duration = Duration::from_secs(1);
+
+/// The open directories of the volume that are kept for the next use.
+const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// How long a counted usage is good for.
+const USAGE_LIFETIME: Duration = Duration::from_secs(10);
+
+/// What statfs shows as free, in bytes: the truth would tell how much the others have.
+const NOMINAL_FREE: u64 = 1 << 40;
+
+/// The kernel's cache of file content, as far as it is driven from here.
+pub trait PageCache: Send + Sync {
+    /// Puts a file's whole content there, and returns whether it is there now. Only called for a file that nobody has
+    /// open.
+    fn fill(&self, ino: Ino, content: &[u8]) -> bool;
+
+    /// Drops a file's content, soon: never waits.
+    fn drop_soon(&self, ino: Ino);
+}
+
+/// What the kernel is told of an inode.
+#[derive(Clone, Copy, Debug)]
+pub struct Node {
+    /// Its number.
+    pub ino: Ino,
+    /// 2 for directories; 1 for files, 0 once their name is gone.
+    pub links: u32,
+    /// Everything else.
+    pub attributes: Attributes,
+}
+
+/// Attributes to change; `None` leaves one as it is.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Changes {
+    /// Permission bits, with set-id and sticky bits (07777).
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Times.
+    pub times: Times,
+}
+
+/// What statfs shows: nothing but the user's own.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSystem {
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes free, nominally.
+    pub free: u64,
+    /// Files and directories.
+    pub files: u64,
+}
+
+/// One tenant's file system.
+pub struct Vfs {
+    store: Store,
+    uid: u32,
+    gid: u32,
+    pages: Arc<dyn PageCache>,
+    table: Table,
+    handles: Handles,
+    folders: Mutex<LruCache<Ino, Folder>>,
+    usage: Mutex<Option<(Stopwatch, Usage)>>,
+    begun: Timestamp,
+}
+
+impl Vfs {
+    /// The file system of `store`, shown as belonging to `uid` and `gid`.
+    pub fn new(store: Store, uid: u32, gid: u32, pages: Arc<dyn PageCache>) -> Self {
+        Self {
+            store,
+            uid,
+            gid,
+            pages,
+            table: Table::default(),
+            handles: Handles::default(),
+            folders: Mutex::new(LruCache::new(OPEN_FOLDERS)),
+            usage: Mutex::default(),
+            begun: clock::now(),
+        }
+    }
+
+    /// Whose it is, as (uid, gid).
+    pub fn owner(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Every inode number that the kernel may know.
+    pub fn known_inodes(&self) -> Vec<Ino> {
+        let mut all = self.table.all();
+        all.push(ROOT);
+        all
+    }
+
+    /// What `name` in `parent` leads to; counted until it is forgotten.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for what is absent, hidden, or has a name that cannot exist. [`Kind::NameTooLong`].
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Node> {
+        let place = Place {
+            parent,
+            name: existing(name)?,
+        };
+        if parent == ROOT {
+            let attributes = self.resource(&place.name)?;
+            return Ok(self.entered(place, attributes));
+        }
+        let folder = self.folder(parent)?;
+        if let Some(node) = self.look_up_draft(&folder, &place) {
+            return Ok(node);
+        }
+        let attributes = folder.lookup(&place.name)?;
+        Ok(self.entered(place, attributes))
+    }
+
+    fn entered(&self, place: Place, attributes: Attributes) -> Node {
+        node(self.table.enter(place, &attributes).ino, attributes)
+    }
+
+    /// The inode at `place`, if it has a draft in memory: that is what the name leads to, unless the volume has
+    /// something there that must not be shown.
+    fn look_up_draft(&self, folder: &Folder, place: &Place) -> Option<Node> {
+        let inode = self
+            .table
+            .at(place)
+            .filter(|inode| inode.kind == NodeKind::Record)?;
+        let attributes = inode.body().drafted()?;
+        folder.occupant("lookup", &place.name).ok()?;
+        self.table.look_up(&inode);
+        Some(node(inode.ino, attributes))
+    }
+
+    /// The kernel forgets `count` lookups of an inode.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.table.forget(ino, count);
+    }
+
+    /// The attributes of an inode.
+    ///
+    /// # Errors
+    /// [`Kind::Stale`] when its file was replaced and nobody has it open. The volume's.
+    pub fn getattr(&self, ino: Ino) -> Result<Node> {
+        if ino == ROOT {
+            return Ok(node(ROOT, self.synthetic(ROOT.0, 0o700)));
+        }
+        let inode = self.inode(ino)?;
+        let linked = self.table.place(ino);
+        let attributes = self.attributes(&inode, linked.as_ref())?;
+        let mut node = node(ino, attributes);
+        if linked.is_none() {
+            node.links = 0;
+        }
+        Ok(node)
+    }
+
+    fn attributes(&self, inode: &Inode, place: Option<&Place>) -> Result<Attributes> {
+        if inode.kind == NodeKind::Directory {
+            return match (place, self.folder(inode.ino)) {
+                (_, Ok(folder)) => folder.attributes(),
+                (Some(place), Err(_)) if place.parent == ROOT => self.resource(&place.name),
+                (_, Err(error)) => Err(error),
+            };
+        }
+        if let Some(writing) = inode.body().drafted() {
+            return Ok(writing);
+        }
+        let found = match place {
+            Some(place) => self
+                .folder(place.parent)
+                .and_then(|folder| folder.lookup(&place.name)),
+            None => Err(stale()),
+        };
+        match found {
+            Ok(attributes) if self.table.id(inode.ino) == Some(attributes.id) => Ok(attributes),
+            // Replaced or removed: who has it open goes on having it.
+            _ => inode.body().open_attributes(),
+        }
+    }
+
+    /// Changes attributes, and returns those after the change; `fh` is the handle that it was asked through, if any.
+    ///
+    /// # Errors
+    /// [`Kind::NotPermitted`] for the root directory, set-id bits and other owners; what a commit says, when the size
+    /// of a record that nobody has open is changed. The volume's.
+    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, changes: Changes) -> Result<Node> {
+        let other = |wanted: Option<u32>, own: u32| wanted.is_some_and(|wanted| wanted != own);
+        if ino == ROOT || other(changes.uid, self.uid) || other(changes.gid, self.gid) {
+            return Err(Error::new(
+                Kind::NotPermitted,
+                "this belongs to its user, as it is",
+            ));
+        }
+        if changes.mode.is_some_and(|mode| mode & 0o6000 != 0) {
+            return Err(Error::new(Kind::NotPermitted, "set-id bits cannot be set"));
+        }
+        if self.store.read_only() {
+            return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
+        }
+        let inode = self.inode(ino)?;
+        match inode.kind {
+            NodeKind::Directory => self.change_directory(&inode, changes)?,
+            NodeKind::Record => self.change_record(&inode, fh, changes)?,
+            NodeKind::Attachment => self.change_attachment(&inode, fh, changes)?,
+        }
+        self.getattr(ino)
+    }
+
+    fn change_directory(&self, inode: &Inode, changes: Changes) -> Result<()> {
+        if changes.size.is_some() {
+            return Err(Error::new(Kind::IsADirectory, "a directory has no size"));
+        }
+        let folder = self.folder(inode.ino)?;
+        if let Some(mode) = changes.mode {
+            folder.set_own_mode(mode)?;
+        }
+        if changes.times != Times::default() {
+            folder.set_own_times(changes.times)?;
+        }
+        Ok(())
+    }
+
+    /// What statfs shows.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn statfs(&self) -> Result<FileSystem> {
+        let mut remembered = self.usage.lock();
+        let usage = match *remembered {
+            Some((counted, usage)) if counted.elapsed() < USAGE_LIFETIME => usage,
+            _ => {
+                let usage = self.store.usage()?;
+                *remembered = Some((Stopwatch::start(), usage));
+                usage
+            }
+        };
+        Ok(FileSystem {
+            used: usage.bytes,
+            free: NOMINAL_FREE,
+            files: usage.files,
+        })
+    }
+
+    /// The directory of the volume that an inode stands for.
+    fn folder(&self, ino: Ino) -> Result<Folder> {
+        if let Some(folder) = self.folders.lock().get(&ino) {
+            return Ok(folder.clone());
+        }
+        let place = self.table.place(ino).ok_or_else(stale)?;
+        let folder = if place.parent == ROOT {
+            self.store.folder(place.name.as_str())?
+        } else {
+            let folder = self.folder(place.parent)?.open_folder(&place.name)?;
+            if self.table.id(ino) != Some(folder.id()) {
+                return Err(stale());
+            }
+            folder
+        };
+        self.folders.lock().put(ino, folder.clone());
+        Ok(folder)
+    }
+
+    fn inode(&self, ino: Ino) -> Result<Arc<Inode>> {
+        self.table.get(ino).ok_or_else(stale)
+    }
+
+    /// Where a file is; stale when it is nowhere.
+    fn place(&self, inode: &Inode) -> Result<(Folder, EntryName)> {
+        let place = self.table.place(inode.ino).ok_or_else(stale)?;
+        Ok((self.folder(place.parent)?, place.name))
+    }
+
+    /// The attributes of a resource's directory. One that a read-only session did not find is shown empty.
+    fn resource(&self, name: &EntryName) -> Result<Attributes> {
+        let found = self
+            .store
+            .roots()
+            .enumerate()
+            .find(|(_, (known, _))| *known == name);
+        match found {
+            Some((_, (_, Some(folder)))) => folder.attributes(),
+            Some((index, (_, None))) => Ok(self.synthetic(ROOT.0 + 1 + index as u64, 0o500)),
+            None => Err(Error::new(Kind::NotFound, "no such file or directory")),
+        }
+    }
+
+    /// The attributes of a directory that is not on the volume.
+    fn synthetic(&self, number: u64, mode: u16) -> Attributes {
+        let begun = self.begun;
+        Attributes {
+            id: FileId { dev: 0, ino: number },
+            names: 1,
+            kind: NodeKind::Directory,
+            size: 0,
+            blocks: 0,
+            mode,
+            atime: begun,
+            mtime: begun,
+            ctime: begun,
+            version: Version {
+                size: 0,
+                mtime: begun,
+                ctime: begun,
+            },
+            kept_draft: false,
+        }
+    }
+}
+
+fn node(ino: Ino, attributes: Attributes) -> Node {
+    let links = match attributes.kind {
+        NodeKind::Directory => 2,
+        NodeKind::Record | NodeKind::Attachment => 1,
+    };
+    Node {
+        ino,
+        links,
+        attributes,
+    }
+}
+
+/// The name of something that may exist: what cannot exist is absent.
+fn existing(name: &[u8]) -> Result<EntryName> {
+    EntryName::parse(name).map_err(|error| match error.kind() {
+        Kind::NameTooLong => error,
+        _ => Error::new(Kind::NotFound, "no such file or directory"),
+    })
+}
+
+/// Root's entries are the resources, and only the configuration changes those.
+fn below_root(parent: Ino) -> Result<()> {
+    match parent == ROOT {
+        true => Err(Error::new(
+            Kind::NotPermitted,
+            "the root directory has the resources and nothing else",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// How an attachment has to be opened.
+fn access(write: bool) -> Access {
+    match write {
+        true => Access::ReadWrite,
+        false => Access::Read,
+    }
+}

@@ -1,0 +1,155 @@
+//! Removing and renaming files.
+
+use super::inode::Inode;
+use super::settle::Occasion;
+use super::table::Place;
+use super::{Ino, Vfs, below_root, existing};
+use crate::error::{Error, Kind, Result};
+use crate::name::EntryName;
+use crate::store::{Folder, NodeKind};
+use crate::volume::Rename;
+
+impl Vfs {
+    /// Removes the file `name` in `parent`, and its draft. Whoever has it open goes on having it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::IsADirectory`]; [`Kind::NotPermitted`] in the root directory; the volume's.
+    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        below_root(parent)?;
+        let place = Place {
+            parent,
+            name: existing(name)?,
+        };
+        let drafting = self.unsaved_at(&place);
+        match self.folder(parent)?.remove(&place.name) {
+            // Nothing but a draft in memory.
+            Err(error) if error.kind() == Kind::NotFound && drafting => {}
+            result => result?,
+        }
+        if let Some(inode) = self.table.unlink(&place) {
+            abandon(&inode);
+        }
+        Ok(())
+    }
+
+    fn unsaved_at(&self, place: &Place) -> bool {
+        self.table.at(place).is_some_and(|inode| inode.body().unsaved())
+    }
+
+    /// Renames `from` to `to`, each a directory and a name in it.
+    ///
+    /// # Errors
+    /// See [`Folder::rename`]; [`Kind::NotPermitted`] in the root directory.
+    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), how: Rename) -> Result<()> {
+        below_root(from.0)?;
+        below_root(to.0)?;
+        let from = Place {
+            parent: from.0,
+            name: existing(from.1)?,
+        };
+        let to = Place {
+            parent: to.0,
+            name: EntryName::parse(to.1)?,
+        };
+        let (source, target) = (self.folder(from.parent)?, self.folder(to.parent)?);
+        self.settle_at(&from)?;
+        if how == Rename::Exchange {
+            self.settle_at(&to)?;
+        }
+        match self.unsaved_at(&from) {
+            true => self.rename_unsaved(&source, &from, &target, &to, how)?,
+            false => source.rename(&from.name, &target, &to.name, how)?,
+        }
+        self.renamed(&from, to, &target, how);
+        Ok(())
+    }
+
+    /// Before a record is renamed it is committed, so that editors find committed what they rename. One that cannot be
+    /// is renamed as the draft that it is.
+    fn settle_at(&self, place: &Place) -> Result<()> {
+        let Some(inode) = self
+            .table
+            .at(place)
+            .filter(|inode| inode.kind == NodeKind::Record)
+        else {
+            return Ok(());
+        };
+        let mut body = inode.body();
+        match self.settle(&inode, &mut body, Occasion::Last) {
+            Err(error) if body.unsaved() && error.kind() != Kind::PlainSecret => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The draft goes with the inode; the volume renames what is beneath it, if anything.
+    fn rename_unsaved(
+        &self,
+        source: &Folder,
+        from: &Place,
+        target: &Folder,
+        to: &Place,
+        how: Rename,
+    ) -> Result<()> {
+        if how == Rename::Exchange {
+            return Err(Error::new(
+                Kind::Busy,
+                "a draft cannot be exchanged; complete it first",
+            ));
+        }
+        if !to.name.is_record() {
+            return Err(Error::new(
+                Kind::PlainSecret,
+                "a draft that holds a secret in plain cannot become a file on the volume",
+            ));
+        }
+        let occupied = target.occupant("rename", &to.name)?.is_some();
+        if how == Rename::NoReplace && occupied {
+            return Err(Error::new(Kind::Exists, "the name exists"));
+        }
+        match source.rename(&from.name, target, &to.name, how) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn renamed(&self, from: &Place, to: Place, target: &Folder, how: Rename) {
+        let kept = |place: &Place| {
+            self.table
+                .at(place)
+                .is_some_and(|inode| inode.kind == NodeKind::Directory)
+        };
+        let same_kind = kept(from) || from.name.is_record() == to.name.is_record();
+        if how == Rename::Exchange {
+            return self.table.exchange(from, &to);
+        }
+        if !same_kind {
+            // Another inode has the new name; who opens the old one is told to look again.
+            for place in [from, &to] {
+                if let Some(inode) = self.table.unlink(place) {
+                    abandon(&inode);
+                }
+            }
+            return;
+        }
+        if let Some(displaced) = self.table.rename(from, to.clone()) {
+            abandon(&displaced);
+        }
+        // A commit may have moved the content into another backing file.
+        if to.name.is_record()
+            && let Some(inode) = self.table.at(&to)
+            && let Ok(attributes) = target.lookup(&to.name)
+        {
+            self.table.rebind(inode.ino, attributes.id);
+            inode.body().refresh(attributes);
+        }
+    }
+}
+
+/// A file that lost its name: its draft will never be committed, and lives as long as somebody has it open.
+fn abandon(inode: &Inode) {
+    let mut body = inode.body();
+    if body.opens == 0 {
+        body.writing = None;
+    }
+    body.rest();
+}

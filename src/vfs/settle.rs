@@ -1,0 +1,141 @@
+//! When a draft becomes the record: at close, fsync, rename, truncate and the end of the session.
+
+use super::Vfs;
+use super::inode::{Body, Inode};
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::store::Draft;
+use crate::volume::Durability;
+
+/// Why a draft is settled, which decides how an unfinished one is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Occasion {
+    /// A descriptor is closed, by the process that opened it or by one that inherited it: `(cat a; cat b) > x.json`
+    /// closes it twice, and the first time is not the end of the write.
+    Close {
+        /// Whether it is the opener's.
+        by_opener: bool,
+    },
+    /// The caller wants to know that it is on the disk.
+    Sync,
+    /// Nobody is left who could go on writing, and nobody to hear of an error.
+    Last,
+    /// The size was changed by path: what is left need not be a record yet.
+    Resize,
+}
+
+impl Occasion {
+    /// Whether a draft may stay as it is, in memory, because more is likely to come.
+    fn can_wait(self, draft: &Draft, verdict: Kind) -> bool {
+        match self {
+            // A shell duplicates the descriptor and closes the first before anything is written.
+            Self::Close { .. } if draft.text().is_empty() => true,
+            Self::Close { by_opener } => !by_opener && verdict == Kind::IncompleteRecord,
+            Self::Sync | Self::Last | Self::Resize => false,
+        }
+    }
+
+    /// Whether a draft that is kept is no error to the caller.
+    fn forgives(self, draft: &Draft, verdict: Kind) -> bool {
+        draft.text().is_empty() || (self == Self::Resize && verdict == Kind::IncompleteRecord)
+    }
+}
+
+/// What is wrong with the draft itself: keeping it is all that can be done.
+fn is_verdict(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret | Kind::TooLarge
+    )
+}
+
+impl Vfs {
+    /// The draft of a record, begun where there is none, about to be changed.
+    pub(super) fn begin<'body>(&self, inode: &Inode, body: &'body mut Body) -> &'body mut Draft {
+        if !body.unsaved() && self.table.place(inode.ino).is_some() {
+            self.table.set_drafting(inode.ino, true);
+        }
+        body.begin(self.store.max_record())
+    }
+
+    /// Commits the draft of a record, or keeps it on the volume when it cannot be committed. One without a name is
+    /// nobody's any more, and left alone.
+    ///
+    /// # Errors
+    /// What [`Folder::commit`](crate::store::Folder::commit) says; the draft is kept whatever that is, in memory where
+    /// the volume cannot have it.
+    pub(super) fn settle(&self, inode: &Inode, body: &mut Body, occasion: Occasion) -> Result<()> {
+        let Some(place) = self.table.place(inode.ino) else {
+            return Ok(());
+        };
+        let Some(writing) = body.writing.as_mut().filter(|writing| !writing.saved) else {
+            return Ok(());
+        };
+        let folder = self.folder(place.parent)?;
+        let durability = match occasion {
+            Occasion::Sync => Durability::Durable,
+            _ => folder.durability(),
+        };
+        let committed = match writing.draft.text().is_empty() {
+            true => Err(Error::new(Kind::IncompleteRecord, "the record is empty")),
+            false => folder.commit(&place.name, &writing.draft, durability),
+        };
+        let error = match committed {
+            Ok(snapshot) => {
+                let as_written = *snapshot.view == *writing.draft.text();
+                body.cached = as_written.then_some(snapshot.attributes.version);
+                self.table.rebind(inode.ino, snapshot.attributes.id);
+                body.snapshot = Some(snapshot);
+                body.writing = None;
+                self.table.set_drafting(inode.ino, false);
+                if !as_written {
+                    self.pages.drop_soon(inode.ino);
+                }
+                return Ok(());
+            }
+            Err(error) if !is_verdict(error.kind()) => return Err(error),
+            Err(error) if occasion.can_wait(&writing.draft, error.kind()) => return Ok(()),
+            Err(error) => error,
+        };
+        let forgiven = occasion.forgives(&writing.draft, error.kind());
+        if !forgiven {
+            self.store.report(&Event::DraftKept {
+                path: place.name.to_string(),
+                reason: error.to_string(),
+            });
+        }
+        match folder.keep_draft(&place.name, &writing.draft, durability) {
+            Ok(attributes) => {
+                writing.saved = true;
+                self.table.rebind(inode.ino, attributes.id);
+                self.table.set_drafting(inode.ino, false);
+            }
+            // It stays where it is, in memory: the name leads to it as long as the session lasts.
+            Err(kept) if kept.kind() == Kind::PlainSecret => {}
+            Err(kept) => return Err(kept),
+        }
+        match forgiven {
+            true => Ok(()),
+            false => Err(error),
+        }
+    }
+
+    /// Settles whatever is unsettled, at the end of the session. What cannot be saved even now is reported.
+    pub fn settle_all(&self) {
+        for inode in self.table.drafting() {
+            let mut body = inode.body();
+            let result = self.settle(&inode, &mut body, Occasion::Last);
+            if let Err(error) = result
+                && body.unsaved()
+            {
+                let name = self.table.place(inode.ino).map(|place| place.name.to_string());
+                self.store.report(&Event::Trouble {
+                    what: format!(
+                        "the draft of {:?} is lost with the session, for it could not be saved: {error}",
+                        name.unwrap_or_default()
+                    ),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Which inode number is what, and where: the memory that the kernel's lookups and forgets fill and empty.
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::inode::Inode;
+use super::{Ino, ROOT};
+use crate::name::EntryName;
+use crate::store::{Attributes, NodeKind};
+use crate::volume::FileId;
+
+/// Where an inode is: an entry of a directory.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Place {
+    pub(super) parent: Ino,
+    pub(super) name: EntryName,
+}
+
+/// Every inode that the kernel knows, or that holds a draft nobody else has. Numbers are derived from the backing
+/// file's identity with a key of this session, and an inode keeps its number when a commit replaces the backing file.
+///
+/// Locked last: nothing waits, and no lock is taken, while the table is locked.
+#[derive(Default)]
+pub(super) struct Table {
+    inner: Mutex<Inner>,
+    numbering: RandomState,
+}
+
+#[derive(Default)]
+struct Inner {
+    nodes: HashMap<Ino, Node>,
+    /// Not for backing files with several names: each of those names is an inode of its own.
+    by_id: HashMap<FileId, Ino>,
+    names: HashMap<Place, Ino>,
+    /// Inodes with a draft in memory.
+    drafting: HashSet<Ino>,
+}
+
+struct Node {
+    inode: Arc<Inode>,
+    /// What the kernel will forget, some time.
+    lookups: u64,
+    place: Place,
+    /// Whether the place still leads here.
+    linked: bool,
+    id: Option<FileId>,
+}
+
+impl Table {
+    /// The inode that `place` leads to now, counted as looked up once more.
+    pub(super) fn enter(&self, place: Place, attributes: &Attributes) -> Arc<Inode> {
+        let mut inner = self.inner.lock();
+        let shared = attributes.names > 1 && attributes.kind != NodeKind::Directory;
+        let known = match shared {
+            true => inner.names.get(&place),
+            false => inner.by_id.get(&attributes.id),
+        };
+        let inode = match known.and_then(|ino| inner.known_as(*ino, attributes)) {
+            Some(inode) => inode,
+            None => {
+                let wanted = match shared {
+                    true => self.numbering.hash_one((attributes.id, &place)),
+                    false => self.numbering.hash_one(attributes.id),
+                };
+                inner.insert(wanted, place.clone(), attributes.kind, Some(attributes.id))
+            }
+        };
+        if !shared {
+            inner.by_id.insert(attributes.id, inode.ino);
+        }
+        inner.look_up(inode.ino);
+        inner.link(inode.ino, place);
+        inode
+    }
+
+    /// A new inode at `place` that nothing on the volume stands for yet, counted as looked up.
+    pub(super) fn enter_draft(&self, place: Place) -> Arc<Inode> {
+        let mut inner = self.inner.lock();
+        let wanted = self.numbering.hash_one((&place, inner.nodes.len()));
+        let inode = inner.insert(wanted, place.clone(), NodeKind::Record, None);
+        inner.look_up(inode.ino);
+        inner.drafting.insert(inode.ino);
+        inner.link(inode.ino, place);
+        inode
+    }
+
+    /// Counts one more lookup of a known inode.
+    pub(super) fn look_up(&self, inode: &Arc<Inode>) {
+        self.inner.lock().look_up(inode.ino);
+    }
+
+    pub(super) fn get(&self, ino: Ino) -> Option<Arc<Inode>> {
+        self.inner
+            .lock()
+            .nodes
+            .get(&ino)
+            .map(|node| Arc::clone(&node.inode))
+    }
+
+    /// The inode last seen at `place`.
+    pub(super) fn at(&self, place: &Place) -> Option<Arc<Inode>> {
+        let inner = self.inner.lock();
+        let ino = inner.names.get(place)?;
+        inner.nodes.get(ino).map(|node| Arc::clone(&node.inode))
+    }
+
+    /// Where the inode is, unless its name was removed or taken over.
+    pub(super) fn place(&self, ino: Ino) -> Option<Place> {
+        let inner = self.inner.lock();
+        inner
+            .nodes
+            .get(&ino)
+            .filter(|node| node.linked)
+            .map(|node| node.place.clone())
+    }
+
+    /// The backing file that the inode stands for.
+    pub(super) fn id(&self, ino: Ino) -> Option<FileId> {
+        self.inner.lock().nodes.get(&ino)?.id
+    }
+
+    /// The inode stands for another backing file from now on: a commit replaced it.
+    pub(super) fn rebind(&self, ino: Ino, id: FileId) {
+        let mut inner = self.inner.lock();
+        let Some(node) = inner.nodes.get_mut(&ino) else {
+            return;
+        };
+        let old = node.id.replace(id);
+        if let Some(old) = old
+            && inner.by_id.get(&old) == Some(&ino)
+        {
+            inner.by_id.remove(&old);
+        }
+        inner.by_id.insert(id, ino);
+    }
+
+    pub(super) fn set_drafting(&self, ino: Ino, drafting: bool) {
+        let mut inner = self.inner.lock();
+        match drafting {
+            true => {
+                inner.drafting.insert(ino);
+            }
+            false => {
+                inner.drafting.remove(&ino);
+                inner.drop_unused(ino);
+            }
+        }
+    }
+
+    /// All inodes with a draft in memory.
+    pub(super) fn drafting(&self) -> Vec<Arc<Inode>> {
+        let inner = self.inner.lock();
+        let nodes = inner.drafting.iter().filter_map(|ino| inner.nodes.get(ino));
+        nodes.map(|node| Arc::clone(&node.inode)).collect()
+    }
+
+    /// The names below `parent` that a draft in memory has, whether or not the volume has them too.
+    pub(super) fn draft_names(&self, parent: Ino) -> Vec<EntryName> {
+        let inner = self.inner.lock();
+        let nodes = inner.drafting.iter().filter_map(|ino| inner.nodes.get(ino));
+        nodes
+            .filter(|node| node.linked && node.place.parent == parent)
+            .map(|node| node.place.name.clone())
+            .collect()
+    }
+
+    /// Every inode number there is.
+    pub(super) fn all(&self) -> Vec<Ino> {
+        self.inner.lock().nodes.keys().copied().collect()
+    }
+
+    /// The name is gone: whatever has it open goes on without it.
+    pub(super) fn unlink(&self, place: &Place) -> Option<Arc<Inode>> {
+        let mut inner = self.inner.lock();
+        let ino = inner.names.remove(place)?;
+        inner.unlinked(ino)
+    }
+
+    /// The inode at `from` is at `to` now; what was there before is unlinked, and returned.
+    pub(super) fn rename(&self, from: &Place, to: Place) -> Option<Arc<Inode>> {
+        let mut inner = self.inner.lock();
+        let displaced = inner.names.remove(&to).and_then(|ino| inner.unlinked(ino));
+        if let Some(ino) = inner.names.remove(from) {
+            inner.link(ino, to);
+        }
+        displaced
+    }
+
+    pub(super) fn exchange(&self, one: &Place, other: &Place) {
+        let mut inner = self.inner.lock();
+        let (first, second) = (inner.names.remove(one), inner.names.remove(other));
+        for (ino, place) in [(first, other), (second, one)] {
+            if let Some(ino) = ino {
+                inner.link(ino, place.clone());
+            }
+        }
+    }
+
+    /// The kernel forgets `count` lookups.
+    pub(super) fn forget(&self, ino: Ino, count: u64) {
+        let mut inner = self.inner.lock();
+        if let Some(node) = inner.nodes.get_mut(&ino) {
+            node.lookups = node.lookups.saturating_sub(count);
+        }
+        inner.drop_unused(ino);
+    }
+}
+
+impl Inner {
+    /// The inode, if it is of the right kind to stand for these attributes.
+    fn known_as(&self, ino: Ino, attributes: &Attributes) -> Option<Arc<Inode>> {
+        let node = self.nodes.get(&ino)?;
+        let same = node.inode.kind == attributes.kind && node.id == Some(attributes.id);
+        same.then(|| Arc::clone(&node.inode))
+    }
+
+    /// A node under the wanted number or the next free one.
+    fn insert(&mut self, wanted: u64, place: Place, kind: NodeKind, id: Option<FileId>) -> Arc<Inode> {
+        let mut ino = Ino(wanted);
+        loop {
+            if ino.0 > ROOT.0
+                && let Slot::Vacant(slot) = self.nodes.entry(ino)
+            {
+                let inode = Arc::new(Inode::new(ino, kind));
+                slot.insert(Node {
+                    inode: Arc::clone(&inode),
+                    lookups: 0,
+                    place,
+                    linked: false,
+                    id,
+                });
+                return inode;
+            }
+            ino = Ino(ino.0.wrapping_add(1));
+        }
+    }
+
+    /// Makes `place` lead to the inode, and to nothing else.
+    fn link(&mut self, ino: Ino, place: Place) {
+        let Some(node) = self.nodes.get_mut(&ino) else {
+            return;
+        };
+        let was_linked = std::mem::replace(&mut node.linked, true);
+        let old = std::mem::replace(&mut node.place, place.clone());
+        if was_linked && old != place && self.names.get(&old) == Some(&ino) {
+            self.names.remove(&old);
+        }
+        if let Some(other) = self.names.insert(place, ino)
+            && other != ino
+        {
+            self.unlinked(other);
+        }
+    }
+
+    fn unlinked(&mut self, ino: Ino) -> Option<Arc<Inode>> {
+        let node = self.nodes.get_mut(&ino)?;
+        node.linked = false;
+        let inode = Arc::clone(&node.inode);
+        // The volume may give its number to another file.
+        if let Some(id) = node.id
+            && self.by_id.get(&id) == Some(&ino)
+        {
+            self.by_id.remove(&id);
+        }
+        self.drafting.remove(&ino);
+        self.drop_unused(ino);
+        Some(inode)
+    }
+
+    fn look_up(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups += 1;
+        }
+    }
+
+    fn drop_unused(&mut self, ino: Ino) {
+        let used = |node: &Node| node.lookups > 0 || (node.linked && self.drafting.contains(&ino));
+        if self.nodes.get(&ino).is_none_or(used) {
+            return;
+        }
+        let Some(node) = self.nodes.remove(&ino) else {
+            return;
+        };
+        self.drafting.remove(&ino);
+        if let Some(id) = node.id
+            && self.by_id.get(&id) == Some(&ino)
+        {
+            self.by_id.remove(&id);
+        }
+        if self.names.get(&node.place) == Some(&ino) {
+            self.names.remove(&node.place);
+        }
+    }
+}
