@@ -15,3 +15,5 @@ pub mod volume;
 pub mod store;
 
 pub mod vfs;
+
+pub mod fuse;

@@ -1,0 +1,161 @@
+//! The one gate through which every request goes to the file system.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use fuser::{Errno, Request};
+use parking_lot::{Condvar, Mutex};
+
+use super::errno::errno;
+use crate::clock::Stopwatch;
+use crate::error::{Kind, Result};
+use crate::event::Event;
+use crate::vfs::Vfs;
+
+/// How often it is looked whether the requests under way are done.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Sees to it that only its user gets in, that nobody gets in after the end, and that a panic stays inside.
+pub(super) struct Gate {
+    vfs: Vfs,
+    ended: AtomicBool,
+    /// Requests under way.
+    inside: AtomicUsize,
+    /// Set when the session should end for a reason of its own: a worker is gone.
+    broken: Mutex<bool>,
+    breaks: Condvar,
+}
+
+impl Gate {
+    pub(super) fn new(vfs: Vfs) -> Arc<Self> {
+        Arc::new(Self {
+            vfs,
+            ended: AtomicBool::new(false),
+            inside: AtomicUsize::new(0),
+            broken: Mutex::new(false),
+            breaks: Condvar::new(),
+        })
+    }
+
+    pub(super) fn vfs(&self) -> &Vfs {
+        &self.vfs
+    }
+
+    /// Lets a request of the session's user in: all that name or open something.
+    pub(super) fn user<T>(
+        self: &Arc<Self>,
+        op: &'static str,
+        request: &Request,
+        work: impl FnOnce(&Vfs) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
+        // The kernel admits nobody else to a mount without allow_other: this is the second lock on that door.
+        let (owner, _) = self.vfs.owner();
+        if request.uid() != owner {
+            self.vfs.store().report(&Event::Denied {
+                op,
+                path: String::new(),
+                reason: format!("asked by uid {}, not by the session's user", request.uid()),
+            });
+            return Err(Errno::EACCES);
+        }
+        self.kernel(op, work)
+    }
+
+    /// Lets a request in that the kernel may also make on its own: on handles, which a user was given.
+    pub(super) fn kernel<T>(
+        self: &Arc<Self>,
+        op: &'static str,
+        work: impl FnOnce(&Vfs) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
+        self.watch_worker();
+        let _inside = Inside::enter(&self.inside);
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(errno(Kind::NotConnected));
+        }
+        match catch_unwind(AssertUnwindSafe(|| work(&self.vfs))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                log::debug!("{op}: {error}");
+                Err(errno(error.kind()))
+            }
+            Err(_) => {
+                self.vfs.store().report(&Event::Panicked { op });
+                Err(Errno::EIO)
+            }
+        }
+    }
+
+    /// Closes the gate, and waits for those inside, for at most `patience`. Returns whether all came out.
+    pub(super) fn close(&self, patience: Duration) -> bool {
+        self.ended.store(true, Ordering::SeqCst);
+        let watch = Stopwatch::start();
+        while self.inside.load(Ordering::SeqCst) > 0 {
+            if watch.elapsed() > patience {
+                return false;
+            }
+            thread::sleep(POLL);
+        }
+        true
+    }
+
+    /// Waits until a worker is gone.
+    pub(super) fn wait(&self) {
+        let mut broken = self.broken.lock();
+        while !*broken {
+            self.breaks.wait(&mut broken);
+        }
+    }
+
+    /// Whether a worker is gone.
+    pub(super) fn is_broken(&self) -> bool {
+        *self.broken.lock()
+    }
+
+    /// Ends every wait.
+    pub(super) fn break_off(&self) {
+        *self.broken.lock() = true;
+        self.breaks.notify_all();
+    }
+
+    /// A worker that unwinds in fuser's own code, outside this gate, would be gone without a word, and the last one
+    /// would leave a mount that hangs. So its end is noticed, and ends the session.
+    fn watch_worker(self: &Arc<Self>) {
+        thread_local! {
+            static WATCH: RefCell<Option<WorkerWatch>> = const { RefCell::new(None) };
+        }
+        WATCH.with_borrow_mut(|watch| {
+            watch.get_or_insert_with(|| WorkerWatch(Arc::downgrade(self)));
+        });
+    }
+}
+
+/// Dropped with its thread.
+struct WorkerWatch(Weak<Gate>);
+
+impl Drop for WorkerWatch {
+    fn drop(&mut self) {
+        if let Some(gate) = self.0.upgrade() {
+            gate.break_off();
+        }
+    }
+}
+
+/// Counts itself while it lives.
+struct Inside<'gate>(&'gate AtomicUsize);
+
+impl<'gate> Inside<'gate> {
+    fn enter(inside: &'gate AtomicUsize) -> Self {
+        inside.fetch_add(1, Ordering::SeqCst);
+        Self(inside)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
