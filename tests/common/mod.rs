@@ -6,7 +6,12 @@
 
 // Every test crate compiles this module and uses its own part of it.
 #![allow(dead_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -88,7 +93,10 @@ impl Volume {
     pub(crate) fn new(layout: Layout) -> Self {
         require_root();
         // /var/tmp is on disk where /tmp may be memory, and every uid can pass through it.
-        let base = tempfile::Builder::new().prefix("tenantfs-test-").tempdir_in("/var/tmp").unwrap();
+        let base = tempfile::Builder::new()
+            .prefix("tenantfs-test-")
+            .tempdir_in("/var/tmp")
+            .unwrap();
         set_mode(base.path(), 0o755);
         let volume = Self { base, layout };
         make_directory(&volume.root(), SERVICE_UID, 0o750);
@@ -100,8 +108,15 @@ impl Volume {
             let sha256 = hex::encode(Sha256::digest(tenant.api_key));
             serde_json::json!({"sha256": sha256, "user_id": tenant.user})
         });
-        write_private(&volume.static_keys_file(), &serde_json::json!({"keys": keys}).to_string());
-        fs::write(volume.base.path().join("service.py"), include_str!("../../scripts/service.py")).unwrap();
+        write_private(
+            &volume.static_keys_file(),
+            &serde_json::json!({"keys": keys}).to_string(),
+        );
+        fs::write(
+            volume.base.path().join("service.py"),
+            include_str!("../../scripts/service.py"),
+        )
+        .unwrap();
         volume
     }
 
@@ -147,7 +162,13 @@ impl Volume {
     }
 
     /// Writes a file of the tenant's as the service account would, with exactly this content.
-    pub(crate) fn plant(&self, tenant: &Tenant, resource: &str, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn plant(
+        &self,
+        tenant: &Tenant,
+        resource: &str,
+        name: &str,
+        content: impl AsRef<[u8]>,
+    ) -> PathBuf {
         let path = self.path(tenant, resource, name);
         self.make_directories(path.parent().unwrap());
         fs::write(&path, content).unwrap();
@@ -174,7 +195,9 @@ impl Volume {
             Layout::UserFirst => vec![self.root().join("users").join(tenant.hash)],
         };
         while let Some(directory) = pending.pop() {
-            let Ok(entries) = fs::read_dir(directory) else { continue };
+            let Ok(entries) = fs::read_dir(directory) else {
+                continue;
+            };
             for entry in entries {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
@@ -212,7 +235,12 @@ impl Volume {
         if !mountpoint.exists() {
             make_directory(&mountpoint, 0, 0o755);
         }
-        Mount::new(self, self.mount_command(&mountpoint, tenant, options), mountpoint, tenant)
+        Mount::new(
+            self,
+            self.mount_command(&mountpoint, tenant, options),
+            mountpoint,
+            tenant,
+        )
     }
 
     /// `tenantfs mount` for the tenant, not started.
@@ -264,7 +292,10 @@ impl<'v> Mount<'v> {
         });
         match ready {
             Some(Ok(line)) if Path::new(line.trim_end_matches('\n')) == mount.path => mount,
-            Some(said) => panic!("mount said {said:?} on stdout, not its mountpoint\n{}", mount.log()),
+            Some(said) => panic!(
+                "mount said {said:?} on stdout, not its mountpoint\n{}",
+                mount.log()
+            ),
             None => panic!("mount was not ready within {MOUNT_DEADLINE:?}\n{}", mount.log()),
         }
     }
@@ -314,7 +345,11 @@ impl<'v> Mount<'v> {
     /// Ends the mount as an operator would, and says how the server ended.
     pub(crate) fn unmount(mut self) -> ExitStatus {
         let status = self.end().expect("the server did not end on SIGTERM");
-        assert!(!is_mounted(&self.path), "SIGTERM left {} mounted", self.path.display());
+        assert!(
+            !is_mounted(&self.path),
+            "SIGTERM left {} mounted",
+            self.path.display()
+        );
         status
     }
 
@@ -350,7 +385,11 @@ impl Drop for Mount<'_> {
             eprintln!("--- the end of the log of {}", self.path.display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         } else if let Some(complaint) = complaint {
-            panic!("the server of {} {complaint}\n{}", self.path.display(), self.log());
+            panic!(
+                "the server of {} {complaint}\n{}",
+                self.path.display(),
+                self.log()
+            );
         }
     }
 }
@@ -375,8 +414,14 @@ pub(crate) fn as_user(uid: u32, directory: &Path, program: &str) -> Command {
         .unwrap_or_else(|| PathBuf::from("/nonexistent"));
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
-    command.args(["--clear-groups", "env", "-C"]).arg(directory).arg(program);
-    command.env("HOME", home).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
+    command
+        .args(["--clear-groups", "env", "-C"])
+        .arg(directory)
+        .arg(program);
+    command
+        .env("HOME", home)
+        .env("LC_ALL", "C.UTF-8")
+        .env("TERM", "xterm");
     command
 }
 
@@ -409,15 +454,25 @@ pub(crate) fn errno(uid: u32, directory: &Path, statement: &str) -> String {
 pub(crate) fn success(command: Command, input: &str) -> String {
     let said = format!("{command:?}");
     let output = run(command, input);
-    let (stdout, stderr) = (String::from_utf8(output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}\n{said}\n{stdout:?}\n{stderr}", output.status);
+    let (stdout, stderr) = (
+        String::from_utf8(output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{}\n{said}\n{stdout:?}\n{stderr}",
+        output.status
+    );
     stdout.unwrap()
 }
 
 /// Runs a command with that input, to its end or the deadline.
 pub(crate) fn run(mut command: Command, input: &str) -> Output {
     let said = format!("{command:?}");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{said}: {error}"));
     let pid = Pid::from_child(&child);
     let mut stdin = child.stdin.take().unwrap();
@@ -438,7 +493,10 @@ pub(crate) fn run(mut command: Command, input: &str) -> Output {
 /// Runs commands side by side; all must succeed. Returns what each printed.
 pub(crate) fn together(commands: Vec<Command>) -> Vec<String> {
     thread::scope(|scope| {
-        let running: Vec<_> = commands.into_iter().map(|command| scope.spawn(|| success(command, ""))).collect();
+        let running: Vec<_> = commands
+            .into_iter()
+            .map(|command| scope.spawn(|| success(command, "")))
+            .collect();
         // Joined one and all before any failure is reported, so that nothing outlives its mount.
         let ended: Vec<_> = running.into_iter().map(|thread| thread.join()).collect();
         ended.into_iter().map(|output| output.unwrap()).collect()
@@ -475,7 +533,10 @@ fn write_private(path: &Path, content: &str) {
     set_mode(path, 0o600);
 }
 
-fn with_deadline<T: Send + 'static>(deadline: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+fn with_deadline<T: Send + 'static>(
+    deadline: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(work()));
     receiver.recv_timeout(deadline).ok()
