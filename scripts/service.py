@@ -71,13 +71,16 @@ class RecordService:
             raise
 
     def load(self, user_id, resource, record_id):
+        return self._read(self.path(user_id, resource, record_id), user_id)
+
+    def _read(self, path, user_id):
         try:
-            with open(self.path(user_id, resource, record_id), encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 record = json.load(file)
         except FileNotFoundError:
-            raise RecordNotFound(record_id) from None
+            raise RecordNotFound(path.stem) from None
         if record.get("user_id") != user_id:
-            raise RecordNotFound(record_id)
+            raise RecordNotFound(path.stem)
         return record
 
     def list(self, user_id, resource):
@@ -85,7 +88,7 @@ class RecordService:
         ids = []
         for path in self.directory(user_id, resource).glob("*.json"):
             try:
-                self.load(user_id, resource, path.stem)
+                self._read(path, user_id)
             except RecordNotFound:
                 continue
             ids.append(path.stem)

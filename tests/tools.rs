@@ -1,5 +1,7 @@
 //! Programs that read, search, copy and archive plain files do so in a mount: one test a tool, run as the tenant.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod common;
 
 use common::{ALICE, BOB, Mount, Volume, tool};

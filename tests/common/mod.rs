@@ -76,11 +76,17 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
         .map(|directory| directory.join(name))
         .find(|path| path.is_file());
     if found.is_none() {
-        let test = thread::current().name().unwrap_or("?").to_owned();
-        // Not eprintln!: the test runner would swallow it.
-        writeln!(std::io::stderr(), "SKIPPED: {test}: {name} is not installed").unwrap();
+        skip(&format!("{name} is not installed"));
     }
     found
+}
+
+/// Says aloud that the calling test, or the rest of it, is skipped.
+pub(crate) fn skip(reason: &str) {
+    let test = thread::current().name().unwrap_or("?").to_owned();
+    let line = format!("SKIPPED: {test}: {reason}\n");
+    // Not eprintln!: the test runner would swallow it.
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// A volume on a real disk, mode 0750, that belongs to the service; with the files `mount` needs to serve two tenants.
