@@ -14,6 +14,8 @@ use tenantfs::layout::Layout;
 
 const RECORDS: usize = 1_000;
 const SEED: u64 = 0x74_65_6e_61_6e_74;
+/// Values this far from the deepest they may be go on nesting.
+const DEEP: usize = 6;
 
 /// Compares each stored record with what was written, the way another program on the volume reads them.
 const COMPARE: &str = r#"
@@ -124,10 +126,10 @@ fn record(random: &mut Random) -> String {
 fn object(random: &mut Random, text: &mut String, depth: usize, is_record: bool) {
     text.push('{');
     space(random, text);
-    let members = if is_record && random.one_in(12) {
-        0
-    } else {
-        random.below(7)
+    let members = match depth {
+        _ if is_record && random.one_in(12) => 0,
+        DEEP.. => 1 + random.below(3),
+        _ => random.below(7),
     };
     let owner_at = (is_record && members > 0 && random.one_in(4)).then(|| random.below(members));
     for member in 0..members {
@@ -153,7 +155,7 @@ fn object(random: &mut Random, text: &mut String, depth: usize, is_record: bool)
         } else if !is_record && random.one_in(9) {
             text.push_str("\"user_id\"");
         } else {
-            string(random, text);
+            key(random, text, is_record);
         }
         space(random, text);
         text.push(':');
@@ -161,7 +163,7 @@ fn object(random: &mut Random, text: &mut String, depth: usize, is_record: bool)
         if owner_at == Some(member) {
             text.push_str(random.pick(&["\"alice\"", "\"\\u0061lice\"", "\"alic\\u0065\""]));
         } else {
-            value(random, text, depth);
+            value(random, text, if member == 0 { depth } else { depth.min(2) });
         }
         space(random, text);
     }
@@ -169,8 +171,7 @@ fn object(random: &mut Random, text: &mut String, depth: usize, is_record: bool)
 }
 
 fn value(random: &mut Random, text: &mut String, depth: usize) {
-    let nested = if depth > 5 { 2 } else { 9 };
-    match random.below(nested) {
+    match random.below(if depth >= DEEP { 2 } else { 9 }) {
         0 if depth > 0 => object(random, text, depth - 1, false),
         1 if depth > 0 => array(random, text, depth - 1),
         2 => string(random, text),
@@ -183,10 +184,10 @@ fn array(random: &mut Random, text: &mut String, depth: usize) {
     text.push('[');
     space(random, text);
     // Beyond what fits a page or a request, now and then.
-    let items = if random.one_in(100) {
-        2_000
-    } else {
-        random.below(5)
+    let items = match depth {
+        DEEP.. => 1,
+        _ if random.one_in(100) => 2_000,
+        _ => random.below(5),
     };
     for item in 0..items {
         if item > 0 {
@@ -222,6 +223,15 @@ fn number(random: &mut Random, text: &mut String) {
         text.push_str(random.pick(&spellings));
     } else {
         let _ = write!(text, "{}", random.next().cast_signed() >> random.below(64));
+    }
+}
+
+/// Any string; in a record itself none of those that mean something.
+fn key(random: &mut Random, text: &mut String, is_record: bool) {
+    let start = text.len();
+    string(random, text);
+    if is_record && ["\"user_id\"", "\"api_key\""].contains(&&text[start..]) {
+        text.insert(start + 1, ' ');
     }
 }
 
