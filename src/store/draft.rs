@@ -1,6 +1,8 @@
 //! Bytes on their way to becoming a record.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -8,8 +10,35 @@ use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::volume::Times;
 
+/// The memory that all drafts of one session may take together: a tenant's budget is not everybody's.
+#[derive(Debug)]
+pub struct Budget {
+    left: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        Self {
+            left: AtomicU64::new(bytes),
+        }
+    }
+
+    fn take(&self, bytes: u64) -> Result<()> {
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .map(drop)
+            .map_err(|_| Error::new(Kind::NoSpace, "the session's drafts take all the memory they may"))
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// The text of a record while it is being written: a file in memory.
-#[derive(Clone)]
 pub struct Draft {
     /// Whatever its user types: it may hold a secret.
     text: Zeroizing<Vec<u8>>,
@@ -20,6 +49,7 @@ pub struct Draft {
     /// Last change of the text.
     pub changed: Timestamp,
     max: u64,
+    budget: Option<Arc<Budget>>,
 }
 
 impl Draft {
@@ -31,7 +61,22 @@ impl Draft {
             times: Times::default(),
             changed: clock::now(),
             max,
+            budget: None,
         }
+    }
+
+    /// The same draft, its text counted against `budget` as long as it lives.
+    ///
+    /// # Errors
+    /// [`Kind::NoSpace`] when the budget is spent.
+    pub fn within(mut self, budget: &Arc<Budget>) -> Result<Self> {
+        budget.take(self.len())?;
+        self.budget = Some(Arc::clone(budget));
+        Ok(self)
+    }
+
+    fn len(&self) -> u64 {
+        self.text.len() as u64
     }
 
     /// The text.
@@ -47,10 +92,10 @@ impl Draft {
     /// Overwrites and extends the text from `offset` on; a gap is filled with zeros, as in a file.
     ///
     /// # Errors
-    /// [`Kind::TooLarge`].
+    /// [`Kind::TooLarge`], [`Kind::NoSpace`].
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset.saturating_add(bytes.len() as u64);
-        if end > self.text.len() as u64 {
+        if end > self.len() {
             self.resize(end)?;
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -68,22 +113,27 @@ impl Draft {
     /// Appends to the text.
     ///
     /// # Errors
-    /// [`Kind::TooLarge`].
+    /// [`Kind::TooLarge`], [`Kind::NoSpace`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.write(self.text.len() as u64, bytes)
+        self.write(self.len(), bytes)
     }
 
     /// Cuts the text, or extends it with zeros.
     ///
     /// # Errors
-    /// [`Kind::TooLarge`].
+    /// [`Kind::TooLarge`], [`Kind::NoSpace`].
     pub fn resize(&mut self, size: u64) -> Result<()> {
-        let too_large = || Error::new(Kind::TooLarge, "the record would be larger than max_size");
-        if size > self.max {
-            return Err(too_large());
+        let len = usize::try_from(size)
+            .ok()
+            .filter(|_| size <= self.max)
+            .ok_or_else(|| Error::new(Kind::TooLarge, "the record would be larger than max_size"))?;
+        if let Some(budget) = &self.budget {
+            match size.checked_sub(self.len()) {
+                Some(growth) => budget.take(growth)?,
+                None => budget.give_back(self.len() - size),
+            }
         }
-        self.text
-            .resize(usize::try_from(size).map_err(|_| too_large())?, 0);
+        self.text.resize(len, 0);
         self.touch();
         Ok(())
     }
@@ -101,6 +151,14 @@ impl Draft {
     fn touch(&mut self) {
         self.changed = clock::now();
         self.times.mtime = None;
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            budget.give_back(self.len());
+        }
     }
 }
 
@@ -134,5 +192,19 @@ mod tests {
         assert_eq!(draft.write(u64::MAX, b"d").unwrap_err().kind(), Kind::TooLarge);
         assert_eq!(draft.resize(5).unwrap_err().kind(), Kind::TooLarge);
         assert_eq!(draft.text(), b"abc");
+    }
+
+    #[test]
+    fn drafts_share_a_budget_and_give_it_back() {
+        let budget = Arc::new(Budget::new(10));
+        let mut one = Draft::new(b"1234".to_vec(), 100).within(&budget).unwrap();
+        let two = Draft::new(b"12345".to_vec(), 100).within(&budget).unwrap();
+        assert_eq!(one.append(b"56").unwrap_err().kind(), Kind::NoSpace);
+        assert_eq!(one.text(), b"1234");
+        drop(two);
+        one.append(b"567890").unwrap();
+        one.resize(0).unwrap();
+        assert!(Draft::new(vec![0; 10], 100).within(&budget).is_ok());
+        assert!(Draft::new(vec![0; 11], 100).within(&budget).is_err());
     }
 }

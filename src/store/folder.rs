@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
+use zeroize::Zeroizing;
 
 use super::Tenant;
 use super::attachment::Attachment;
@@ -265,7 +266,8 @@ impl Folder {
             None => self.dir.stat_self()?,
         };
         let mut staged = Staged::new(&self.dir, &like)?;
-        staged.write(&put.stored)?;
+        let stored = Zeroizing::new(put.stored);
+        staged.write(&stored)?;
         let mode = draft.mode.or(current.as_ref().and_then(|stored| stored.mode));
         if let Some(mode) = mode.filter(|mode| *mode != staged.mode()) {
             show_mode(staged.file(), mode)?;
@@ -289,7 +291,7 @@ impl Folder {
         self.discard_draft(name)?;
         self.discard_away(name)?;
         // Not simply what was written: an owner may have been corrected, a secret removed.
-        let view = self.lens().view(&put.stored).map_err(|reason| {
+        let view = self.lens().view(&stored).map_err(|reason| {
             Error::new(
                 Kind::Io,
                 format!("a record was committed that cannot be shown: {reason}"),

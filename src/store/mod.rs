@@ -50,7 +50,7 @@ use parking_lot::Mutex;
 
 pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
-pub use draft::Draft;
+pub use draft::{Budget, Draft};
 pub use folder::Folder;
 pub use records::Snapshot;
 pub use usage::Usage;

@@ -61,7 +61,7 @@ impl Vfs {
             let mut body = inode.body();
             let mut keep_cache = self.load(&inode, &mut body)?;
             if mode.truncate {
-                self.begin(&inode, &mut body).resize(0)?;
+                self.begin(&inode, &mut body)?.resize(0)?;
                 keep_cache = false;
             } else if body.opens == 0
                 && body.writing.is_none()
@@ -97,7 +97,10 @@ impl Vfs {
         }
         let (folder, name) = self.place(inode)?;
         if folder.lookup(&name)?.kept_draft {
-            let draft = folder.load_draft(&name)?.ok_or_else(stale)?;
+            let draft = folder
+                .load_draft(&name)?
+                .ok_or_else(stale)?
+                .within(&self.drafts)?;
             body.snapshot = folder.open_record(&name).ok();
             body.writing = Some(Writing { draft, saved: true });
             body.cached = None;
@@ -185,7 +188,7 @@ impl Vfs {
             return Ok((node, opened));
         }
         match place.name.is_record() {
-            true => Ok(self.create_record(place, permissions, mode, opener)),
+            true => self.create_record(place, permissions, mode, opener),
             false => {
                 let attachment = folder.create_attachment(&place.name, permissions & 0o777)?;
                 self.created_attachment(place, attachment, mode, opener)
@@ -193,11 +196,17 @@ impl Vfs {
         }
     }
 
-    fn create_record(&self, place: Place, permissions: u16, mode: OpenMode, opener: u32) -> (Node, Opened) {
+    fn create_record(
+        &self,
+        place: Place,
+        permissions: u16,
+        mode: OpenMode,
+        opener: u32,
+    ) -> Result<(Node, Opened)> {
         let inode = self.table.enter_draft(place);
         let attributes = {
             let mut body = inode.body();
-            let draft = body.begin(self.store.max_record());
+            let draft = body.begin(self.store.max_record(), &self.drafts)?;
             draft.mode = Some(permissions & 0o777);
             let attributes = Attributes::of_draft(draft, None);
             body.opened(mode.write, None);
@@ -216,7 +225,7 @@ impl Vfs {
             keep_cache: false,
             no_flush: !mode.write,
         };
-        (node, opened)
+        Ok((node, opened))
     }
 
     fn created_attachment(
@@ -278,7 +287,7 @@ impl Vfs {
             };
         }
         let mut body = file.inode.body();
-        let draft = self.begin(&file.inode, &mut body);
+        let draft = self.begin(&file.inode, &mut body)?;
         match append {
             true => draft.append(bytes),
             false => draft.write(offset, bytes),
@@ -346,7 +355,7 @@ impl Vfs {
             if body.opens == 0 || (body.snapshot.is_none() && body.writing.is_none()) {
                 self.load(inode, &mut body)?;
             }
-            self.begin(inode, &mut body).resize(size)?;
+            self.begin(inode, &mut body)?.resize(size)?;
         }
         if let Some(writing) = &mut body.writing {
             writing.draft.mode = changes.mode.map(|mode| mode & 0o777).or(writing.draft.mode);
@@ -419,7 +428,7 @@ impl Vfs {
         let mut body = file.inode.body();
         let end = offset.saturating_add(len);
         let extends = end > body.text().len() as u64;
-        let draft = self.begin(&file.inode, &mut body);
+        let draft = self.begin(&file.inode, &mut body)?;
         if extends && matches!(how, Allocate::Extend | Allocate::ZeroRange) {
             draft.resize(end)?;
         }

@@ -6,7 +6,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Ino;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Attachment, Attributes, Draft, NodeKind, Snapshot};
+use crate::store::{Attachment, Attributes, Budget, Draft, NodeKind, Snapshot};
 use crate::volume::Version;
 
 /// One inode. What it is never changes: a record that is renamed to an attachment's name is another inode.
@@ -92,18 +92,21 @@ impl Body {
     }
 
     /// The draft, begun from the text where there is none, about to be changed.
-    pub(super) fn begin(&mut self, max: u64) -> &mut Draft {
-        let snapshot = self.snapshot.as_ref();
-        let writing = self.writing.get_or_insert_with(|| {
-            let text = snapshot.map(|snapshot| snapshot.view.to_vec());
-            Writing {
-                draft: Draft::new(text.unwrap_or_default(), max),
+    ///
+    /// # Errors
+    /// [`Kind::NoSpace`] when the session's drafts take too much memory.
+    pub(super) fn begin(&mut self, max: u64, budget: &Arc<Budget>) -> Result<&mut Draft> {
+        let writing = match self.writing.take() {
+            Some(writing) => writing,
+            None => Writing {
+                draft: Draft::new(self.text().to_vec(), max).within(budget)?,
                 saved: false,
-            }
-        });
-        writing.saved = false;
+            },
+        };
         self.cached = None;
-        &mut writing.draft
+        let writing = self.writing.insert(writing);
+        writing.saved = false;
+        Ok(&mut writing.draft)
     }
 
     /// Any open description of an attachment; one that may write, if asked for.

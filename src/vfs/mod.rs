@@ -24,7 +24,7 @@ pub use handle::Fh;
 use crate::clock::{self, Stopwatch, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
-use crate::store::{Attributes, Folder, NodeKind, Store, Usage};
+use crate::store::{Attributes, Budget, Folder, NodeKind, Store, Usage};
 use crate::volume::{Access, FileId, Times, Version};
 use handle::Handles;
 use inode::{Inode, stale};
@@ -42,6 +42,9 @@ pub const CACHE_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The open directories of the volume that are kept for the next use.
 const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// What all drafts in memory may take together, in bytes: sixteen of the largest records.
+const MAX_DRAFT_BYTES: u64 = 256 << 20;
 
 /// How long a counted usage is good for.
 const USAGE_LIFETIME: Duration = Duration::from_secs(10);
@@ -105,6 +108,7 @@ pub struct Vfs {
     table: Table,
     handles: Handles,
     folders: Mutex<LruCache<Ino, Folder>>,
+    drafts: Arc<Budget>,
     usage: Mutex<Option<(Stopwatch, Usage)>>,
     begun: Timestamp,
 }
@@ -120,6 +124,7 @@ impl Vfs {
             table: Table::default(),
             handles: Handles::default(),
             folders: Mutex::new(LruCache::new(OPEN_FOLDERS)),
+            drafts: Arc::new(Budget::new(MAX_DRAFT_BYTES)),
             usage: Mutex::default(),
             begun: clock::now(),
         }

@@ -51,11 +51,16 @@ fn is_verdict(kind: Kind) -> bool {
 
 impl Vfs {
     /// The draft of a record, begun where there is none, about to be changed.
-    pub(super) fn begin<'body>(&self, inode: &Inode, body: &'body mut Body) -> &'body mut Draft {
-        if !body.unsaved() && self.table.place(inode.ino).is_some() {
+    ///
+    /// # Errors
+    /// [`Kind::NoSpace`] when the session's drafts take too much memory.
+    pub(super) fn begin<'body>(&self, inode: &Inode, body: &'body mut Body) -> Result<&'body mut Draft> {
+        let begins = !body.unsaved();
+        let draft = body.begin(self.store.max_record(), &self.drafts)?;
+        if begins && self.table.place(inode.ino).is_some() {
             self.table.set_drafting(inode.ino, true);
         }
-        body.begin(self.store.max_record())
+        Ok(draft)
     }
 
     /// Commits the draft of a record, or keeps it on the volume when it cannot be committed. One without a name is
