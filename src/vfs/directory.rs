@@ -7,6 +7,7 @@ use super::table::Place;
 use super::{Ino, Node, ROOT, Vfs};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
+use crate::store::NodeKind;
 
 /// A directory being listed: the names as they were when the listing began. Whatever comes and goes meanwhile, an
 /// offset goes on meaning what it meant.
@@ -57,7 +58,7 @@ impl Vfs {
     /// [`Kind::NotADirectory`], [`Kind::TooManyOpen`]; the volume's.
     pub fn opendir(&self, ino: Ino) -> Result<Fh> {
         self.handles.has_room()?;
-        if !self.getattr(ino).is_ok_and(|node| node.links == 2) {
+        if self.getattr(ino)?.attributes.kind != NodeKind::Directory {
             return Err(Error::new(Kind::NotADirectory, "not a directory"));
         }
         Ok(self.handles.add_directory(Listing {

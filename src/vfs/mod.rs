@@ -67,7 +67,7 @@ pub trait PageCache: Send + Sync {
 pub struct Node {
     /// Its number.
     pub ino: Ino,
-    /// 2 for directories; 1 for files, 0 once their name is gone.
+    /// 1, and 0 once the name is gone. For a directory 1 says that its subdirectories are not counted.
     pub links: u32,
     /// Everything else.
     pub attributes: Attributes,
@@ -362,13 +362,9 @@ impl Vfs {
 }
 
 fn node(ino: Ino, attributes: Attributes) -> Node {
-    let links = match attributes.kind {
-        NodeKind::Directory => 2,
-        NodeKind::Record | NodeKind::Attachment => 1,
-    };
     Node {
         ino,
-        links,
+        links: 1,
         attributes,
     }
 }
