@@ -12,6 +12,7 @@ pub mod layout;
 pub mod record;
 pub mod volume;
 
+pub mod auth;
 pub mod store;
 
 pub mod vfs;

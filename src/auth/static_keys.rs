@@ -1,0 +1,163 @@
+//! The embedded authenticator: a file of key hashes and user ids (DESIGN.md section 4).
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{ApiKey, Authenticator};
+use crate::error::{Error, Kind, Result};
+use crate::identity::{Principal, UserId};
+
+/// The largest file, in bytes: a hundred thousand keys.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Known keys, by their hashes.
+pub struct StaticKeys {
+    keys: Vec<([u8; 32], UserId)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysFile {
+    keys: Vec<KeyEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    sha256: String,
+    user_id: String,
+}
+
+impl StaticKeys {
+    /// Reads `{"keys":[{"sha256":"<hex SHA-256 of the API key>","user_id":"alice"}]}`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] that says which entry is wrong.
+    pub fn parse(json: &str) -> Result<Self> {
+        let config = |what: String| Error::new(Kind::Config, what);
+        let file: KeysFile = serde_json::from_str(json).map_err(|error| {
+            config(format!(
+                "not a static keys file ({error}); expected {{\"keys\":[{{\"sha256\":\"…\",\"user_id\":\"…\"}}]}}"
+            ))
+        })?;
+        let mut seen = HashSet::new();
+        let mut keys = Vec::with_capacity(file.keys.len());
+        for (entry, number) in file.keys.iter().zip(1..) {
+            let mut digest = [0; 32];
+            hex::decode_to_slice(&entry.sha256, &mut digest).map_err(|_| {
+                config(format!(
+                    "entry {number}: sha256 must be 64 hex digits; `tenantfs key-hash` prints them"
+                ))
+            })?;
+            if !seen.insert(digest) {
+                return Err(config(format!(
+                    "entry {number}: this key is listed twice; keep one"
+                )));
+            }
+            let user = UserId::new(entry.user_id.as_str())
+                .map_err(|error| error.context(format_args!("entry {number}")))?;
+            keys.push((digest, user));
+        }
+        Ok(Self { keys })
+    }
+
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it is missing, unreadable, malformed, or others may write to it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let config = |what: String| Error::new(Kind::Config, what);
+        let unreadable = |error: std::io::Error| {
+            config(format!(
+                "the static keys file {shown} cannot be read: {error}; correct --static-keys or its mode"
+            ))
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(config(format!(
+                "the static keys file {shown} is not a regular file"
+            )));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(config(format!(
+                "the static keys file {shown} is writable by others, who could add keys; run: chmod go-w {shown}"
+            )));
+        }
+        let mut text = String::new();
+        file.take(MAX_FILE + 1)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(config(format!(
+                "the static keys file {shown} is larger than 16 MiB"
+            )));
+        }
+        Self::parse(&text).map_err(|error| error.context(format_args!("the static keys file {shown}")))
+    }
+}
+
+impl Authenticator for StaticKeys {
+    fn authenticate(&self, key: &ApiKey) -> Result<Principal> {
+        // What is compared are hashes of the secret: how far they agree tells nothing of the key.
+        let digest = key.digest();
+        let known = self.keys.iter().find(|(known, _)| *known == digest);
+        known
+            .map(|(_, user)| Principal::authenticated(user.clone()))
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::AuthenticationRefused,
+                    "the API key is not one of the static keys; check the key, or add its `tenantfs key-hash`",
+                )
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(sha256: &str, user: &str) -> String {
+        format!(r#"{{"sha256":"{sha256}","user_id":"{user}"}}"#)
+    }
+
+    fn file(entries: &[String]) -> String {
+        format!(r#"{{"keys":[{}]}}"#, entries.join(","))
+    }
+
+    #[test]
+    fn a_listed_key_proves_its_user_and_no_other_key_proves_anything() {
+        let hash = super::super::key_hash(&ApiKey::new("sesame").unwrap());
+        for spelling in [hash.clone(), hash.to_uppercase()] {
+            let keys = StaticKeys::parse(&file(&[entry(&spelling, "alice")])).unwrap();
+            let alice = keys.authenticate(&ApiKey::new("sesame").unwrap()).unwrap();
+            assert_eq!(alice.user().as_str(), "alice");
+            let refused = keys.authenticate(&ApiKey::new("sesam").unwrap()).unwrap_err();
+            assert_eq!(refused.kind(), Kind::AuthenticationRefused);
+        }
+    }
+
+    #[test]
+    fn a_malformed_file_is_named_with_its_entry() {
+        let hash = "a".repeat(64);
+        let good = entry(&hash, "alice");
+        for (bad, said) in [
+            (String::new(), "static keys file"),
+            ("[]".to_owned(), "static keys file"),
+            (r#"{"keys":[],"more":1}"#.to_owned(), "more"),
+            (file(&[good.clone(), entry("abc", "bob")]), "entry 2"),
+            (file(&[entry(&hash, "")]), "entry 1"),
+            (file(&[good.clone(), good]), "twice"),
+        ] {
+            let error = StaticKeys::parse(&bad).err().unwrap();
+            assert_eq!(error.kind(), Kind::Config);
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+}
