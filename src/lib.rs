@@ -18,3 +18,6 @@ pub mod store;
 pub mod vfs;
 
 pub mod fuse;
+pub mod mounter;
+
+pub mod session;

@@ -1,0 +1,164 @@
+//! The server's side of the socket.
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::net::sockopt::Timeout;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::MountRequest;
+use super::wire::{self, Reply, Request};
+use crate::error::{Error, Kind, Result};
+
+/// How long the mounter may take to answer: mounting and unmounting never wait for a file system.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The connection to a mounter that was forked for this process.
+pub struct Mounter {
+    peer: Arc<Peer>,
+}
+
+struct Peer {
+    /// Nothing, once it is closed. One request at a time.
+    socket: Mutex<Option<OwnedFd>>,
+    child: Mutex<Child>,
+}
+
+/// A mount. Dropped, it is unmounted.
+pub struct Mount {
+    peer: Arc<Peer>,
+    /// Taken when it is unmounted.
+    number: Mutex<Option<u64>>,
+}
+
+impl Mounter {
+    /// Starts the privileged half: this program again, as `tenantfs mounter`, with a socket as its standard input.
+    ///
+    /// # Errors
+    /// [`Kind::MountFailed`] when it cannot be started.
+    pub fn spawn() -> Result<Self> {
+        let failed =
+            |why: String| Error::new(Kind::MountFailed, format!("the mounter cannot be started: {why}"));
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| failed(errno.to_string()))?;
+        rustix::net::sockopt::set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))
+            .map_err(|errno| failed(errno.to_string()))?;
+        let child = Command::new("/proc/self/exe")
+            .arg("mounter")
+            .env_clear()
+            .envs(std::env::var_os("TENANTFS_LOG").map(|level| ("TENANTFS_LOG", level)))
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Self {
+            peer: Arc::new(Peer {
+                socket: Mutex::new(Some(ours)),
+                child: Mutex::new(child),
+            }),
+        })
+    }
+
+    /// Mounts, and returns the mount and its connection: the /dev/fuse descriptor.
+    ///
+    /// # Errors
+    /// [`Kind::MountFailed`] with what is wrong with the mountpoint, or that there is no privilege or no /dev/fuse.
+    pub fn mount(&self, request: &MountRequest) -> Result<(Mount, OwnedFd)> {
+        let mountpoint = std::path::absolute(&request.mountpoint)
+            .map_err(|error| Error::io(&error, "making the mountpoint's path absolute"))?;
+        let request = MountRequest {
+            mountpoint,
+            ..request.clone()
+        };
+        match self.peer.ask(&Request::Mount(request))? {
+            (Reply::Mounted { number, warnings }, Some(connection)) => {
+                warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                let mount = Mount {
+                    peer: Arc::clone(&self.peer),
+                    number: Mutex::new(Some(number)),
+                };
+                Ok((mount, connection))
+            }
+            (Reply::Failed(why), _) => Err(Error::new(Kind::MountFailed, why)),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+impl Mount {
+    /// Ends the mount: the connection is aborted, and the mountpoint is free. Again, it does nothing.
+    ///
+    /// # Errors
+    /// [`Kind::MountFailed`] when the mounter cannot, or is gone; its death has ended the mount then.
+    pub fn unmount(&self) -> Result<()> {
+        let Some(number) = self.number.lock().take() else {
+            return Ok(());
+        };
+        match self.peer.ask(&Request::Unmount(number))? {
+            (Reply::Unmounted, _) => Ok(()),
+            (Reply::Failed(why), _) => Err(Error::new(Kind::MountFailed, why)),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(error) = self.unmount() {
+            log::warn!("{error}");
+        }
+    }
+}
+
+impl Peer {
+    fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>)> {
+        let mut socket = self.socket.lock();
+        let open = socket.as_ref().ok_or_else(gone)?;
+        let answer = wire::send(open, request, None).and_then(|()| wire::receive(open));
+        match answer {
+            Ok(Some(answer)) => Ok(answer),
+            // An answer that comes too late would be taken for the next one's: there is no next one.
+            Ok(None) => {
+                *socket = None;
+                Err(gone())
+            }
+            Err(error) => {
+                *socket = None;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // The mounter ends with the socket: then it can be waited for.
+        *self.socket.lock() = None;
+        if let Err(error) = self.child.lock().wait() {
+            log::warn!("waiting for the mounter to end: {error}");
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::new(
+        Kind::MountFailed,
+        "the mounter is gone; see the log, and start again",
+    )
+}
+
+fn unexpected() -> Error {
+    Error::new(
+        Kind::MountFailed,
+        "the mounter gave an answer to another question",
+    )
+}
