@@ -1,2 +1,34 @@
-//! The `tenantfs` command.
-fn main() {}
+//! tenantfs: per-user views of a shared volume of JSON records.
+
+mod account;
+mod background;
+mod cli;
+mod config;
+mod exit;
+mod key;
+mod mount;
+mod mounter;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let log = env_logger::Env::new().filter_or("TENANTFS_LOG", "warn");
+    env_logger::Builder::from_env(log).init();
+    let result = match cli.command {
+        Command::Mount(args) => mount::run(args),
+        Command::KeyHash => key::print_hash(),
+        Command::Mounter => mounter::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tenantfs: {error}");
+            exit::code(error.kind())
+        }
+    }
+}

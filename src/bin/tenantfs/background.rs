@@ -1,0 +1,68 @@
+//! Serving in the background: the same command again, in a session of its own.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::process::{Command, Stdio};
+
+use tenantfs::error::{Error, Kind, Result};
+
+/// Tells the second process that it is the one in the background.
+const MARK: &str = "TENANTFS_IN_BACKGROUND";
+
+/// Whether this is the process in the background.
+pub(crate) fn is_here() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// Starts the process in the background, and waits until it has mounted. Its errors are on our standard error already;
+/// when it fails, so do we, with its exit code.
+pub(crate) fn start() -> Result<()> {
+    let failed = |error: std::io::Error| Error::io(&error, "starting in the background");
+    let mut child = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .env(MARK, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).map_err(failed)?;
+    }
+    if !line.is_empty() {
+        print!("{line}");
+        return Ok(());
+    }
+    let status = child.wait().map_err(failed)?;
+    match status.code() {
+        Some(code) => std::process::exit(code),
+        None => Err(Error::new(
+            Kind::Io,
+            format!("the process in the background was ended: {status}"),
+        )),
+    }
+}
+
+/// In the background process, before it has threads: no terminal's signals.
+pub(crate) fn leave_terminal() -> Result<()> {
+    rustix::process::setsid()
+        .map(drop)
+        .map_err(|errno| Error::os(errno, "leaving the terminal"))
+}
+
+/// In the background process, when it has mounted: lets go of what keeps the caller's pipes and terminal busy. A standard
+/// error that is no terminal stays, for the log.
+pub(crate) fn let_go() -> Result<()> {
+    let doing = |error: std::io::Error| Error::io(&error, "opening /dev/null");
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(doing)?;
+    let doing = |errno| Error::os(errno, "leaving the terminal");
+    rustix::stdio::dup2_stdin(&null).map_err(doing)?;
+    rustix::stdio::dup2_stdout(&null).map_err(doing)?;
+    if std::io::stderr().is_terminal() {
+        rustix::stdio::dup2_stderr(&null).map_err(doing)?;
+    }
+    Ok(())
+}

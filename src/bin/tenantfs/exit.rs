@@ -1,0 +1,16 @@
+//! The exit codes of the commands (DESIGN.md section 4): the only table of them.
+
+use std::process::ExitCode;
+
+use tenantfs::error::Kind;
+
+/// The code for an error. Usage errors of the command line are 2 already.
+pub(crate) fn code(kind: Kind) -> ExitCode {
+    ExitCode::from(match kind {
+        Kind::Config => 2,
+        Kind::AuthenticationRefused | Kind::HashCollision => 3,
+        Kind::AuthenticationUnreachable => 4,
+        Kind::MountFailed => 5,
+        _ => 1,
+    })
+}
