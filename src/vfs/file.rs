@@ -107,7 +107,7 @@ impl Vfs {
             return Ok(false);
         }
         let snapshot = folder.open_record(&name)?;
-        if self.table.id(inode.ino) != Some(snapshot.attributes.id) {
+        if self.table.id(inode) != Some(snapshot.attributes.id) {
             return Err(stale());
         }
         let unchanged = body.cached == Some(snapshot.attributes.version);
@@ -121,7 +121,7 @@ impl Vfs {
         let (folder, name) = self.place(&inode)?;
         let attachment = Arc::new(folder.open_attachment(&name, access(writable))?);
         let attributes = attachment.attributes()?;
-        if self.table.id(inode.ino) != Some(attributes.id) {
+        if self.table.id(&inode) != Some(attributes.id) {
             return Err(stale());
         }
         if mode.truncate {
@@ -375,7 +375,7 @@ impl Vfs {
             // Without a name, what is changed lives in memory.
             Err(_) => return Ok(()),
         };
-        if self.table.id(inode.ino) != Some(folder.lookup(&name)?.id) {
+        if self.table.id(inode) != Some(folder.lookup(&name)?.id) {
             return body.open_attributes().map(drop);
         }
         if let Some(mode) = changes.mode {
@@ -386,7 +386,7 @@ impl Vfs {
         }
         let attributes = folder.lookup(&name)?;
         // A kept draft is another file after every change.
-        self.table.rebind(inode.ino, attributes.id);
+        self.table.rebind(inode, attributes.id);
         body.refresh(attributes);
         Ok(())
     }
@@ -401,7 +401,7 @@ impl Vfs {
                 Arc::new(folder.open_attachment(&name, access(writable))?)
             }
         };
-        if self.table.id(inode.ino) != Some(attachment.attributes()?.id) {
+        if self.table.id(inode) != Some(attachment.attributes()?.id) {
             return Err(stale());
         }
         if let Some(size) = changes.size {

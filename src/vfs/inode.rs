@@ -9,7 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::store::{Attachment, Attributes, Budget, Draft, NodeKind, Snapshot};
 use crate::volume::Version;
 
-/// One inode. What it is never changes: a record that is renamed to an attachment's name is another inode.
+/// One inode. What it is never changes: a record that is renamed to an attachment's name becomes another inode, under the
+/// same number.
 pub(super) struct Inode {
     pub(super) ino: Ino,
     pub(super) kind: NodeKind,

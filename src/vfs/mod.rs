@@ -193,13 +193,13 @@ impl Vfs {
     /// The attributes of an inode.
     ///
     /// # Errors
-    /// [`Kind::Stale`] when its file was replaced and nobody has it open. The volume's.
+    /// [`Kind::Stale`] for an inode that was never looked up. The volume's.
     pub fn getattr(&self, ino: Ino) -> Result<Node> {
         if ino == ROOT {
             return Ok(node(ROOT, self.synthetic(ROOT.0, 0o700)));
         }
         let inode = self.inode(ino)?;
-        let linked = self.table.place(ino);
+        let linked = self.table.place(&inode);
         let attributes = self.attributes(&inode, linked.as_ref())?;
         let mut node = node(ino, attributes);
         if linked.is_none() {
@@ -226,9 +226,12 @@ impl Vfs {
             None => Err(stale()),
         };
         match found {
-            Ok(attributes) if self.table.id(inode.ino) == Some(attributes.id) => Ok(attributes),
-            // Replaced or removed: who has it open goes on having it.
-            _ => inode.body().open_attributes(),
+            Ok(attributes) if self.table.id(inode) == Some(attributes.id) => Ok(attributes),
+            // Replaced or removed: who has it open, or only found it (O_PATH), goes on having it.
+            _ => match inode.body().open_attributes() {
+                Err(error) => self.table.seen(inode).ok_or(error),
+                open => open,
+            },
         }
     }
 
@@ -251,7 +254,11 @@ impl Vfs {
         if self.store.read_only() {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
-        let inode = self.inode(ino)?;
+        // What was opened, even if the number stands for something else by now.
+        let inode = match fh {
+            Some(fh) => Arc::clone(&self.handles.file(fh)?.inode),
+            None => self.inode(ino)?,
+        };
         match inode.kind {
             NodeKind::Directory => self.change_directory(&inode, changes)?,
             NodeKind::Record => self.change_record(&inode, fh, changes)?,
@@ -300,12 +307,13 @@ impl Vfs {
         if let Some(folder) = self.folders.lock().get(&ino) {
             return Ok(folder.clone());
         }
-        let place = self.table.place(ino).ok_or_else(stale)?;
+        let inode = self.inode(ino)?;
+        let place = self.table.place(&inode).ok_or_else(stale)?;
         let folder = if place.parent == ROOT {
             self.store.folder(place.name.as_str())?
         } else {
             let folder = self.folder(place.parent)?.open_folder(&place.name)?;
-            if self.table.id(ino) != Some(folder.id()) {
+            if self.table.id(&inode) != Some(folder.id()) {
                 return Err(stale());
             }
             folder
@@ -320,7 +328,7 @@ impl Vfs {
 
     /// Where a file is; stale when it is nowhere.
     fn place(&self, inode: &Inode) -> Result<(Folder, EntryName)> {
-        let place = self.table.place(inode.ino).ok_or_else(stale)?;
+        let place = self.table.place(inode).ok_or_else(stale)?;
         Ok((self.folder(place.parent)?, place.name))
     }
 

@@ -113,34 +113,34 @@ impl Vfs {
     }
 
     fn renamed(&self, from: &Place, to: Place, target: &Folder, how: Rename) {
-        let kept = |place: &Place| {
-            self.table
-                .at(place)
-                .is_some_and(|inode| inode.kind == NodeKind::Directory)
-        };
-        let same_kind = kept(from) || from.name.is_record() == to.name.is_record();
         if how == Rename::Exchange {
             return self.table.exchange(from, &to);
         }
-        if !same_kind {
-            // Another inode has the new name; who opens the old one is told to look again.
-            for place in [from, &to] {
-                if let Some(inode) = self.table.unlink(place) {
-                    abandon(&inode);
+        let Some(inode) = self.table.at(from) else {
+            return;
+        };
+        let found = target.lookup(&to.name);
+        match found {
+            // A record's draft may be in memory only, and then the volume has nothing, or something beneath it.
+            Ok(attributes) if attributes.kind != inode.kind => {
+                let nameless = self.table.transform(from, to, &attributes);
+                nameless.iter().for_each(|inode| abandon(inode));
+                // The same content under another size of blocks, another time of change.
+                self.pages.drop_soon(inode.ino);
+            }
+            found => {
+                let displaced = self.table.rename(from, to);
+                if let Some(displaced) = displaced {
+                    abandon(&displaced);
+                }
+                // A commit may have moved the content into another backing file.
+                if inode.kind == NodeKind::Record
+                    && let Ok(attributes) = found
+                {
+                    self.table.rebind(&inode, attributes.id);
+                    inode.body().refresh(attributes);
                 }
             }
-            return;
-        }
-        if let Some(displaced) = self.table.rename(from, to.clone()) {
-            abandon(&displaced);
-        }
-        // A commit may have moved the content into another backing file.
-        if to.name.is_record()
-            && let Some(inode) = self.table.at(&to)
-            && let Ok(attributes) = target.lookup(&to.name)
-        {
-            self.table.rebind(inode.ino, attributes.id);
-            inode.body().refresh(attributes);
         }
     }
 }

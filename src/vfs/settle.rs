@@ -57,8 +57,8 @@ impl Vfs {
     pub(super) fn begin<'body>(&self, inode: &Inode, body: &'body mut Body) -> Result<&'body mut Draft> {
         let begins = !body.unsaved();
         let draft = body.begin(self.store.max_record(), &self.drafts)?;
-        if begins && self.table.place(inode.ino).is_some() {
-            self.table.set_drafting(inode.ino, true);
+        if begins && self.table.place(inode).is_some() {
+            self.table.set_drafting(inode, true);
         }
         Ok(draft)
     }
@@ -70,7 +70,7 @@ impl Vfs {
     /// What [`Folder::commit`](crate::store::Folder::commit) says; the draft is kept whatever that is, in memory where
     /// the volume cannot have it.
     pub(super) fn settle(&self, inode: &Inode, body: &mut Body, occasion: Occasion) -> Result<()> {
-        let Some(place) = self.table.place(inode.ino) else {
+        let Some(place) = self.table.place(inode) else {
             return Ok(());
         };
         let Some(writing) = body.writing.as_mut().filter(|writing| !writing.saved) else {
@@ -89,10 +89,10 @@ impl Vfs {
             Ok(snapshot) => {
                 let as_written = *snapshot.view == *writing.draft.text();
                 body.cached = as_written.then_some(snapshot.attributes.version);
-                self.table.rebind(inode.ino, snapshot.attributes.id);
+                self.table.rebind(inode, snapshot.attributes.id);
                 body.snapshot = Some(snapshot);
                 body.writing = None;
-                self.table.set_drafting(inode.ino, false);
+                self.table.set_drafting(inode, false);
                 if !as_written {
                     self.pages.drop_soon(inode.ino);
                 }
@@ -112,8 +112,8 @@ impl Vfs {
         match folder.keep_draft(&place.name, &writing.draft, durability) {
             Ok(attributes) => {
                 writing.saved = true;
-                self.table.rebind(inode.ino, attributes.id);
-                self.table.set_drafting(inode.ino, false);
+                self.table.rebind(inode, attributes.id);
+                self.table.set_drafting(inode, false);
             }
             // It stays where it is, in memory: the name leads to it as long as the session lasts.
             Err(kept) if kept.kind() == Kind::PlainSecret => {}
@@ -133,7 +133,7 @@ impl Vfs {
             if let Err(error) = result
                 && body.unsaved()
             {
-                let name = self.table.place(inode.ino).map(|place| place.name.to_string());
+                let name = self.table.place(&inode).map(|place| place.name.to_string());
                 self.store.report(&Event::Trouble {
                     what: format!(
                         "the draft of {:?} is lost with the session, for it could not be saved: {error}",

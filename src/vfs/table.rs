@@ -41,6 +41,7 @@ struct Inner {
 }
 
 struct Node {
+    /// What the number stands for now.
     inode: Arc<Inode>,
     /// What the kernel will forget, some time.
     lookups: u64,
@@ -48,6 +49,8 @@ struct Node {
     /// Whether the place still leads here.
     linked: bool,
     id: Option<FileId>,
+    /// The attributes as they were when it was last looked up.
+    seen: Option<Attributes>,
 }
 
 impl Table {
@@ -71,6 +74,9 @@ impl Table {
         };
         if !shared {
             inner.by_id.insert(attributes.id, inode.ino);
+        }
+        if let Some(node) = inner.nodes.get_mut(&inode.ino) {
+            node.seen = Some(*attributes);
         }
         inner.look_up(inode.ino);
         inner.link(inode.ino, place);
@@ -109,37 +115,36 @@ impl Table {
     }
 
     /// Where the inode is, unless its name was removed or taken over.
-    pub(super) fn place(&self, ino: Ino) -> Option<Place> {
+    pub(super) fn place(&self, inode: &Inode) -> Option<Place> {
         let inner = self.inner.lock();
-        inner
-            .nodes
-            .get(&ino)
-            .filter(|node| node.linked)
-            .map(|node| node.place.clone())
+        let node = inner.current(inode)?;
+        node.linked.then(|| node.place.clone())
     }
 
     /// The backing file that the inode stands for.
-    pub(super) fn id(&self, ino: Ino) -> Option<FileId> {
-        self.inner.lock().nodes.get(&ino)?.id
+    pub(super) fn id(&self, inode: &Inode) -> Option<FileId> {
+        self.inner.lock().current(inode)?.id
+    }
+
+    /// The attributes as they were when the inode was last looked up.
+    pub(super) fn seen(&self, inode: &Inode) -> Option<Attributes> {
+        self.inner.lock().current(inode)?.seen
     }
 
     /// The inode stands for another backing file from now on: a commit replaced it.
-    pub(super) fn rebind(&self, ino: Ino, id: FileId) {
+    pub(super) fn rebind(&self, inode: &Inode, id: FileId) {
         let mut inner = self.inner.lock();
-        let Some(node) = inner.nodes.get_mut(&ino) else {
-            return;
-        };
-        let old = node.id.replace(id);
-        if let Some(old) = old
-            && inner.by_id.get(&old) == Some(&ino)
-        {
-            inner.by_id.remove(&old);
+        if inner.current(inode).is_some() {
+            inner.bind(inode.ino, id);
         }
-        inner.by_id.insert(id, ino);
     }
 
-    pub(super) fn set_drafting(&self, ino: Ino, drafting: bool) {
+    pub(super) fn set_drafting(&self, inode: &Inode, drafting: bool) {
         let mut inner = self.inner.lock();
+        let ino = inode.ino;
+        if inner.current(inode).is_none() {
+            return;
+        }
         match drafting {
             true => {
                 inner.drafting.insert(ino);
@@ -190,6 +195,25 @@ impl Table {
         displaced
     }
 
+    /// What was at `from` is at `to` and of another kind: the number stands for another inode from now on. Returns the
+    /// inodes that have no name any more: what it stood for, and what was at `to` before.
+    pub(super) fn transform(&self, from: &Place, to: Place, attributes: &Attributes) -> Vec<Arc<Inode>> {
+        let mut inner = self.inner.lock();
+        let displaced = inner.names.remove(&to).and_then(|ino| inner.unlinked(ino));
+        let ino = inner.names.get(from).copied();
+        let former = ino.and_then(|ino| {
+            let node = inner.nodes.get_mut(&ino)?;
+            let inode = Arc::new(Inode::new(ino, attributes.kind));
+            let former = std::mem::replace(&mut node.inode, inode);
+            node.seen = Some(*attributes);
+            inner.drafting.remove(&ino);
+            inner.bind(ino, attributes.id);
+            inner.link(ino, to);
+            Some(former)
+        });
+        former.into_iter().chain(displaced).collect()
+    }
+
     pub(super) fn exchange(&self, one: &Place, other: &Place) {
         let mut inner = self.inner.lock();
         let (first, second) = (inner.names.remove(one), inner.names.remove(other));
@@ -211,6 +235,26 @@ impl Table {
 }
 
 impl Inner {
+    /// The node of an inode, if its number still stands for it.
+    fn current(&self, inode: &Inode) -> Option<&Node> {
+        self.nodes
+            .get(&inode.ino)
+            .filter(|node| std::ptr::eq(Arc::as_ptr(&node.inode), inode))
+    }
+
+    fn bind(&mut self, ino: Ino, id: FileId) {
+        let Some(node) = self.nodes.get_mut(&ino) else {
+            return;
+        };
+        let old = node.id.replace(id);
+        if let Some(old) = old
+            && self.by_id.get(&old) == Some(&ino)
+        {
+            self.by_id.remove(&old);
+        }
+        self.by_id.insert(id, ino);
+    }
+
     /// The inode, if it is of the right kind to stand for these attributes.
     fn known_as(&self, ino: Ino, attributes: &Attributes) -> Option<Arc<Inode>> {
         let node = self.nodes.get(&ino)?;
@@ -232,6 +276,7 @@ impl Inner {
                     place,
                     linked: false,
                     id,
+                    seen: None,
                 });
                 return inode;
             }
