@@ -32,8 +32,8 @@ for name in names:
     owned = [value for key, value in members if key == "user_id"]
     if not owned:
         members = members + [("user_id", "alice")]
-        text = (stored / name).read_bytes().rstrip(b" \t\r\n")
-        assert text.endswith(b'"user_id" :"alice"}'), (name, text[-80:])
+        text = (stored / name).read_bytes().rstrip(b" \t\r\n").removesuffix(b"}").rstrip(b" \t\r\n")
+        assert text.endswith(b'"user_id" :"alice"'), (name, text[-80:])
         appended += 1
     assert as_pairs(stored / name) == (kind, members), name
     with open(stored / name, encoding="utf-8") as file:
@@ -215,7 +215,6 @@ fn number(random: &mut Random, text: &mut String) {
         "-9223372036854775809",
         "18446744073709551616",
         "0.1000000000000000055511151231257827",
-        "1e400",
         "-1e-400",
         "5e-324",
     ];

@@ -64,6 +64,15 @@ impl PageCache for Pages {
         }
     }
 
+    fn drop_attributes(&self, ino: Ino) {
+        // A negative offset leaves the pages, and whoever has locked them, alone.
+        if let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(INodeNo(ino.0), -1, 0)
+        {
+            log::debug!("invalidating attributes: {error}");
+        }
+    }
+
     fn drop_soon(&self, ino: Ino) {
         let _ = self.queue.try_send(ino);
     }

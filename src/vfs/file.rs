@@ -60,6 +60,7 @@ impl Vfs {
         let keep_cache = {
             let mut body = inode.body();
             let mut keep_cache = self.load(&inode, &mut body)?;
+            self.correct(&inode, body.open_attributes()?);
             if mode.truncate {
                 self.begin(&inode, &mut body)?.resize(0)?;
                 keep_cache = false;
@@ -106,9 +107,17 @@ impl Vfs {
             body.cached = None;
             return Ok(false);
         }
+        if body.writers > 0 {
+            return Ok(body.cached.is_some());
+        }
         let snapshot = folder.open_record(&name)?;
-        if self.table.id(inode) != Some(snapshot.attributes.id) {
+        if body.is_outdated(&snapshot.attributes) {
             return Err(stale());
+        }
+        if self.table.id(inode) != Some(snapshot.attributes.id) {
+            // Replaced since it was looked up, but nobody has it open: nobody can tell the difference. And a name that is
+            // replaced again and again would be found stale again and again.
+            self.table.rebind(inode, snapshot.attributes.id);
         }
         let unchanged = body.cached == Some(snapshot.attributes.version);
         body.cached = body.cached.filter(|_| unchanged);
@@ -122,8 +131,12 @@ impl Vfs {
         let attachment = Arc::new(folder.open_attachment(&name, access(writable))?);
         let attributes = attachment.attributes()?;
         if self.table.id(&inode) != Some(attributes.id) {
-            return Err(stale());
+            if inode.body().opens > 0 {
+                return Err(stale());
+            }
+            self.table.rebind(&inode, attributes.id);
         }
+        self.correct(&inode, attributes);
         if mode.truncate {
             attachment.resize(0)?;
         }
@@ -172,7 +185,7 @@ impl Vfs {
             name: EntryName::parse(name)?,
         };
         let folder = self.folder(parent)?;
-        let drafted = self.look_up_draft(&folder, &place);
+        let drafted = self.look_up_written(&folder, &place);
         if drafted.is_some() || folder.occupant("create", &place.name)?.is_some() {
             // It came into being since the kernel looked.
             if let Some(node) = drafted {

@@ -70,6 +70,24 @@ impl Body {
         Some(Attributes::of_draft(&writing.draft, committed))
     }
 
+    /// The attributes of a record that has a draft, or is open: what was opened is what is read, and nothing else.
+    pub(super) fn of_open_record(&self) -> Option<Attributes> {
+        let opened = self.snapshot.as_ref().filter(|_| self.opens > 0);
+        self.drafted().or(opened.map(|snapshot| snapshot.attributes))
+    }
+
+    /// The attributes of a record that has a draft, or may get one any moment.
+    pub(super) fn written(&self) -> Option<Attributes> {
+        let opened = self.of_open_record().filter(|_| self.writers > 0);
+        self.drafted().or(opened)
+    }
+
+    /// Whether the volume has another version of a record than the one that is open.
+    pub(super) fn is_outdated(&self, now: &Attributes) -> bool {
+        let opened = self.of_open_record();
+        opened.is_some_and(|opened| opened.version != now.version || now.kept_draft)
+    }
+
     /// The attributes of a file that is open, whatever became of its name.
     ///
     /// # Errors

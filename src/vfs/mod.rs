@@ -37,8 +37,9 @@ pub struct Ino(pub u64);
 /// The root directory, which has the resources.
 pub const ROOT: Ino = Ino(1);
 
-/// How long the kernel may believe what it was told, when nobody tells it of changes. DESIGN.md section 8.
-pub const CACHE_LIFETIME: Duration = Duration::from_secs(1);
+/// How long the kernel may believe what it was told, when nobody tells it of changes: changes on the volume show up within
+/// a second (DESIGN.md section 8).
+pub const CACHE_LIFETIME: Duration = Duration::from_millis(900);
 
 /// The open directories of the volume that are kept for the next use.
 const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -58,8 +59,11 @@ pub trait PageCache: Send + Sync {
     /// open.
     fn fill(&self, ino: Ino, content: &[u8]) -> bool;
 
-    /// Drops a file's content, soon: never waits.
+    /// Drops a file's content and attributes, soon: never waits.
     fn drop_soon(&self, ino: Ino);
+
+    /// Drops a file's attributes, now: never waits.
+    fn drop_attributes(&self, ino: Ino);
 }
 
 /// What the kernel is told of an inode.
@@ -161,10 +165,16 @@ impl Vfs {
             return Ok(self.entered(place, attributes));
         }
         let folder = self.folder(parent)?;
-        if let Some(node) = self.look_up_draft(&folder, &place) {
+        if let Some(node) = self.look_up_written(&folder, &place) {
             return Ok(node);
         }
         let attributes = folder.lookup(&place.name)?;
+        if let Some(inode) = self.table.at(&place)
+            && inode.body().is_outdated(&attributes)
+        {
+            // Who has it open goes on reading what was opened; what is there now is another inode.
+            self.table.unlink(&place);
+        }
         Ok(self.entered(place, attributes))
     }
 
@@ -172,15 +182,21 @@ impl Vfs {
         node(self.table.enter(place, &attributes).ino, attributes)
     }
 
-    /// The inode at `place`, if it has a draft in memory: that is what the name leads to, unless the volume has
-    /// something there that must not be shown.
-    fn look_up_draft(&self, folder: &Folder, place: &Place) -> Option<Node> {
+    /// The inode at `place`, if it is being written: that is what the name leads to, whatever others do to the record
+    /// meanwhile, so that nothing written is lost. Unless the volume has something there that must not be shown.
+    fn look_up_written(&self, folder: &Folder, place: &Place) -> Option<Node> {
         let inode = self
             .table
             .at(place)
             .filter(|inode| inode.kind == NodeKind::Record)?;
-        let attributes = inode.body().drafted()?;
-        folder.occupant("lookup", &place.name).ok()?;
+        let (attributes, drafted) = {
+            let body = inode.body();
+            (body.written()?, body.writing.is_some())
+        };
+        let occupant = folder.occupant("lookup", &place.name).ok()?;
+        if occupant.is_none() && !drafted {
+            return None;
+        }
         self.table.look_up(&inode);
         Some(node(inode.ino, attributes))
     }
@@ -201,6 +217,7 @@ impl Vfs {
         let inode = self.inode(ino)?;
         let linked = self.table.place(&inode);
         let attributes = self.attributes(&inode, linked.as_ref())?;
+        self.table.told(&inode, attributes);
         let mut node = node(ino, attributes);
         if linked.is_none() {
             node.links = 0;
@@ -216,8 +233,8 @@ impl Vfs {
                 (_, Err(error)) => Err(error),
             };
         }
-        if let Some(writing) = inode.body().drafted() {
-            return Ok(writing);
+        if let Some(attributes) = inode.body().of_open_record() {
+            return Ok(attributes);
         }
         let found = match place {
             Some(place) => self
@@ -228,10 +245,10 @@ impl Vfs {
         match found {
             Ok(attributes) if self.table.id(inode) == Some(attributes.id) => Ok(attributes),
             // Replaced or removed: who has it open, or only found it (O_PATH), goes on having it.
-            _ => match inode.body().open_attributes() {
-                Err(error) => self.table.seen(inode).ok_or(error),
-                open => open,
-            },
+            _ => inode
+                .body()
+                .open_attributes()
+                .or_else(|error| self.table.last_told(inode).ok_or(error)),
         }
     }
 
@@ -320,6 +337,14 @@ impl Vfs {
         };
         self.folders.lock().put(ino, folder.clone());
         Ok(folder)
+    }
+
+    /// An open found other attributes than the kernel was told: it must not go by the old size.
+    fn correct(&self, inode: &Inode, attributes: Attributes) {
+        let told = self.table.last_told(inode);
+        if told.is_some_and(|told| told.version != attributes.version || told.size != attributes.size) {
+            self.pages.drop_attributes(inode.ino);
+        }
     }
 
     fn inode(&self, ino: Ino) -> Result<Arc<Inode>> {

@@ -49,8 +49,8 @@ struct Node {
     /// Whether the place still leads here.
     linked: bool,
     id: Option<FileId>,
-    /// The attributes as they were when it was last looked up.
-    seen: Option<Attributes>,
+    /// The attributes that the kernel was last told.
+    told: Option<Attributes>,
 }
 
 impl Table {
@@ -76,7 +76,7 @@ impl Table {
             inner.by_id.insert(attributes.id, inode.ino);
         }
         if let Some(node) = inner.nodes.get_mut(&inode.ino) {
-            node.seen = Some(*attributes);
+            node.told = Some(*attributes);
         }
         inner.look_up(inode.ino);
         inner.link(inode.ino, place);
@@ -126,9 +126,19 @@ impl Table {
         self.inner.lock().current(inode)?.id
     }
 
-    /// The attributes as they were when the inode was last looked up.
-    pub(super) fn seen(&self, inode: &Inode) -> Option<Attributes> {
-        self.inner.lock().current(inode)?.seen
+    /// The attributes that the kernel was last told of the inode.
+    pub(super) fn last_told(&self, inode: &Inode) -> Option<Attributes> {
+        self.inner.lock().current(inode)?.told
+    }
+
+    /// The kernel is told these attributes.
+    pub(super) fn told(&self, inode: &Inode, attributes: Attributes) {
+        let mut inner = self.inner.lock();
+        if inner.current(inode).is_some()
+            && let Some(node) = inner.nodes.get_mut(&inode.ino)
+        {
+            node.told = Some(attributes);
+        }
     }
 
     /// The inode stands for another backing file from now on: a commit replaced it.
@@ -205,7 +215,7 @@ impl Table {
             let node = inner.nodes.get_mut(&ino)?;
             let inode = Arc::new(Inode::new(ino, attributes.kind));
             let former = std::mem::replace(&mut node.inode, inode);
-            node.seen = Some(*attributes);
+            node.told = Some(*attributes);
             inner.drafting.remove(&ino);
             inner.bind(ino, attributes.id);
             inner.link(ino, to);
@@ -276,7 +286,7 @@ impl Inner {
                     place,
                     linked: false,
                     id,
-                    seen: None,
+                    told: None,
                 });
                 return inode;
             }
