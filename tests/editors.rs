@@ -172,11 +172,11 @@ fn rsync() {
     }
     let save = |mount: &Mount<'_>, option: &str| {
         mount.shell(&format!(
-            "mkdir -p ~/{option} && sed 's/old/new/' schedules/x.json > ~/{option}/x.json
-            rsync -a {option} ~/{option}/x.json schedules/"
+            "mkdir -p ~/new && sed 's/old/new/' schedules/x.json > ~/new/x.json
+            rsync -a --ignore-times {option} ~/new/x.json schedules/"
         ));
     };
-    for option in ["--ignore-times", "--inplace"] {
+    for option in ["", "--inplace"] {
         saves_once(|mount| save(mount, option), &[]);
     }
 }

@@ -60,17 +60,17 @@ impl Vfs {
         let keep_cache = {
             let mut body = inode.body();
             let mut keep_cache = self.load(&inode, &mut body)?;
-            self.correct(&inode, body.open_attributes()?);
+            let as_told = self.correct(&inode, body.open_attributes()?);
             if mode.truncate {
                 self.begin(&inode, &mut body)?.resize(0)?;
                 keep_cache = false;
-            } else if body.opens == 0
+            } else if as_told
+                && !body.touched
                 && body.writing.is_none()
-                && !keep_cache
                 && let Some(snapshot) = &body.snapshot
             {
-                // Under the lock of an inode that nobody has open: no READ of it can be under way, whose page this
-                // would wait for.
+                // Under the lock of an inode that nobody has had open: the kernel has no page of it, no READ of it is
+                // under way whose page this would wait for, and its size is this content's.
                 keep_cache = self.pages.fill(inode.ino, &snapshot.view);
                 body.cached = keep_cache.then_some(snapshot.attributes.version);
             }

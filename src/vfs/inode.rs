@@ -33,6 +33,8 @@ pub(super) struct Body {
     pub(super) writing: Option<Writing>,
     /// Which version of the content the kernel's pages may hold.
     pub(super) cached: Option<Version>,
+    /// Whether the kernel may have any pages, of whatever content.
+    pub(super) touched: bool,
     /// The open descriptions of an attachment: they outlive its name.
     pub(super) attachments: Vec<Weak<Attachment>>,
 }
@@ -50,6 +52,13 @@ impl Inode {
             kind,
             body: Mutex::default(),
         }
+    }
+
+    /// Another inode under the number of one that the kernel may have pages of.
+    pub(super) fn under_known_number(ino: Ino, kind: NodeKind) -> Self {
+        let inode = Self::new(ino, kind);
+        inode.body().touched = true;
+        inode
     }
 
     pub(super) fn body(&self) -> MutexGuard<'_, Body> {
@@ -136,6 +145,7 @@ impl Body {
 
     pub(super) fn opened(&mut self, writer: bool, attachment: Option<&Arc<Attachment>>) {
         self.opens += 1;
+        self.touched = true;
         self.writers += u32::from(writer);
         self.attachments.retain(|open| open.strong_count() > 0);
         self.attachments.extend(attachment.map(Arc::downgrade));

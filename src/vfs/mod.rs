@@ -55,8 +55,8 @@ const NOMINAL_FREE: u64 = 1 << 40;
 
 /// The kernel's cache of file content, as far as it is driven from here.
 pub trait PageCache: Send + Sync {
-    /// Puts a file's whole content there, and returns whether it is there now. Only called for a file that nobody has
-    /// open.
+    /// Puts a file's whole content there, and returns whether it is there now. Only called for a file of that size that
+    /// nobody has had open.
     fn fill(&self, ino: Ino, content: &[u8]) -> bool;
 
     /// Drops a file's content and attributes, soon: never waits.
@@ -339,12 +339,16 @@ impl Vfs {
         Ok(folder)
     }
 
-    /// An open found other attributes than the kernel was told: it must not go by the old size.
-    fn correct(&self, inode: &Inode, attributes: Attributes) {
+    /// Where an open finds other attributes than the kernel was told, sees to it that it does not go by the old size.
+    /// Returns whether they are what it was told.
+    fn correct(&self, inode: &Inode, attributes: Attributes) -> bool {
         let told = self.table.last_told(inode);
-        if told.is_some_and(|told| told.version != attributes.version || told.size != attributes.size) {
+        let same =
+            told.is_some_and(|told| told.version == attributes.version && told.size == attributes.size);
+        if !same {
             self.pages.drop_attributes(inode.ino);
         }
+        same
     }
 
     fn inode(&self, ino: Ino) -> Result<Arc<Inode>> {

@@ -213,7 +213,7 @@ impl Table {
         let ino = inner.names.get(from).copied();
         let former = ino.and_then(|ino| {
             let node = inner.nodes.get_mut(&ino)?;
-            let inode = Arc::new(Inode::new(ino, attributes.kind));
+            let inode = Arc::new(Inode::under_known_number(ino, attributes.kind));
             let former = std::mem::replace(&mut node.inode, inode);
             node.told = Some(*attributes);
             inner.drafting.remove(&ino);
