@@ -182,6 +182,8 @@ impl Folder {
             .open_dir(name.as_str())
             .map_err(|error| match error.kind() {
                 Kind::CrossDevice => not_found(),
+                // Of a file that is hidden, not even that it is no directory.
+                Kind::NotADirectory => self.lookup(name).err().unwrap_or(error),
                 _ => error,
             })?;
         Self::new(Arc::clone(&self.tenant), dir)
