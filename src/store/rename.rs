@@ -29,6 +29,9 @@ impl Folder {
             (Rename::Replace, Some(other)) => check_replaceable(source.kind, other.kind)?,
             (Rename::NoReplace | Rename::Replace, None) => {}
         }
+        if (self.id(), from) == (target.id(), to) {
+            return Ok(());
+        }
         match (source.kind, to.is_record()) {
             (NodeKind::Directory, true) => Err(Error::new(
                 Kind::NotPermitted,
