@@ -28,6 +28,9 @@ const BEING_WRITTEN_MILLIS: i64 = 1000;
 const ATTEMPTS: u32 = 6;
 const RETRY_AFTER: Duration = Duration::from_millis(2);
 
+/// Why what is no file is hidden.
+const SPECIAL: &str = "neither a file nor a directory of the volume";
+
 /// A record as it was at one moment: the bytes that were verified are the bytes that are served.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -106,7 +109,7 @@ impl Folder {
             return Ok(known);
         }
         match stat.file_type {
-            FileType::Special => Ok(self.hide(name, &stat, "neither a file nor a directory of the volume")),
+            FileType::Special => Ok(self.hide(name, &stat, SPECIAL)),
             FileType::Regular if name.is_record() => {
                 Ok(self.read_record(name)?.map(|stored| stored.snapshot().attributes))
             }
@@ -145,12 +148,26 @@ impl Folder {
         let mut attempt = 1;
         loop {
             let file = match self.dir().open_file(entry, Access::Read) {
-                // A socket or a device without a driver says NoData; a mount point, CrossDevice.
-                Err(error) => match error.kind() {
-                    Kind::NotFound | Kind::NoData | Kind::CrossDevice => return Ok(Verified::Absent),
-                    Kind::AccessDenied => {
-                        let stat = self.dir().stat(entry)?;
+                Err(error) => match (error.kind(), self.dir().stat(entry)) {
+                    (Kind::NotFound, Err(gone)) if gone.kind() == Kind::NotFound => {
+                        return Ok(Verified::Absent);
+                    }
+                    // A symbolic link says NotFound too; a socket or a device without a driver, NoData; a mount point,
+                    // CrossDevice. The name is taken all the same.
+                    (Kind::NotFound | Kind::NoData | Kind::CrossDevice, Ok(stat))
+                        if stat.file_type == FileType::Special =>
+                    {
+                        return Ok(Verified::Unfit(stat, SPECIAL.into()));
+                    }
+                    (Kind::AccessDenied, Ok(stat)) => {
                         return Ok(Verified::Unfit(stat, "the server may not read it".into()));
+                    }
+                    // It came, went or changed between the two calls.
+                    (Kind::NotFound | Kind::NoData | Kind::CrossDevice | Kind::AccessDenied, _)
+                        if attempt < ATTEMPTS =>
+                    {
+                        attempt += 1;
+                        continue;
                     }
                     _ => return Err(error),
                 },
