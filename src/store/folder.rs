@@ -201,7 +201,9 @@ impl Folder {
             self.claim()?;
         }
         // Not opened at all unless it was seen to be regular: opening a device can do things.
-        self.lookup(name)?;
+        if self.lookup(name)?.kind != NodeKind::Attachment {
+            return Err(not_found());
+        }
         let file = self.dir.open_file(name.as_str(), access)?;
         let stat = volume::stat(&file)?;
         match stat.file_type == FileType::Regular && stat.nlink <= 1 {
