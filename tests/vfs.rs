@@ -1,0 +1,357 @@
+//! The file system without a kernel: what it promises on inode numbers, handles and drafts can be asked of it directly.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tenantfs::auth::{ApiKey, Authenticator, StaticKeys, key_hash};
+use tenantfs::error::Kind;
+use tenantfs::event::LogObserver;
+use tenantfs::store::{Options, Store};
+use tenantfs::vfs::{Changes, Ino, Node, OpenMode, PageCache, ROOT, Vfs};
+use tenantfs::volume::{Rename, Volume};
+
+const UID: u32 = 1000;
+const ALICE: &str = "2bd806c97f0e00af";
+
+const READ: OpenMode = OpenMode {
+    write: false,
+    append: false,
+    truncate: false,
+    exclusive: false,
+};
+const WRITE: OpenMode = OpenMode { write: true, ..READ };
+
+/// A kernel that notes what it is asked to keep.
+#[derive(Default)]
+struct Pages {
+    filled: Mutex<Vec<(Ino, Vec<u8>)>>,
+}
+
+impl PageCache for Pages {
+    fn fill(&self, ino: Ino, content: &[u8]) -> bool {
+        self.filled.lock().push((ino, content.to_vec()));
+        true
+    }
+
+    fn drop_soon(&self, _: Ino) {}
+
+    fn drop_attributes(&self, _: Ino) {}
+}
+
+struct Mounted {
+    vfs: Vfs,
+    pages: Arc<Pages>,
+    schedules: Ino,
+    volume: TempDir,
+}
+
+impl Mounted {
+    fn new() -> Self {
+        let volume = TempDir::new().unwrap();
+        let key = ApiKey::new("sesame").unwrap();
+        let keys = format!(
+            r#"{{"keys":[{{"sha256":"{}","user_id":"alice"}}]}}"#,
+            key_hash(&key)
+        );
+        let alice = StaticKeys::parse(&keys).unwrap().authenticate(&key).unwrap();
+        let observer = Arc::new(LogObserver::default());
+        let opened = Volume::open(volume.path()).unwrap();
+        let store = Store::open(&opened, &alice, Options::default(), observer).unwrap();
+        let pages = Arc::new(Pages::default());
+        let vfs = Vfs::new(store, UID, UID, Arc::clone(&pages) as _);
+        let schedules = vfs.lookup(ROOT, b"schedules").unwrap().ino;
+        Self {
+            vfs,
+            pages,
+            schedules,
+            volume,
+        }
+    }
+
+    /// Where the volume has a record.
+    fn path(&self, name: &str) -> PathBuf {
+        self.volume.path().join("schedules").join(ALICE).join(name)
+    }
+
+    /// Replaces a record as the service does.
+    fn replace(&self, name: &str, record: &str) {
+        let temporary = self.path("temporary");
+        fs::write(&temporary, record).unwrap();
+        fs::rename(temporary, self.path(name)).unwrap();
+    }
+
+    fn lookup(&self, name: &str) -> Node {
+        self.vfs.lookup(self.schedules, name.as_bytes()).unwrap()
+    }
+
+    fn absent(&self, name: &str) -> bool {
+        let result = self.vfs.lookup(self.schedules, name.as_bytes());
+        result.is_err_and(|error| error.kind() == Kind::NotFound)
+    }
+
+    /// Writes a file as a program does: create, write, close.
+    fn write(&self, name: &str, text: &str) {
+        let me = std::process::id();
+        let (node, opened) = self
+            .vfs
+            .create(self.schedules, name.as_bytes(), 0o644, WRITE, me)
+            .unwrap();
+        self.vfs.write(opened.fh, 0, text.as_bytes(), false).unwrap();
+        self.vfs.flush(opened.fh, me).unwrap();
+        self.vfs.release(opened.fh);
+        self.vfs.forget(node.ino, 1);
+    }
+
+    fn read(&self, name: &str) -> String {
+        let node = self.lookup(name);
+        let opened = self.vfs.open(node.ino, READ, 1).unwrap();
+        let text = self.vfs.read(opened.fh, 0, 1 << 20).unwrap();
+        self.vfs.release(opened.fh);
+        self.vfs.forget(node.ino, 1);
+        String::from_utf8(text).unwrap()
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_million_lookups() {
+    let mounted = Mounted::new();
+    for number in 0..100 {
+        mounted.write(&format!("{number}.json"), "{}");
+        mounted.write(&format!("{number}.txt"), "text");
+    }
+    let before = mounted.vfs.known_inodes().len();
+    assert_eq!(before, 2, "the root and the resource");
+    let names: Vec<_> = (0..100)
+        .flat_map(|number| {
+            [
+                format!("{number}.json"),
+                format!("{number}.txt"),
+                format!("{number}.absent"),
+            ]
+        })
+        .collect();
+    for _ in 0..10_000 / 3 + 1 {
+        for name in &names {
+            if let Ok(node) = mounted.vfs.lookup(mounted.schedules, name.as_bytes()) {
+                mounted.vfs.forget(node.ino, 1);
+            }
+        }
+    }
+    assert_eq!(mounted.vfs.known_inodes().len(), before);
+}
+
+#[test]
+fn an_inode_keeps_its_number_when_it_is_saved_and_stays_known_as_often_as_it_was_looked_up() {
+    let mounted = Mounted::new();
+    mounted.write("x.json", "{}");
+    let first = mounted.lookup("x.json");
+    let again = mounted.lookup("x.json");
+    assert_eq!(first.ino, again.ino);
+    mounted.write("x.json", r#"{"n":1}"#);
+    assert_eq!(mounted.lookup("x.json").ino, first.ino);
+    mounted.vfs.forget(first.ino, 2);
+    assert!(mounted.vfs.getattr(first.ino).is_ok());
+    mounted.vfs.forget(first.ino, 1);
+    let unknown = mounted.vfs.getattr(first.ino).unwrap_err();
+    assert_eq!(unknown.kind(), Kind::Stale);
+}
+
+#[test]
+fn who_has_a_record_open_reads_on_what_was_opened() {
+    for in_place in [false, true] {
+        let mounted = Mounted::new();
+        mounted.write("x.json", r#"{"n":1}"#);
+        let old = mounted.lookup("x.json");
+        let opened = mounted.vfs.open(old.ino, READ, 1).unwrap();
+        let record = r#"{"n":"rewritten, and longer","user_id":"alice"}"#;
+        match in_place {
+            true => fs::write(mounted.path("x.json"), record).unwrap(),
+            false => mounted.replace("x.json", record),
+        }
+        assert_ne!(mounted.lookup("x.json").ino, old.ino);
+        assert_eq!(mounted.read("x.json"), record);
+        assert_eq!(mounted.vfs.read(opened.fh, 0, 100).unwrap(), br#"{"n":1}"#);
+        assert_eq!(mounted.vfs.getattr(old.ino).unwrap().attributes.size, 7);
+        mounted.vfs.release(opened.fh);
+    }
+}
+
+#[test]
+fn nothing_written_is_lost_to_a_replacement_meanwhile() {
+    let mounted = Mounted::new();
+    mounted.write("x.json", r#"{"n":1}"#);
+    let node = mounted.lookup("x.json");
+    let opened = mounted.vfs.open(node.ino, WRITE, 1).unwrap();
+    mounted.replace("x.json", r#"{"n":2,"api_key":"sk","user_id":"alice"}"#);
+    assert_eq!(mounted.lookup("x.json").ino, node.ino, "it is being written");
+    mounted.vfs.write(opened.fh, 0, br#"{"n":3}"#, false).unwrap();
+    mounted.vfs.flush(opened.fh, 1).unwrap();
+    mounted.vfs.release(opened.fh);
+    assert_eq!(mounted.read("x.json"), r#"{"n":3}"#);
+    let stored = fs::read_to_string(mounted.path("x.json")).unwrap();
+    assert_eq!(stored, r#"{"n":3,"api_key":"sk","user_id" :"alice"}"#);
+}
+
+#[test]
+fn the_page_cache_is_filled_once_with_what_was_verified() {
+    let mounted = Mounted::new();
+    mounted.replace("x.json", r#"{"n":1,"api_key":"sk","user_id":"alice"}"#);
+    let node = mounted.lookup("x.json");
+    for _ in 0..3 {
+        let opened = mounted.vfs.open(node.ino, READ, 1).unwrap();
+        assert!(opened.keep_cache && opened.no_flush);
+        mounted.vfs.release(opened.fh);
+    }
+    let view = br#"{"n":1,"user_id":"alice"}"#.to_vec();
+    assert_eq!(*mounted.pages.filled.lock(), [(node.ino, view)]);
+    // Another content under the same number: what the kernel has of it must go.
+    mounted.replace("x.json", r#"{"n":2,"user_id":"alice"}"#);
+    let opened = mounted.vfs.open(node.ino, READ, 1).unwrap();
+    assert!(!opened.keep_cache);
+    assert_eq!(
+        mounted.vfs.read(opened.fh, 0, 100).unwrap(),
+        br#"{"n":2,"user_id":"alice"}"#
+    );
+}
+
+#[test]
+fn the_end_of_a_write_is_the_close_by_the_process_that_opened() {
+    let mounted = Mounted::new();
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let me = std::process::id();
+    let (_, opened) = mounted
+        .vfs
+        .create(mounted.schedules, b"x.json", 0o644, WRITE, me)
+        .unwrap();
+    mounted.vfs.write(opened.fh, 0, br#"{"n":"#, false).unwrap();
+    mounted.vfs.flush(opened.fh, other.id()).unwrap();
+    assert!(!mounted.path("x.json").exists());
+
+    // The kernel tells threads.
+    let worker = std::thread::scope(|scope| {
+        let close = || {
+            let me = rustix::thread::gettid().as_raw_pid().cast_unsigned();
+            mounted.vfs.flush(opened.fh, me).unwrap_err().kind()
+        };
+        scope.spawn(close).join().unwrap()
+    });
+    assert_eq!(
+        worker,
+        Kind::IncompleteRecord,
+        "a thread of the opener's closes for the opener"
+    );
+
+    mounted.vfs.write(opened.fh, 5, b"1}", false).unwrap();
+    mounted.vfs.flush(opened.fh, other.id()).unwrap();
+    assert!(mounted.path("x.json").exists());
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
+fn a_listing_goes_on_where_it_was_while_names_come_and_go() {
+    let mounted = Mounted::new();
+    let names = |range: std::ops::Range<usize>| {
+        range
+            .map(|number| format!("{number:03}.json"))
+            .collect::<BTreeSet<_>>()
+    };
+    for name in names(0..50) {
+        mounted.write(&name, "{}");
+    }
+    let fh = mounted.vfs.opendir(mounted.schedules).unwrap();
+    let mut seen = Vec::new();
+    let mut offset = 0;
+    for round in 0.. {
+        let mut taken = 0;
+        let mut last = offset;
+        mounted
+            .vfs
+            .readdir(fh, offset, |listed| {
+                if taken == 7 {
+                    return false;
+                }
+                taken += 1;
+                last = listed.next_offset;
+                seen.push(listed.name.as_str().to_owned());
+                true
+            })
+            .unwrap();
+        if taken == 0 {
+            break;
+        }
+        offset = last;
+        // What was listed goes; what is new comes.
+        let gone = seen.last().unwrap().clone();
+        mounted.vfs.unlink(mounted.schedules, gone.as_bytes()).unwrap();
+        mounted.write(&format!("new-{round}.json"), "{}");
+    }
+    mounted.vfs.releasedir(fh);
+    assert_eq!(seen[..2], [".", ".."]);
+    let once: BTreeSet<_> = seen[2..].iter().cloned().collect();
+    assert_eq!(once.len(), seen.len() - 2, "no name twice");
+    assert!(
+        once.is_superset(&names(0..50)),
+        "every name that was there all the time, once"
+    );
+}
+
+#[test]
+fn a_file_that_changes_its_kind_keeps_its_number_and_its_open_handles() {
+    let mounted = Mounted::new();
+    mounted.write("x.txt", r#"{"n":1}"#);
+    let node = mounted.lookup("x.txt");
+    let opened = mounted.vfs.open(node.ino, READ, 1).unwrap();
+    let here = mounted.schedules;
+    mounted
+        .vfs
+        .rename((here, b"x.txt"), (here, b"x.json"), Rename::Replace)
+        .unwrap();
+    assert_eq!(mounted.lookup("x.json").ino, node.ino);
+    assert_eq!(mounted.read("x.json"), r#"{"n":1}"#);
+    assert_eq!(mounted.vfs.read(opened.fh, 0, 100).unwrap(), br#"{"n":1}"#);
+    assert!(mounted.absent("x.txt"));
+    mounted.vfs.release(opened.fh);
+
+    mounted
+        .vfs
+        .rename((here, b"x.json"), (here, b"y.txt"), Rename::Replace)
+        .unwrap();
+    assert_eq!(mounted.lookup("y.txt").ino, node.ino);
+    assert_eq!(mounted.read("y.txt"), r#"{"n":1}"#);
+}
+
+#[test]
+fn drafts_cannot_take_all_memory() {
+    let mounted = Mounted::new();
+    let mut open = Vec::new();
+    let refused = loop {
+        let name = format!("{}.json", open.len());
+        let (_, opened) = mounted
+            .vfs
+            .create(mounted.schedules, name.as_bytes(), 0o644, WRITE, 1)
+            .unwrap();
+        open.push(opened.fh);
+        let grown = Changes {
+            size: Some(16 << 20),
+            ..Changes::default()
+        };
+        let ino = mounted.lookup(&name).ino;
+        if let Err(error) = mounted.vfs.setattr(ino, Some(opened.fh), grown) {
+            break error;
+        }
+        assert!(open.len() < 1000);
+    };
+    assert_eq!(refused.kind(), Kind::NoSpace);
+}
