@@ -71,7 +71,10 @@ fn enforce(
     }
     // Each further worker opens the device for a queue of its own.
     if let Ok(device) = PathFd::new("/dev/fuse") {
-        ruleset = ruleset.add_rule(PathBeneath::new(device, AccessFs::ReadFile | AccessFs::WriteFile))?;
+        ruleset = ruleset.add_rule(PathBeneath::new(
+            device,
+            AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev,
+        ))?;
     }
     Ok(match ruleset.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => Confinement::Full,
