@@ -6,6 +6,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tenantfs::layout::Layout;
 
+use crate::demo::DemoArgs;
+
 /// Per-user views of a shared volume of JSON records: each user's mount shows only what is theirs.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
@@ -16,6 +18,11 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Show two tenants on a temporary volume, and that neither gets at the other's records
+    ///
+    /// Needs root and /dev/fuse, and nothing set up. Checks every claim it prints, cleans up after itself, and fails
+    /// when a claim does not hold.
+    Demo(DemoArgs),
     /// Mount one user's view of a volume
     ///
     /// Prints the mountpoint when it is ready, and serves until SIGTERM, SIGINT or SIGHUP. Needs root to mount; the

@@ -4,6 +4,7 @@ mod account;
 mod background;
 mod cli;
 mod config;
+mod demo;
 mod exit;
 mod key;
 mod mount;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(log).init();
     let result = match cli.command {
         Command::Mount(args) => mount::run(args),
+        Command::Demo(args) => demo::run(&args),
         Command::KeyHash => key::print_hash(),
         Command::Mounter => mounter::run(),
     };
