@@ -18,6 +18,7 @@ use std::fmt;
 use crate::error::Result;
 use crate::identity::UserId;
 use scan::{Role, Scan};
+use zeroize::Zeroizing;
 
 /// The members that are secrets unless the configuration names others.
 pub const DEFAULT_SECRET_FIELDS: [&str; 1] = ["api_key"];
@@ -115,6 +116,18 @@ impl Lens {
         self.put_over(base.as_ref(), written)
     }
 
+    /// Whether a text, which need not be JSON, mentions the name of a secret member in any spelling that JSON knows for it.
+    pub fn may_hold_secret(&self, text: &[u8]) -> bool {
+        let mentions = |text: &[u8], name: &str| {
+            let len = name.len().max(1); // There are no empty windows.
+            text.windows(len).any(|part| part == name.as_bytes())
+        };
+        let spelled_out = unescaped(text);
+        self.secrets
+            .iter()
+            .any(|field| mentions(text, &field.name) || mentions(&spelled_out, &field.name))
+    }
+
     /// What the member called `name` (decoded) is to us.
     fn role(&self, name: &str) -> Role {
         if name == OWNER_FIELD {
@@ -149,6 +162,27 @@ impl Lens {
 /// `text` as a JSON string.
 fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+/// `text` with every `\u00XX` as the byte that it stands for, wherever it is.
+fn unescaped(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some((byte, behind)) = rest.split_first() {
+        let (decoded, behind) = split_escape(rest).unwrap_or((*byte, behind));
+        plain.push(decoded);
+        rest = behind;
+    }
+    plain
+}
+
+/// The byte that the escape at the beginning of `text` stands for, and what is behind the escape.
+fn split_escape(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, behind) = text.strip_prefix(br"\u00")?.split_first_chunk::<2>()?;
+    let mut decoded = [0];
+    hex::decode_to_slice(digits, &mut decoded).ok()?;
+    let [byte] = decoded;
+    Some((byte, behind))
 }
 
 impl fmt::Debug for Lens {

@@ -502,13 +502,6 @@ impl Folder {
     pub(super) fn denied(&self, op: &'static str, name: &EntryName, reason: impl Into<String>) {
         self.tenant.denied(op, name, reason);
     }
-
-    pub(super) fn names_a_secret(&self, text: &[u8]) -> bool {
-        let fields = &self.tenant.options.secret_fields;
-        fields
-            .iter()
-            .any(|field| text.windows(field.len()).any(|window| window == field.as_bytes()))
-    }
 }
 
 /// What a user's permission bits are worth on a file system that cannot keep them: less than the file.

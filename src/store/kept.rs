@@ -135,7 +135,7 @@ impl Folder {
     /// volume's.
     pub fn keep_draft(&self, name: &EntryName, draft: &Draft, durability: Durability) -> Result<Attributes> {
         self.claim()?;
-        if self.names_a_secret(draft.text()) {
+        if self.lens().may_hold_secret(draft.text()) {
             return Err(Error::new(
                 Kind::PlainSecret,
                 "the draft names a secret member; it is kept in memory only",
