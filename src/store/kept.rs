@@ -165,8 +165,9 @@ impl Folder {
     /// Forgets the kept draft of `name`, if there is one.
     ///
     /// # Errors
-    /// The volume's.
+    /// [`Kind::ReadOnly`]; the volume's.
     pub fn discard_draft(&self, name: &EntryName) -> Result<()> {
+        self.claim()?;
         self.forget(&beside(DRAFT_PREFIX, name))
     }
 
