@@ -187,7 +187,11 @@ impl Folder {
         staged.place(to.as_str(), self.durability())?;
         match committed {
             Some(stored) if stored.has_secret => self.put_away(from)?,
-            Some(_) => self.dir().unlink(from.as_str())?,
+            Some(_) => {
+                self.dir().unlink(from.as_str())?;
+                // The last record of this name had no secret: one that an older record had stays gone.
+                self.discard_away(from)?;
+            }
             None => {}
         }
         self.discard_draft(from)
