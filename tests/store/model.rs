@@ -1,0 +1,324 @@
+//! What a tenant's directory must be after each operation: the contract of the store, said once more in terms of maps.
+
+use std::collections::BTreeMap;
+
+use tenantfs::error::Kind;
+use tenantfs::record::Lens;
+use tenantfs::store::NodeKind;
+use tenantfs::volume::Rename;
+
+/// The largest record of these tests, in bytes.
+pub(crate) const MAX_RECORD: usize = 120;
+
+/// The outcome of an operation, as far as its caller can tell.
+pub(crate) type Outcome = Result<(), Kind>;
+
+/// The way to a directory, the resource first.
+pub(crate) type Path = Vec<String>;
+
+/// What the volume has under a name.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    /// A record of the tenant, as stored.
+    Record(Vec<u8>),
+    Attachment(Vec<u8>),
+    /// Something that the tenant must not see.
+    Hidden,
+    Directory(Tree),
+}
+
+/// A directory, and what the store keeps beside its entries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tree {
+    pub(crate) entries: BTreeMap<String, Node>,
+    /// Drafts by the record's name.
+    pub(crate) kept: BTreeMap<String, Vec<u8>>,
+    /// Records that were renamed away and left secrets for the next one of their name.
+    pub(crate) away: BTreeMap<String, Vec<u8>>,
+}
+
+/// What a tenant sees under a name.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Sight {
+    Absent,
+    Hidden,
+    Seen { kind: NodeKind, draft: bool },
+}
+
+pub(crate) fn is_record(name: &str) -> bool {
+    name.ends_with(".json")
+}
+
+impl Tree {
+    pub(crate) fn see(&self, name: &str) -> Sight {
+        let seen = |kind, draft| Sight::Seen { kind, draft };
+        let draft = is_record(name) && self.kept.contains_key(name);
+        match self.entries.get(name) {
+            Some(Node::Hidden) => Sight::Hidden,
+            Some(Node::Directory(_)) => seen(NodeKind::Directory, false),
+            Some(Node::Attachment(_)) => seen(NodeKind::Attachment, false),
+            Some(Node::Record(_)) => seen(NodeKind::Record, draft),
+            None if draft => seen(NodeKind::Record, true),
+            None => Sight::Absent,
+        }
+    }
+
+    /// The kind of what is visible under a name.
+    fn lookup(&self, name: &str) -> Result<NodeKind, Kind> {
+        match self.see(name) {
+            Sight::Seen { kind, .. } => Ok(kind),
+            Sight::Absent | Sight::Hidden => Err(Kind::NotFound),
+        }
+    }
+
+    /// The kind of what is in the way of creating a name.
+    fn occupant(&self, name: &str) -> Result<Option<NodeKind>, Kind> {
+        match self.see(name) {
+            Sight::Absent => Ok(None),
+            Sight::Seen { kind, .. } => Ok(Some(kind)),
+            Sight::Hidden => Err(Kind::NameTaken),
+        }
+    }
+
+    fn vacant(&self, name: &str) -> Outcome {
+        match self.occupant(name)? {
+            None => Ok(()),
+            Some(_) => Err(Kind::Exists),
+        }
+    }
+
+    fn looks_empty(&self) -> bool {
+        self.entries.is_empty() && self.kept.is_empty()
+    }
+
+    pub(crate) fn save(&mut self, lens: &Lens, name: &str, text: &[u8]) -> Outcome {
+        if !is_record(name) {
+            return Err(Kind::InvalidArgument);
+        }
+        if text.len() > MAX_RECORD {
+            return Err(Kind::TooLarge);
+        }
+        let base = match self.entries.get(name) {
+            Some(Node::Record(stored)) => Some(stored),
+            Some(_) => return Err(Kind::NameTaken),
+            None => self.away.get(name),
+        };
+        let put = lens
+            .put(base.map(Vec::as_slice), text)
+            .map_err(|error| error.kind())?;
+        self.entries.insert(name.to_owned(), Node::Record(put.stored));
+        self.kept.remove(name);
+        self.away.remove(name);
+        Ok(())
+    }
+
+    pub(crate) fn keep(&mut self, name: &str, text: &[u8]) -> Outcome {
+        if String::from_utf8_lossy(text).contains("api_key") {
+            return Err(Kind::PlainSecret);
+        }
+        self.kept.insert(name.to_owned(), text.to_vec());
+        self.lookup(name).map(drop)
+    }
+
+    pub(crate) fn create(&mut self, name: &str, content: &[u8]) -> Outcome {
+        if is_record(name) {
+            return Err(Kind::InvalidArgument);
+        }
+        self.vacant(name)?;
+        self.entries
+            .insert(name.to_owned(), Node::Attachment(content.to_vec()));
+        Ok(())
+    }
+
+    pub(crate) fn append(&mut self, name: &str, bytes: &[u8]) -> Outcome {
+        match self.entries.get_mut(name) {
+            Some(Node::Attachment(content)) => content.extend_from_slice(bytes),
+            _ => return Err(Kind::NotFound),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn make_folder(&mut self, name: &str) -> Outcome {
+        if is_record(name) {
+            return Err(Kind::NotPermitted);
+        }
+        self.vacant(name)?;
+        self.entries
+            .insert(name.to_owned(), Node::Directory(Self::default()));
+        Ok(())
+    }
+
+    pub(crate) fn remove_folder(&mut self, name: &str) -> Outcome {
+        self.lookup(name)?;
+        match self.entries.get(name) {
+            Some(Node::Directory(tree)) if tree.looks_empty() => {}
+            Some(Node::Directory(_)) => return Err(Kind::DirectoryNotEmpty),
+            _ => return Err(Kind::NotADirectory),
+        }
+        self.entries.remove(name);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Outcome {
+        if self.lookup(name)? == NodeKind::Directory {
+            return Err(Kind::IsADirectory);
+        }
+        self.entries.remove(name);
+        if is_record(name) {
+            self.kept.remove(name);
+            self.away.remove(name);
+        }
+        Ok(())
+    }
+
+    /// The directory at a path.
+    pub(crate) fn at(&mut self, path: &[String]) -> &mut Self {
+        path.iter()
+            .fold(self, |tree, name| match tree.entries.get_mut(name) {
+                Some(Node::Directory(below)) => below,
+                other => panic!("{name} is {other:?}"),
+            })
+    }
+
+    /// The paths of all directories below this one.
+    pub(crate) fn directories(&self) -> Vec<Path> {
+        let below = self.entries.iter().filter_map(|(name, node)| match node {
+            Node::Directory(tree) => Some((name, tree)),
+            _ => None,
+        });
+        below
+            .flat_map(|(name, tree)| {
+                let deeper = tree.directories().into_iter().map(move |mut path| {
+                    path.insert(0, name.clone());
+                    path
+                });
+                std::iter::once(vec![name.clone()]).chain(deeper)
+            })
+            .collect()
+    }
+
+    /// Renames `from` in the directory `source` to `to` in `target`; `self` is the tenant's root.
+    pub(crate) fn rename(
+        &mut self,
+        lens: &Lens,
+        (source, from): (&Path, &str),
+        (target, to): (&Path, &str),
+        how: Rename,
+    ) -> Outcome {
+        let kind = self.at(source).lookup(from)?;
+        let occupant = self.at(target).occupant(to)?;
+        match (how, occupant) {
+            (Rename::NoReplace, Some(_)) => return Err(Kind::Exists),
+            (Rename::Exchange, None) => return Err(Kind::NotFound),
+            (Rename::Exchange, Some(other)) => {
+                if kind != other || kind == NodeKind::Directory {
+                    return Err(Kind::InvalidArgument);
+                }
+                if self.at(source).kept.contains_key(from) || self.at(target).kept.contains_key(to) {
+                    return Err(Kind::Busy);
+                }
+                let one = self.at(source).entries[from].clone();
+                let two = self.at(target).entries.insert(to.to_owned(), one).unwrap();
+                self.at(source).entries.insert(from.to_owned(), two);
+                return Ok(());
+            }
+            (Rename::Replace, Some(NodeKind::Directory)) if kind != NodeKind::Directory => {
+                return Err(Kind::IsADirectory);
+            }
+            (Rename::Replace, Some(other)) if other != NodeKind::Directory && kind == NodeKind::Directory => {
+                return Err(Kind::NotADirectory);
+            }
+            _ => {}
+        }
+        if (source, from) == (target, to) {
+            return Ok(());
+        }
+        match (kind, is_record(to)) {
+            (NodeKind::Directory, true) => Err(Kind::NotPermitted),
+            (NodeKind::Directory, false) => self.move_directory((source, from), (target, to)),
+            (NodeKind::Attachment, false) => {
+                let node = self.at(source).entries.remove(from).unwrap();
+                self.at(target).entries.insert(to.to_owned(), node);
+                Ok(())
+            }
+            (NodeKind::Attachment, true) => {
+                let Some(Node::Attachment(text)) = self.at(source).entries.get(from).cloned() else {
+                    panic!("{from} is no attachment");
+                };
+                match self.at(target).save(lens, to, &text) {
+                    _ if text.is_empty() => self.at(target).keep(to, &text)?,
+                    Err(Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret) => {
+                        return Err(Kind::InvalidArgument);
+                    }
+                    outcome => outcome?,
+                }
+                self.at(source).entries.remove(from);
+                Ok(())
+            }
+            (NodeKind::Record, true) => self.move_record(lens, (source, from), (target, to)),
+            (NodeKind::Record, false) => {
+                let draft = self.at(source).kept.remove(from);
+                let stored = match self.at(source).entries.remove(from) {
+                    Some(Node::Record(stored)) => Some(stored),
+                    None => None,
+                    other => panic!("{other:?}"),
+                };
+                if let Some(stored) = &stored {
+                    match lens.view(stored).unwrap().has_secret {
+                        true => self.at(source).away.insert(from.to_owned(), stored.clone()),
+                        false => self.at(source).away.remove(from),
+                    };
+                }
+                let text = draft.unwrap_or_else(|| lens.view(&stored.unwrap()).unwrap().text);
+                self.at(target)
+                    .entries
+                    .insert(to.to_owned(), Node::Attachment(text));
+                Ok(())
+            }
+        }
+    }
+
+    fn move_directory(&mut self, (source, from): (&Path, &str), (target, to): (&Path, &str)) -> Outcome {
+        let path = |directory: &Path, name: &str| [directory.as_slice(), &[name.to_owned()]].concat();
+        if target.starts_with(&path(source, from)) {
+            return Err(Kind::InvalidArgument);
+        }
+        if let Some(Node::Directory(occupant)) = self.at(target).entries.get(to)
+            && !occupant.looks_empty()
+        {
+            return Err(Kind::DirectoryNotEmpty);
+        }
+        let node = self.at(source).entries.remove(from).unwrap();
+        self.at(target).entries.insert(to.to_owned(), node);
+        Ok(())
+    }
+
+    fn move_record(
+        &mut self,
+        lens: &Lens,
+        (source, from): (&Path, &str),
+        (target, to): (&Path, &str),
+    ) -> Outcome {
+        let has_secret = |stored: &Vec<u8>| lens.view(stored).unwrap().has_secret;
+        let draft = self.at(source).kept.remove(from);
+        if let Some(Node::Record(stored)) = self.at(source).entries.remove(from) {
+            let target = self.at(target);
+            let replaced = match target.entries.get(to) {
+                Some(Node::Record(replaced)) => Some(replaced),
+                _ => target.away.get(to),
+            };
+            if !has_secret(&stored) && replaced.is_some_and(has_secret) {
+                let view = lens.view(&stored).unwrap().text;
+                target.save(lens, to, &view)?;
+            } else {
+                target.entries.insert(to.to_owned(), Node::Record(stored));
+                target.kept.remove(to);
+                target.away.remove(to);
+            }
+        }
+        if let Some(draft) = draft {
+            self.at(target).kept.insert(to.to_owned(), draft);
+        }
+        Ok(())
+    }
+}
