@@ -84,7 +84,7 @@ impl Lens {
         let mut owner_overridden = false;
         if let Some(owner) = owner {
             // With a secret behind it, the owner is no longer the last member, and so not the mark.
-            if carried.is_empty() && written.mark_spaces().is_some() {
+            if carried.is_empty() && written.mark().is_some() {
                 edits.push((owner.key.end..owner.key.end, b" "));
             }
             owner_overridden = written.string(&owner.value) != Some(Cow::Borrowed(self.owner.as_str()));
@@ -92,8 +92,8 @@ impl Lens {
                 edits.push((owner.value.clone(), self.owner_value.as_bytes()));
             }
         }
-        let end = written.end_of_members();
-        let mut separator = if written.members().is_empty() { "" } else { "," };
+        let end = written.end();
+        let mut separator = if written.count() == 0 { "" } else { "," };
         for (prefix, value) in carried {
             edits.extend([separator, prefix, value].map(|bytes| (end..end, bytes.as_bytes())));
             separator = ",";

@@ -22,20 +22,38 @@ pub(super) enum Role {
     Secret(usize),
 }
 
-/// One member of the record's object: where its key and value are in the text.
+/// An owner or secret member of the record's object: where its key and value are in the text.
 pub(super) struct Member {
     pub(super) role: Role,
+    /// How many members there are before it.
+    pub(super) index: usize,
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
 }
 
-/// A text that is one strict JSON object.
+/// The most owner and secret members that a text may have together: memory is for records, not for riddles.
+const MAX_MEMBERS: usize = 1000;
+
+/// A text that is one strict JSON object. Of plain members no more is kept than is needed to cut and insert others: a
+/// record of 16 MiB can have millions.
 pub(super) struct Scan<'t> {
     text: &'t str,
-    /// In the order of the text.
-    members: Vec<Member>,
+    found: Found,
     /// Just behind the opening brace.
     inside: usize,
+    /// Behind the last value, or where the first would be.
+    end: usize,
+}
+
+/// What the pass over the text finds.
+#[derive(Default)]
+struct Found {
+    /// The owner and secret members, in the order of the text.
+    members: Vec<Member>,
+    /// How many members there are, plain ones included.
+    count: usize,
+    /// Where the key of the first plain member is.
+    first_plain: usize,
 }
 
 /// What is wrong with a text.
@@ -64,11 +82,11 @@ impl<'t> Scan<'t> {
         }
         let mut json = serde_json::Deserializer::from_str(text);
         json.disable_recursion_limit(); // Value counts the levels itself: serde_json's limit is 127.
-        let mut members = Vec::new();
+        let mut found = Found::default();
         json.deserialize_map(Members {
             text,
             role,
-            found: &mut members,
+            found: &mut found,
         })
         .and_then(|()| json.end())
         .map_err(|error| {
@@ -78,13 +96,25 @@ impl<'t> Scan<'t> {
                 Flaw::Invalid(error.to_string().into())
             }
         })?;
-        let mut scan = Self {
-            text,
-            members,
-            inside: skip_whitespace(text, 0) + 1,
+        let inside = skip_whitespace(text, 0) + 1;
+        let closing_brace = text.trim_end_matches(WHITESPACE).len() - 1;
+        let end = match found.count {
+            0 => inside,
+            _ => end_before(text, closing_brace),
         };
-        scan.place_values();
-        Ok(scan)
+        for member in &mut found.members {
+            let colon = skip_whitespace(text, member.key.end);
+            member.value.start = skip_whitespace(text, colon + 1);
+            if member.index + 1 == found.count {
+                member.value.end = end;
+            }
+        }
+        Ok(Self {
+            text,
+            found,
+            inside,
+            end,
+        })
     }
 
     /// The text that was scanned.
@@ -92,14 +122,19 @@ impl<'t> Scan<'t> {
         self.text.as_bytes()
     }
 
-    /// The members, in the order of the text.
+    /// The owner and secret members, in the order of the text.
     pub(super) fn members(&self) -> &[Member] {
-        &self.members
+        &self.found.members
+    }
+
+    /// How many members there are, plain ones included.
+    pub(super) fn count(&self) -> usize {
+        self.found.count
     }
 
     /// The members of one role.
     pub(super) fn members_with(&self, role: Role) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(move |member| member.role == role)
+        self.members().iter().filter(move |member| member.role == role)
     }
 
     /// A part of the text.
@@ -118,42 +153,41 @@ impl<'t> Scan<'t> {
     }
 
     /// Where a member can be added at the end: behind the last value, or behind the brace of an empty object.
-    pub(super) fn end_of_members(&self) -> usize {
-        self.members.last().map_or(self.inside, |last| last.value.end)
+    pub(super) fn end(&self) -> usize {
+        self.end
     }
 
-    /// The position of the comma before the member of this index.
-    pub(super) fn comma_before(&self, index: usize) -> usize {
-        let key = self.members.get(index).map_or(0, |member| member.key.start);
-        end_before(self.text, key).saturating_sub(1)
+    /// Where the key of the first member is, or would be.
+    pub(super) fn first_key(&self) -> usize {
+        skip_whitespace(self.text, self.inside)
     }
 
-    /// How many spaces the last member has before its colon, if it is the owner spelled as the mark.
-    pub(super) fn mark_spaces(&self) -> Option<usize> {
-        let (last, before) = self.members.split_last()?;
+    /// The position of the comma before an owner or secret member that is not the first.
+    pub(super) fn comma_before(&self, member: &Member) -> usize {
+        comma_before(self.text, member.key.start)
+    }
+
+    /// The position of the comma before the first plain member, when it is not the first of all.
+    pub(super) fn comma_before_plain(&self) -> usize {
+        comma_before(self.text, self.found.first_plain)
+    }
+
+    /// The last member and how many spaces it has before its colon, if it is the owner spelled as the mark.
+    pub(super) fn mark(&self) -> Option<(&Member, usize)> {
+        let last = self
+            .members()
+            .last()
+            .filter(|last| last.index + 1 == self.count())?;
         if last.role != Role::Owner || self.part(&last.key) != "\"user_id\"" {
             return None;
         }
-        let adjacent = match before.last() {
-            Some(previous) => previous.value.end + 1 == last.key.start,
-            None => self.inside == last.key.start,
+        let adjacent = match last.index {
+            0 => self.inside == last.key.start,
+            _ => end_before(self.text, self.comma_before(last)) + 1 == last.key.start,
         };
         let spaces = self.part(&(last.key.end..last.value.start)).strip_suffix(':')?;
-        (adjacent && !spaces.is_empty() && spaces.bytes().all(|byte| byte == b' ')).then_some(spaces.len())
-    }
-
-    /// Derives the values' places from the keys', now that the text is known to be valid: between two keys there are, but
-    /// for whitespace, exactly a colon, a value and a comma.
-    fn place_values(&mut self) {
-        let text = self.text;
-        let closing_brace = text.trim_end_matches(WHITESPACE).len() - 1;
-        let mut end = end_before(text, closing_brace);
-        for member in self.members.iter_mut().rev() {
-            let colon = skip_whitespace(text, member.key.end);
-            member.value = skip_whitespace(text, colon + 1)..end;
-            let comma = end_before(text, member.key.start).saturating_sub(1);
-            end = end_before(text, comma);
-        }
+        let spelled = adjacent && !spaces.is_empty() && spaces.bytes().all(|byte| byte == b' ');
+        spelled.then_some((last, spaces.len()))
     }
 }
 
@@ -170,6 +204,11 @@ fn skip_whitespace(text: &str, from: usize) -> usize {
 fn end_before(text: &str, position: usize) -> usize {
     let before = text.get(..position).unwrap_or_default();
     before.trim_end_matches(WHITESPACE).len()
+}
+
+/// The position of the comma before the key at `key`.
+fn comma_before(text: &str, key: usize) -> usize {
+    end_before(text, key).saturating_sub(1)
 }
 
 /// A text that is UTF-8 up to `valid` only: incomplete if it breaks off within a character within a string.
@@ -195,7 +234,7 @@ fn decode(literal: &str) -> serde_json::Result<Cow<'_, str>> {
 struct Members<'t, 'f, F> {
     text: &'t str,
     role: F,
-    found: &'f mut Vec<Member>,
+    found: &'f mut Found,
 }
 
 impl<'t, F: Fn(&str) -> Role> Visitor<'t> for Members<'t, '_, F> {
@@ -206,15 +245,33 @@ impl<'t, F: Fn(&str) -> Role> Visitor<'t> for Members<'t, '_, F> {
     }
 
     fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<(), A::Error> {
+        let found = self.found;
         while let Some(key) = map.next_key::<&'t RawValue>()? {
             let key = key.get();
             let start = key.as_ptr().addr() - self.text.as_ptr().addr();
+            let index = found.count;
+            if let Some(previous) = found
+                .members
+                .last_mut()
+                .filter(|previous| previous.index + 1 == index)
+            {
+                previous.value.end = end_before(self.text, comma_before(self.text, start));
+            }
             let name = decode(key).map_err(|_| A::Error::custom("a member's name is no valid string"))?;
-            self.found.push(Member {
-                role: (self.role)(&name),
-                key: start..start + key.len(),
-                value: 0..0, // Placed when the whole text is known to be valid.
-            });
+            match (self.role)(&name) {
+                Role::Plain if index == found.members.len() => found.first_plain = start,
+                Role::Plain => {}
+                _ if found.members.len() == MAX_MEMBERS => {
+                    return Err(A::Error::custom("more than 1000 owners and secrets"));
+                }
+                role => found.members.push(Member {
+                    role,
+                    index,
+                    key: start..start + key.len(),
+                    value: 0..0, // Its ends are known when what follows it is.
+                }),
+            }
+            found.count += 1;
             map.next_value_seed(Value { depth: 2 })?;
         }
         Ok(())

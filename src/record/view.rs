@@ -7,13 +7,11 @@ use super::{Lens, View};
 impl Lens {
     /// The view of a stored text that was accepted.
     pub(super) fn view_of(&self, stored: &Scan<'_>) -> View {
-        let spaces = stored.mark_spaces();
-        let mut edits = cuts(stored, |member| match member.role {
-            Role::Plain => false,
-            Role::Owner => spaces == Some(1),
-            Role::Secret(_) => true,
+        let mark = stored.mark();
+        let mut edits = cuts(stored, |member| {
+            member.role != Role::Owner || matches!(mark, Some((_, 1)))
         });
-        if let (Some(2..), Some(owner)) = (spaces, stored.members().last()) {
+        if let Some((owner, 2..)) = mark {
             edits.push((owner.key.end..owner.key.end + 1, b""));
         }
         View {
@@ -26,28 +24,23 @@ impl Lens {
     }
 }
 
-/// The edits that take members out of a text and leave valid JSON: a member goes with the comma before it, those that
-/// lead the object go with the comma behind them.
+/// The edits that take owner and secret members out of a text and leave valid JSON: a member goes with the comma before
+/// it, those that lead the object go with the comma behind them.
 pub(super) fn cuts(scan: &Scan<'_>, hidden: impl Fn(&Member) -> bool) -> Vec<Edit<'static>> {
     let members = scan.members();
-    let Some(first) = members.first() else {
-        return Vec::new();
+    let leads = |(position, member): &(usize, &Member)| member.index == *position && hidden(member);
+    let leading = members.iter().enumerate().take_while(leads).count();
+    let leading_end = match (leading, members.get(leading)) {
+        (0, _) => None,
+        (all, _) if all == scan.count() => Some(scan.end()),
+        (some, Some(next)) if next.index == some => Some(scan.comma_before(next) + 1),
+        _ => Some(scan.comma_before_plain() + 1),
     };
-    let leading = members.iter().take_while(|member| hidden(member)).count();
-    let leading_end = match leading {
-        0 => None,
-        all if all == members.len() => Some(scan.end_of_members()),
-        some => Some(scan.comma_before(some) + 1),
-    };
-    let behind = members
-        .iter()
-        .enumerate()
-        .skip(leading)
-        .filter(|(_, member)| hidden(member));
+    let behind = members.iter().skip(leading).filter(|member| hidden(member));
     leading_end
-        .map(|end| first.key.start..end)
+        .map(|end| scan.first_key()..end)
         .into_iter()
-        .chain(behind.map(|(index, member)| scan.comma_before(index)..member.value.end))
+        .chain(behind.map(|member| scan.comma_before(member)..member.value.end))
         .map(|range| (range, &b""[..]))
         .collect()
 }

@@ -387,6 +387,20 @@ fn nesting_ends_at_128_levels() {
     }
 }
 
+#[test]
+fn a_record_may_be_wide_but_not_a_riddle() {
+    let wide = |member: &str| format!("{{{}\"n\":1}}", format!("{member} , ").repeat(1_000_000));
+    let put = lens().put(None, wide(r#""n": 0"#).as_bytes()).unwrap();
+    assert_eq!(
+        lens().view(&put.stored).unwrap().text,
+        wide(r#""n": 0"#).as_bytes()
+    );
+    let riddle = wide(r#""token":0"#);
+    let error = lens().put(None, riddle.as_bytes()).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidRecord);
+    assert_eq!(lens().view(riddle.as_bytes()).unwrap_err(), Hidden::Malformed);
+}
+
 /// The cases of the JSONTestSuite by name.
 fn suite() -> Vec<(String, Vec<u8>)> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/json-test-suite");
