@@ -131,10 +131,11 @@ impl Folder {
     /// Keeps a draft on the volume, where it is shown under the record's name until it is fixed or removed.
     ///
     /// # Errors
-    /// [`Kind::PlainSecret`] when the text names a secret member: it is not written to the volume in plain. The
+    /// [`Kind::NameTaken`]; [`Kind::PlainSecret`] when the text names a secret member: it is not written to the volume in plain. The
     /// volume's.
     pub fn keep_draft(&self, name: &EntryName, draft: &Draft, durability: Durability) -> Result<Attributes> {
         self.claim()?;
+        self.occupant("draft", name)?;
         if self.lens().may_hold_secret(draft.text()) {
             return Err(Error::new(
                 Kind::PlainSecret,

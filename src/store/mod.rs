@@ -35,6 +35,8 @@
 
 mod attachment;
 mod attributes;
+mod change;
+mod commit;
 mod draft;
 mod facts;
 mod folder;

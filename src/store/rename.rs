@@ -177,7 +177,7 @@ impl Folder {
         let mut staged = Staged::new(target.dir(), &target.dir().stat_self()?)?;
         staged.write(text)?;
         if source.mode != staged.mode() {
-            super::folder::show_mode(staged.file(), source.mode)?;
+            super::change::show_mode(staged.file(), source.mode)?;
         }
         let times = Times {
             mtime: Some(source.mtime),
