@@ -113,6 +113,7 @@ impl Tree {
     }
 
     pub(crate) fn keep(&mut self, name: &str, text: &[u8]) -> Outcome {
+        self.occupant(name)?;
         if String::from_utf8_lossy(text).contains("api_key") {
             return Err(Kind::PlainSecret);
         }
