@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -211,14 +212,41 @@ fn the_page_cache_is_filled_once_with_what_was_verified() {
     }
     let view = br#"{"n":1,"user_id":"alice"}"#.to_vec();
     assert_eq!(*mounted.pages.filled.lock(), [(node.ino, view)]);
-    // Another content under the same number: what the kernel has of it must go.
+    // Another content is another inode.
     mounted.replace("x.json", r#"{"n":2,"user_id":"alice"}"#);
-    let opened = mounted.vfs.open(node.ino, READ, 1).unwrap();
-    assert!(!opened.keep_cache);
+    assert_eq!(mounted.read("x.json"), r#"{"n":2,"user_id":"alice"}"#);
+    assert_eq!(mounted.pages.filled.lock().len(), 2);
+}
+
+/// The kernel looks a stale name up once more, and no further time.
+#[test]
+fn a_record_that_is_replaced_again_and_again_can_be_opened() {
+    let mounted = Mounted::new();
+    mounted.write("x.json", r#"{"n":0}"#);
+    let record = |number: u32| format!(r#"{{"n":{number},"user_id":"alice"}}"#);
+    mounted.replace("x.json", &record(100));
+    let found = mounted.lookup("x.json");
+    mounted.replace("x.json", &record(101));
+    let stale = mounted.vfs.open(found.ino, READ, 1).unwrap_err();
+    assert_eq!(stale.kind(), Kind::Stale);
+
+    let found = mounted.lookup("x.json");
+    mounted.replace("x.json", &record(102));
+    // It may look up twice before it opens.
+    assert_eq!(mounted.lookup("x.json").ino, found.ino);
+    mounted.replace("x.json", &record(103));
+    let opened = mounted.vfs.open(found.ino, READ, 1).unwrap();
+    let text = mounted.vfs.read(opened.fh, 0, 100).unwrap();
     assert_eq!(
-        mounted.vfs.read(opened.fh, 0, 100).unwrap(),
-        br#"{"n":2,"user_id":"alice"}"#
+        String::from_utf8(text).unwrap(),
+        record(101),
+        "what was looked up"
     );
+    assert_eq!(found.attributes.size, record(101).len() as u64);
+    mounted.vfs.release(opened.fh);
+
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(mounted.read("x.json"), record(103));
 }
 
 #[test]

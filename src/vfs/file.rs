@@ -56,16 +56,13 @@ impl Vfs {
         if self.store.read_only() && (mode.write || mode.truncate) {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
-        self.place(&inode)?;
         let keep_cache = {
             let mut body = inode.body();
-            let mut keep_cache = self.load(&inode, &mut body)?;
-            let as_told = self.correct(&inode, body.open_attributes()?);
+            let mut keep_cache = self.load(&inode, &mut body, mode)?;
             if mode.truncate {
                 self.begin(&inode, &mut body)?.resize(0)?;
                 keep_cache = false;
-            } else if as_told
-                && !body.touched
+            } else if !body.touched
                 && body.writing.is_none()
                 && let Some(snapshot) = &body.snapshot
             {
@@ -91,13 +88,30 @@ impl Vfs {
         })
     }
 
-    /// Brings a record's content into memory, as it is now. Whether the kernel's pages hold that content.
-    fn load(&self, inode: &Inode, body: &mut Body) -> Result<bool> {
-        if body.writing.is_some() {
-            return Ok(false);
+    /// Brings a record's content into memory, as it was when it was looked up. Whether the kernel's pages hold that
+    /// content.
+    ///
+    /// # Errors
+    /// [`Kind::Stale`] when it is another by now.
+    fn load(&self, inode: &Inode, body: &mut Body, mode: OpenMode) -> Result<bool> {
+        let place = self.place(inode);
+        let last_place = self.table.last_place(inode);
+        let contended = last_place.is_some_and(|place| self.is_contended(&place));
+        body.promised = body.promised.take().filter(|_| contended);
+        if let Some(promised) = &body.promised
+            && body.writing.is_none()
+            && (place.is_ok() || !mode.write)
+        {
+            let unchanged = body.cached == Some(promised.attributes.version);
+            body.snapshot = Some(promised.clone());
+            return Ok(unchanged);
         }
-        let (folder, name) = self.place(inode)?;
-        if folder.lookup(&name)?.kept_draft {
+        let (folder, name) = place.inspect_err(|_| self.contend(inode))?;
+        if body.writing.is_some() || body.writers > 0 {
+            return Ok(body.cached.is_some());
+        }
+        let attributes = folder.lookup(&name)?;
+        if attributes.kept_draft && self.is_known(inode, &attributes) {
             let draft = folder
                 .load_draft(&name)?
                 .ok_or_else(stale)?
@@ -107,17 +121,15 @@ impl Vfs {
             body.cached = None;
             return Ok(false);
         }
-        if body.writers > 0 {
-            return Ok(body.cached.is_some());
-        }
         let snapshot = folder.open_record(&name)?;
-        if body.is_outdated(&snapshot.attributes) {
+        if !self.is_known(inode, &snapshot.attributes) {
+            if mode.truncate && body.opens == 0 {
+                // Of what is replaced, nothing is read.
+                body.snapshot = Some(snapshot);
+                return Ok(false);
+            }
+            self.contend(inode);
             return Err(stale());
-        }
-        if self.table.id(inode) != Some(snapshot.attributes.id) {
-            // Replaced since it was looked up, but nobody has it open: nobody can tell the difference. And a name that is
-            // replaced again and again would be found stale again and again.
-            self.table.rebind(inode, snapshot.attributes.id);
         }
         let unchanged = body.cached == Some(snapshot.attributes.version);
         body.cached = body.cached.filter(|_| unchanged);
@@ -134,9 +146,13 @@ impl Vfs {
             if inode.body().opens > 0 {
                 return Err(stale());
             }
-            self.table.rebind(&inode, attributes.id);
+            self.table.became(&inode, &attributes);
         }
-        self.correct(&inode, attributes);
+        let told = self.table.last_told(&inode);
+        if told.is_none_or(|told| told.version != attributes.version) {
+            // Others write to it too: the kernel must not go by the old size.
+            self.pages.drop_attributes(inode.ino);
+        }
         if mode.truncate {
             attachment.resize(0)?;
         }
@@ -366,7 +382,7 @@ impl Vfs {
         let mut body = inode.body();
         if let Some(size) = changes.size {
             if body.opens == 0 || (body.snapshot.is_none() && body.writing.is_none()) {
-                self.load(inode, &mut body)?;
+                self.load(inode, &mut body, OpenMode::default())?;
             }
             self.begin(inode, &mut body)?.resize(size)?;
         }
@@ -388,7 +404,7 @@ impl Vfs {
             // Without a name, what is changed lives in memory.
             Err(_) => return Ok(()),
         };
-        if self.table.id(inode) != Some(folder.lookup(&name)?.id) {
+        if !self.is_known(inode, &folder.lookup(&name)?) {
             return body.open_attributes().map(drop);
         }
         if let Some(mode) = changes.mode {
@@ -399,7 +415,7 @@ impl Vfs {
         }
         let attributes = folder.lookup(&name)?;
         // A kept draft is another file after every change.
-        self.table.rebind(inode, attributes.id);
+        self.table.became(inode, &attributes);
         body.refresh(attributes);
         Ok(())
     }

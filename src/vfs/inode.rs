@@ -29,6 +29,8 @@ pub(super) struct Body {
     pub(super) writers: u32,
     /// A record as it was when it was last opened or committed.
     pub(super) snapshot: Option<Snapshot>,
+    /// A record as it was looked up, for the open that follows.
+    pub(super) promised: Option<Snapshot>,
     /// What is being written to a record.
     pub(super) writing: Option<Writing>,
     /// Which version of the content the kernel's pages may hold.
@@ -89,12 +91,6 @@ impl Body {
     pub(super) fn written(&self) -> Option<Attributes> {
         let opened = self.of_open_record().filter(|_| self.writers > 0);
         self.drafted().or(opened)
-    }
-
-    /// Whether the volume has another version of a record than the one that is open.
-    pub(super) fn is_outdated(&self, now: &Attributes) -> bool {
-        let opened = self.of_open_record();
-        opened.is_some_and(|opened| opened.version != now.version || now.kept_draft)
     }
 
     /// The attributes of a file that is open, whatever became of its name.

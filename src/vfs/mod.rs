@@ -10,6 +10,7 @@ mod names;
 mod settle;
 mod table;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +40,17 @@ pub const ROOT: Ino = Ino(1);
 
 /// How long the kernel may believe what it was told, when nobody tells it of changes: changes on the volume show up within
 /// a second (DESIGN.md section 8).
-pub const CACHE_LIFETIME: Duration = Duration::from_millis(900);
+pub const CACHE_LIFETIME: Duration = Duration::from_millis(700);
 
 /// The open directories of the volume that are kept for the next use.
 const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// What all drafts in memory may take together, in bytes: sixteen of the largest records.
 const MAX_DRAFT_BYTES: u64 = 256 << 20;
+
+/// How long after it was found replaced the lookup of a record brings its content along. Together with the lifetime less
+/// than a second.
+const CONTENTION: Duration = Duration::from_millis(250);
 
 /// How long a counted usage is good for.
 const USAGE_LIFETIME: Duration = Duration::from_secs(10);
@@ -113,6 +118,8 @@ pub struct Vfs {
     handles: Handles,
     folders: Mutex<LruCache<Ino, Folder>>,
     drafts: Arc<Budget>,
+    /// Names whose lookup has to bring the content along, and since when; see [`contend`](Self::contend).
+    contended: Mutex<HashMap<Place, Stopwatch>>,
     usage: Mutex<Option<(Stopwatch, Usage)>>,
     begun: Timestamp,
 }
@@ -129,6 +136,7 @@ impl Vfs {
             handles: Handles::default(),
             folders: Mutex::new(LruCache::new(OPEN_FOLDERS)),
             drafts: Arc::new(Budget::new(MAX_DRAFT_BYTES)),
+            contended: Mutex::default(),
             usage: Mutex::default(),
             begun: clock::now(),
         }
@@ -169,17 +177,50 @@ impl Vfs {
             return Ok(node);
         }
         let attributes = folder.lookup(&place.name)?;
-        if let Some(inode) = self.table.at(&place)
-            && inode.body().is_outdated(&attributes)
-        {
-            // Who has it open goes on reading what was opened; what is there now is another inode.
-            self.table.unlink(&place);
+        if self.is_contended(&place) && !attributes.kept_draft {
+            return self.promise(&folder, place);
         }
         Ok(self.entered(place, attributes))
     }
 
+    /// Looks a record up together with its content, which is what the open that follows gets.
+    fn promise(&self, folder: &Folder, place: Place) -> Result<Node> {
+        // The kernel may look up twice before it opens.
+        if let Some(inode) = self.table.at(&place) {
+            let promised = inode.body().promised.as_ref().map(|snapshot| snapshot.attributes);
+            if let Some(attributes) = promised {
+                self.table.look_up(&inode);
+                return Ok(node(inode.ino, attributes));
+            }
+        }
+        let snapshot = folder.open_record(&place.name)?;
+        let inode = self.table.enter(place, &snapshot.attributes);
+        let node = node(inode.ino, snapshot.attributes);
+        inode.body().promised = Some(snapshot);
+        Ok(node)
+    }
+
     fn entered(&self, place: Place, attributes: Attributes) -> Node {
         node(self.table.enter(place, &attributes).ino, attributes)
+    }
+
+    /// A record was found replaced between its lookup and its open. The kernel looks it up once more, and no further time:
+    /// what it finds then, it has to get.
+    fn contend(&self, inode: &Inode) {
+        let mut contended = self.contended.lock();
+        contended.retain(|_, since| since.elapsed() < CONTENTION);
+        contended.extend(
+            self.table
+                .last_place(inode)
+                .map(|place| (place, Stopwatch::start())),
+        );
+    }
+
+    fn is_contended(&self, place: &Place) -> bool {
+        let contended = self.contended.lock();
+        contended
+            .get(place)
+            .is_some_and(|since| since.elapsed() < CONTENTION)
     }
 
     /// The inode at `place`, if it is being written: that is what the name leads to, whatever others do to the record
@@ -217,7 +258,6 @@ impl Vfs {
         let inode = self.inode(ino)?;
         let linked = self.table.place(&inode);
         let attributes = self.attributes(&inode, linked.as_ref())?;
-        self.table.told(&inode, attributes);
         let mut node = node(ino, attributes);
         if linked.is_none() {
             node.links = 0;
@@ -243,7 +283,7 @@ impl Vfs {
             None => Err(stale()),
         };
         match found {
-            Ok(attributes) if self.table.id(inode) == Some(attributes.id) => Ok(attributes),
+            Ok(attributes) if self.is_known(inode, &attributes) => Ok(attributes),
             // Replaced or removed: who has it open, or only found it (O_PATH), goes on having it.
             _ => inode
                 .body()
@@ -339,16 +379,11 @@ impl Vfs {
         Ok(folder)
     }
 
-    /// Where an open finds other attributes than the kernel was told, sees to it that it does not go by the old size.
-    /// Returns whether they are what it was told.
-    fn correct(&self, inode: &Inode, attributes: Attributes) -> bool {
-        let told = self.table.last_told(inode);
-        let same =
-            told.is_some_and(|told| told.version == attributes.version && told.size == attributes.size);
-        if !same {
-            self.pages.drop_attributes(inode.ino);
-        }
-        same
+    /// Whether the inode stands for the file with these attributes: for a record, for this version of it.
+    fn is_known(&self, inode: &Inode, attributes: &Attributes) -> bool {
+        let told = self.table.last_told(inode).map(|told| told.version);
+        let same_version = inode.kind != NodeKind::Record || told == Some(attributes.version);
+        same_version && self.table.id(inode) == Some(attributes.id)
     }
 
     fn inode(&self, ino: Ino) -> Result<Arc<Inode>> {

@@ -60,7 +60,7 @@ impl Vfs {
             true => self.rename_unsaved(&source, &from, &target, &to, how)?,
             false => source.rename(&from.name, &target, &to.name, how)?,
         }
-        self.renamed(&from, to, &target, how);
+        self.renamed((&source, &from), (&target, to), how);
         Ok(())
     }
 
@@ -112,35 +112,43 @@ impl Vfs {
         }
     }
 
-    fn renamed(&self, from: &Place, to: Place, target: &Folder, how: Rename) {
+    fn renamed(&self, (source, from): (&Folder, &Place), (target, to): (&Folder, Place), how: Rename) {
         if how == Rename::Exchange {
-            return self.table.exchange(from, &to);
+            self.table.exchange(from, &to);
+            self.changed(source, from);
+            self.changed(target, &to);
+            return;
         }
         let Some(inode) = self.table.at(from) else {
             return;
         };
-        let found = target.lookup(&to.name);
-        match found {
+        match target.lookup(&to.name) {
             // A record's draft may be in memory only, and then the volume has nothing, or something beneath it.
             Ok(attributes) if attributes.kind != inode.kind => {
                 let nameless = self.table.transform(from, to, &attributes);
                 nameless.iter().for_each(|inode| abandon(inode));
                 // The same content under another size of blocks, another time of change.
+                self.pages.drop_attributes(inode.ino);
                 self.pages.drop_soon(inode.ino);
             }
-            found => {
-                let displaced = self.table.rename(from, to);
+            _ => {
+                let displaced = self.table.rename(from, to.clone());
                 if let Some(displaced) = displaced {
                     abandon(&displaced);
                 }
-                // A commit may have moved the content into another backing file.
-                if inode.kind == NodeKind::Record
-                    && let Ok(attributes) = found
-                {
-                    self.table.rebind(&inode, attributes.id);
-                    inode.body().refresh(attributes);
-                }
+                self.changed(target, &to);
             }
+        }
+    }
+
+    /// A record has other attributes through what was done here: another time of change, perhaps another backing file.
+    fn changed(&self, folder: &Folder, place: &Place) {
+        if let Some(inode) = self.table.at(place)
+            && inode.kind == NodeKind::Record
+            && let Ok(attributes) = folder.lookup(&place.name)
+        {
+            self.table.became(&inode, &attributes);
+            inode.body().refresh(attributes);
         }
     }
 }

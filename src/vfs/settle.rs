@@ -89,11 +89,12 @@ impl Vfs {
             Ok(snapshot) => {
                 let as_written = *snapshot.view == *writing.draft.text();
                 body.cached = as_written.then_some(snapshot.attributes.version);
-                self.table.rebind(inode, snapshot.attributes.id);
+                self.table.became(inode, &snapshot.attributes);
                 body.snapshot = Some(snapshot);
                 body.writing = None;
                 self.table.set_drafting(inode, false);
                 if !as_written {
+                    self.pages.drop_attributes(inode.ino);
                     self.pages.drop_soon(inode.ino);
                 }
                 return Ok(());
@@ -112,7 +113,7 @@ impl Vfs {
         match folder.keep_draft(&place.name, &writing.draft, durability) {
             Ok(attributes) => {
                 writing.saved = true;
-                self.table.rebind(inode, attributes.id);
+                self.table.became(inode, &attributes);
                 self.table.set_drafting(inode, false);
             }
             // It stays where it is, in memory: the name leads to it as long as the session lasts.

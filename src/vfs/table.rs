@@ -126,26 +126,23 @@ impl Table {
         self.inner.lock().current(inode)?.id
     }
 
+    /// Where the inode is, or was when it still had a name.
+    pub(super) fn last_place(&self, inode: &Inode) -> Option<Place> {
+        let inner = self.inner.lock();
+        Some(inner.current(inode)?.place.clone())
+    }
+
     /// The attributes that the kernel was last told of the inode.
     pub(super) fn last_told(&self, inode: &Inode) -> Option<Attributes> {
         self.inner.lock().current(inode)?.told
     }
 
-    /// The kernel is told these attributes.
-    pub(super) fn told(&self, inode: &Inode, attributes: Attributes) {
-        let mut inner = self.inner.lock();
-        if inner.current(inode).is_some()
-            && let Some(node) = inner.nodes.get_mut(&inode.ino)
-        {
-            node.told = Some(attributes);
-        }
-    }
-
-    /// The inode stands for another backing file from now on: a commit replaced it.
-    pub(super) fn rebind(&self, inode: &Inode, id: FileId) {
+    /// The inode has these attributes from now on, through what was done here: a commit puts another backing file in
+    /// place, and every change is another version.
+    pub(super) fn became(&self, inode: &Inode, attributes: &Attributes) {
         let mut inner = self.inner.lock();
         if inner.current(inode).is_some() {
-            inner.bind(inode.ino, id);
+            inner.bind(inode.ino, attributes);
         }
     }
 
@@ -215,9 +212,8 @@ impl Table {
             let node = inner.nodes.get_mut(&ino)?;
             let inode = Arc::new(Inode::under_known_number(ino, attributes.kind));
             let former = std::mem::replace(&mut node.inode, inode);
-            node.told = Some(*attributes);
             inner.drafting.remove(&ino);
-            inner.bind(ino, attributes.id);
+            inner.bind(ino, attributes);
             inner.link(ino, to);
             Some(former)
         });
@@ -252,10 +248,12 @@ impl Inner {
             .filter(|node| std::ptr::eq(Arc::as_ptr(&node.inode), inode))
     }
 
-    fn bind(&mut self, ino: Ino, id: FileId) {
+    fn bind(&mut self, ino: Ino, attributes: &Attributes) {
         let Some(node) = self.nodes.get_mut(&ino) else {
             return;
         };
+        let id = attributes.id;
+        node.told = Some(*attributes);
         let old = node.id.replace(id);
         if let Some(old) = old
             && self.by_id.get(&old) == Some(&ino)
@@ -265,10 +263,14 @@ impl Inner {
         self.by_id.insert(id, ino);
     }
 
-    /// The inode, if it is of the right kind to stand for these attributes.
+    /// The inode, if it can stand for these attributes. A record that others changed is another inode: who has the old
+    /// one open goes on reading what was opened, and the kernel never goes by the size of another version.
     fn known_as(&self, ino: Ino, attributes: &Attributes) -> Option<Arc<Inode>> {
         let node = self.nodes.get(&ino)?;
-        let same = node.inode.kind == attributes.kind && node.id == Some(attributes.id);
+        let changed = node.told.is_some_and(|told| told.version != attributes.version);
+        let same = node.inode.kind == attributes.kind
+            && node.id == Some(attributes.id)
+            && !(changed && attributes.kind == NodeKind::Record);
         same.then(|| Arc::clone(&node.inode))
     }
 
