@@ -14,10 +14,10 @@
 )]
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -494,6 +494,48 @@ pub(crate) fn run(mut command: Command, input: &str) -> Output {
         panic!("still running after {COMMAND_DEADLINE:?}: {said}");
     };
     output.unwrap()
+}
+
+/// A Python program that stops after each line it prints, until it is told to go on.
+pub(crate) struct Conversation {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    begun: bool,
+}
+
+impl Conversation {
+    /// Starts it in the mount, as its user.
+    pub(crate) fn start(mount: &Mount<'_>, code: &str) -> Self {
+        let mut command = mount.command("python3");
+        command.args(["-B", "-c", code]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self {
+            child,
+            lines,
+            begun: false,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Lets it go on, and waits for the next line.
+    pub(crate) fn next(&mut self) -> String {
+        if std::mem::replace(&mut self.begun, true) {
+            self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        }
+        self.lines.next().unwrap().unwrap()
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Runs commands side by side; all must succeed. Returns what each printed.
