@@ -6,7 +6,7 @@ use lru::LruCache;
 
 use super::attributes::NodeKind;
 use crate::clock::Timestamp;
-use crate::volume::{FileId, Version};
+use crate::volume::{FileId, FileType, Version};
 
 /// How old a file's last change must be, in milliseconds, before what was read of it is remembered: two changes within
 /// one tick of the file system's clock leave the same version.
@@ -41,8 +41,14 @@ pub(super) enum Verdict {
     Hidden,
 }
 
-/// Of which file, and whether it was looked at as a record: one file can have names of both sorts.
-pub(super) type Subject = (FileId, bool);
+/// Of which file, and how it was looked at: one file can have names that make it a record and names that do not, and be
+/// mounted over others that make it nothing to be shown.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Subject {
+    pub(super) id: FileId,
+    pub(super) as_record: bool,
+    pub(super) as_type: FileType,
+}
 
 /// The memory: least recently used facts go first.
 #[derive(Debug)]
@@ -113,6 +119,14 @@ mod tests {
         }
     }
 
+    fn subject(ino: u64) -> Subject {
+        Subject {
+            id: FileId { dev: 1, ino },
+            as_record: true,
+            as_type: FileType::Regular,
+        }
+    }
+
     const NOW: Timestamp = Timestamp {
         seconds: 1000,
         nanos: 0,
@@ -120,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_fact_holds_for_its_version_only() {
-        let subject = (FileId { dev: 1, ino: 1 }, true);
+        let subject = subject(1);
         let mut facts = Facts::default();
         facts.remember(subject, fact(10, 3), NOW);
         assert!(facts.get(subject, &fact(10, 3).version).is_some());
@@ -129,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_file_that_just_changed_is_not_remembered() {
-        let subject = (FileId { dev: 1, ino: 1 }, true);
+        let subject = subject(1);
         let mut facts = Facts::default();
         facts.remember(subject, fact(1000, 3), NOW);
         assert!(facts.get(subject, &fact(1000, 3).version).is_none());
@@ -139,8 +153,8 @@ mod tests {
     fn memory_is_bounded_and_accounted() {
         let mut facts = Facts::default();
         for ino in 0..1000 {
-            facts.remember((FileId { dev: 1, ino }, true), fact(1, 60 << 10), NOW);
-            facts.remember((FileId { dev: 1, ino: 5 }, true), fact(1, 10), NOW);
+            facts.remember(subject(ino), fact(1, 60 << 10), NOW);
+            facts.remember(subject(5), fact(1, 10), NOW);
         }
         assert!(facts.view_bytes <= MAX_VIEW_BYTES);
         let counted: usize = facts.known.iter().map(|(_, fact)| view_bytes(fact)).sum();

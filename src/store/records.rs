@@ -9,7 +9,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::attributes::{Attributes, NodeKind};
-use super::facts::{Fact, Verdict};
+use super::facts::{Fact, Subject, Verdict};
 use super::folder::Folder;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -136,7 +136,7 @@ impl Folder {
             Verified::Absent => Found::Absent,
             Verified::Unfit(stat, reason) => self.hide(name, &stat, &reason),
             Verified::Owned(stored) => {
-                self.remember(&stored);
+                self.remember(name, &stored);
                 Found::Visible(stored)
             }
         })
@@ -207,7 +207,7 @@ impl Folder {
     /// What was found out before about this version of the file.
     fn recall(&self, name: &EntryName, stat: &Stat) -> Option<Found<Attributes>> {
         let mut facts = self.facts();
-        let fact = facts.get((stat.id, name.is_record()), &stat.version())?;
+        let fact = facts.get(subject(name, stat), &stat.version())?;
         Some(match &fact.verdict {
             Verdict::Hidden => Found::Hidden,
             Verdict::Plain(kind) => Found::Visible(Attributes::of(stat, *kind, fact.mode)),
@@ -218,24 +218,21 @@ impl Folder {
     }
 
     fn recall_view(&self, name: &EntryName, stat: &Stat) -> Option<Arc<[u8]>> {
-        match &self
-            .facts()
-            .get((stat.id, name.is_record()), &stat.version())?
-            .verdict
-        {
+        match &self.facts().get(subject(name, stat), &stat.version())?.verdict {
             Verdict::Record(_, view) => view.clone(),
             _ => None,
         }
     }
 
-    fn remember(&self, stored: &Stored) {
+    fn remember(&self, name: &EntryName, stored: &Stored) {
         let view = Arc::clone(&stored.view);
         let fact = Fact {
             version: stored.stat.version(),
             mode: stored.mode,
             verdict: Verdict::Record(view.len() as u64, Some(view)),
         };
-        self.facts().remember((stored.stat.id, true), fact, clock::now());
+        self.facts()
+            .remember(subject(name, &stored.stat), fact, clock::now());
     }
 
     fn show(&self, name: &EntryName, stat: &Stat, kind: NodeKind) -> Found<Attributes> {
@@ -245,8 +242,7 @@ impl Folder {
             mode,
             verdict: Verdict::Plain(kind),
         };
-        self.facts()
-            .remember((stat.id, name.is_record()), fact, clock::now());
+        self.facts().remember(subject(name, stat), fact, clock::now());
         Found::Visible(Attributes::of(stat, kind, mode))
     }
 
@@ -258,9 +254,16 @@ impl Folder {
             mode: None,
             verdict: Verdict::Hidden,
         };
-        self.facts()
-            .remember((stat.id, name.is_record()), fact, clock::now());
+        self.facts().remember(subject(name, stat), fact, clock::now());
         Found::Hidden
+    }
+}
+
+fn subject(name: &EntryName, stat: &Stat) -> Subject {
+    Subject {
+        id: stat.id,
+        as_record: name.is_record(),
+        as_type: stat.file_type,
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Version {
 }
 
 /// The types of file that matter here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileType {
     /// A regular file.
     Regular,
