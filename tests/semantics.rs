@@ -8,13 +8,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use common::{ALICE, BOB, LAYOUTS, Mount, Volume, eventually};
+use common::{ALICE, BOB, Conversation, LAYOUTS, Mount, Volume, eventually};
 use tenantfs::layout::Layout;
 
 /// A volume with one record of alice's, `schedules/monday.json`.
@@ -443,18 +441,19 @@ fn rename2(mount: &Mount<'_>, flags: u32, from: &str, to: &str) -> String {
 fn sigterm_ends_the_mount_and_what_was_typed_is_kept() {
     let volume = volume();
     let mount = volume.mount(&ALICE);
-    let writer =
-        "import time; file = open('schedules/monday.json', 'w'); file.write('{\"day\": 5'); file.flush()
-print('written', flush=True); time.sleep(60)";
-    let mut command = mount.command("python3");
-    command.args(["-c", writer]).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let mut writer = Conversation::start(
+        &mount,
+        "
+import sys
+file = open('schedules/monday.json', 'w')
+file.write('{\"day\": 5')
+file.flush()
+print('written', flush=True)
+sys.stdin.readline()
+",
+    );
+    assert_eq!(writer.next(), "written");
     let status = mount.unmount();
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert!(status.success(), "{status}");
     assert!(
         volume
