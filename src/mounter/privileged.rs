@@ -123,6 +123,8 @@ struct Mounted {
 
 fn mount(request: &MountRequest) -> Result<Mounted> {
     let mountpoint = mountpoint::open(&request.mountpoint)?;
+    // Before the device, whose mode is not what is wrong when it is the privilege that is missing.
+    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(unprivileged)?;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let connection = rustix::fs::open("/dev/fuse", flags, Mode::empty()).map_err(|errno| {
         failed(match errno {
@@ -133,7 +135,6 @@ fn mount(request: &MountRequest) -> Result<Mounted> {
             errno => format!("/dev/fuse cannot be opened: {errno}; correct its mode"),
         })
     })?;
-    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(unprivileged)?;
     configure(&context, &connection, request)
         .map_err(|errno| failed(format!("the kernel refuses the mount: {errno}{}", said(&context))))?;
     let mount =
