@@ -5,10 +5,13 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use common::{ALICE, Conversation, LAYOUTS, Mount, Volume, as_user, run};
+use common::{ALICE, Conversation, LAYOUTS, Mount, SERVICE_UID, Volume, as_user, run};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tenantfs::layout::Layout;
 
 /// What the service keeps in a record, and the mount never shows.
@@ -523,4 +526,52 @@ fn why_a_name_is_hidden_is_said_to_the_operator_only() {
         "{}",
         mount.log()
     );
+}
+
+#[test]
+fn a_full_volume_is_enospc_and_the_volumes_record_stays() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let small = SmallVolume::at(volume.root());
+    let record = r#"{"day": 1, "user_id": "alice"}"#;
+    volume.plant(&ALICE, "schedules", "monday.json", record);
+    let big = format!("{{\"x\": \"{}\"}}", "x".repeat(100_000));
+    {
+        let mount = volume.mount(&ALICE);
+        assert_eq!(write(&mount, "schedules/other.json", "{\"n\": 1}"), "ok");
+        fs::write(small.0.join("ballast"), vec![0; 1 << 20]).unwrap_err();
+        assert_eq!(write(&mount, "schedules/monday.json", &big), "ENOSPC");
+        assert_eq!(stored(&volume), record);
+        // What was typed is there, and is saved when there is room.
+        assert_eq!(mount.read("schedules/monday.json"), big);
+        fs::remove_file(small.0.join("ballast")).unwrap();
+        assert_eq!(
+            mount.errno("f = os.open('schedules/monday.json', os.O_WRONLY); os.fsync(f)"),
+            "ok"
+        );
+        assert_eq!(mount.read("schedules/monday.json"), big);
+    }
+    assert!(stored(&volume).contains(&"x".repeat(100_000)));
+    assert!(!volume.files(&ALICE).iter().any(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(".tenantfs") && name != ".tenantfs-owner"
+    }));
+}
+
+/// A file system of half a megabyte on the volume's root.
+struct SmallVolume(PathBuf);
+
+impl SmallVolume {
+    fn at(root: PathBuf) -> Self {
+        mount("tmpfs", &root, "tmpfs", MountFlags::empty(), Some(c"size=512k")).unwrap();
+        let small = Self(root);
+        chown(&small.0, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+        common::set_mode(&small.0, 0o750);
+        small
+    }
+}
+
+impl Drop for SmallVolume {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
 }
