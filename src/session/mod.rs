@@ -14,6 +14,7 @@ use crate::fuse::{Pages, Server};
 use crate::mounter::{Mount, MountRequest, Mounter};
 use crate::store::Store;
 use crate::vfs::Vfs;
+use confine::Confinement;
 
 /// Where and for whom a session's mount is made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +56,11 @@ impl Session {
             let directories = confined.directories();
             let handles: Vec<_> = directories.iter().map(|directory| directory.as_fd()).collect();
             let confinement = confine::confine(&handles, confined.read_only())?;
-            log::info!("session of {}: {confinement}", confined.user());
+            let level = match confinement {
+                Confinement::Full => log::Level::Info,
+                Confinement::Partial | Confinement::None => log::Level::Warn,
+            };
+            log::log!(level, "session of {}: {confinement}", confined.user());
             Ok(())
         };
         let pages = Arc::new(Pages::default());
