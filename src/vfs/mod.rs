@@ -2,11 +2,14 @@
 //!
 //! Knows neither the FUSE protocol nor JSON. Every operation is a method of [`Vfs`]; each replies in bounded time.
 
+mod change;
 mod directory;
 mod file;
 mod handle;
 mod inode;
+mod lookup;
 mod names;
+mod open;
 mod settle;
 mod table;
 
@@ -18,15 +21,16 @@ use std::time::Duration;
 use lru::LruCache;
 use parking_lot::Mutex;
 
+pub use change::Changes;
 pub use directory::{Listed, ListedName};
-pub use file::{OpenMode, Opened};
 pub use handle::Fh;
+pub use open::{OpenMode, Opened};
 
 use crate::clock::{self, Stopwatch, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 use crate::store::{Attributes, Budget, Folder, NodeKind, Store, Usage};
-use crate::volume::{Access, FileId, Times, Version};
+use crate::volume::{Access, FileId, Version};
 use handle::Handles;
 use inode::{Inode, stale};
 use table::{Place, Table};
@@ -47,10 +51,6 @@ const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// What all drafts in memory may take together, in bytes: sixteen of the largest records.
 const MAX_DRAFT_BYTES: u64 = 256 << 20;
-
-/// How long after it was found replaced the lookup of a record brings its content along. Together with the lifetime less
-/// than a second.
-const CONTENTION: Duration = Duration::from_millis(250);
 
 /// How long a counted usage is good for.
 const USAGE_LIFETIME: Duration = Duration::from_secs(10);
@@ -80,21 +80,6 @@ pub struct Node {
     pub links: u32,
     /// Everything else.
     pub attributes: Attributes,
-}
-
-/// Attributes to change; `None` leaves one as it is.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Changes {
-    /// Permission bits, with set-id and sticky bits (07777).
-    pub mode: Option<u16>,
-    /// Owner.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
-    /// Bytes.
-    pub size: Option<u64>,
-    /// Times.
-    pub times: Times,
 }
 
 /// What statfs shows: nothing but the user's own.
@@ -159,89 +144,6 @@ impl Vfs {
         all
     }
 
-    /// What `name` in `parent` leads to; counted until it is forgotten.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] for what is absent, hidden, or has a name that cannot exist. [`Kind::NameTooLong`].
-    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Node> {
-        let place = Place {
-            parent,
-            name: existing(name)?,
-        };
-        if parent == ROOT {
-            let attributes = self.resource(&place.name)?;
-            return Ok(self.entered(place, attributes));
-        }
-        let folder = self.folder(parent)?;
-        if let Some(node) = self.look_up_written(&folder, &place) {
-            return Ok(node);
-        }
-        let attributes = folder.lookup(&place.name)?;
-        if self.is_contended(&place) && !attributes.kept_draft {
-            return self.promise(&folder, place);
-        }
-        Ok(self.entered(place, attributes))
-    }
-
-    /// Looks a record up together with its content, which is what the open that follows gets.
-    fn promise(&self, folder: &Folder, place: Place) -> Result<Node> {
-        // The kernel may look up twice before it opens.
-        if let Some(inode) = self.table.at(&place) {
-            let promised = inode.body().promised.as_ref().map(|snapshot| snapshot.attributes);
-            if let Some(attributes) = promised {
-                self.table.look_up(&inode);
-                return Ok(node(inode.ino, attributes));
-            }
-        }
-        let snapshot = folder.open_record(&place.name)?;
-        let inode = self.table.enter(place, &snapshot.attributes);
-        let node = node(inode.ino, snapshot.attributes);
-        inode.body().promised = Some(snapshot);
-        Ok(node)
-    }
-
-    fn entered(&self, place: Place, attributes: Attributes) -> Node {
-        node(self.table.enter(place, &attributes).ino, attributes)
-    }
-
-    /// A record was found replaced between its lookup and its open. The kernel looks it up once more, and no further time:
-    /// what it finds then, it has to get.
-    fn contend(&self, inode: &Inode) {
-        let mut contended = self.contended.lock();
-        contended.retain(|_, since| since.elapsed() < CONTENTION);
-        contended.extend(
-            self.table
-                .last_place(inode)
-                .map(|place| (place, Stopwatch::start())),
-        );
-    }
-
-    fn is_contended(&self, place: &Place) -> bool {
-        let contended = self.contended.lock();
-        contended
-            .get(place)
-            .is_some_and(|since| since.elapsed() < CONTENTION)
-    }
-
-    /// The inode at `place`, if it is being written: that is what the name leads to, whatever others do to the record
-    /// meanwhile, so that nothing written is lost. Unless the volume has something there that must not be shown.
-    fn look_up_written(&self, folder: &Folder, place: &Place) -> Option<Node> {
-        let inode = self
-            .table
-            .at(place)
-            .filter(|inode| inode.kind == NodeKind::Record)?;
-        let (attributes, drafted) = {
-            let body = inode.body();
-            (body.written()?, body.writing.is_some())
-        };
-        let occupant = folder.occupant("lookup", &place.name).ok()?;
-        if occupant.is_none() && !drafted {
-            return None;
-        }
-        self.table.look_up(&inode);
-        Some(node(inode.ino, attributes))
-    }
-
     /// The kernel forgets `count` lookups of an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.table.forget(ino, count);
@@ -290,52 +192,6 @@ impl Vfs {
                 .open_attributes()
                 .or_else(|error| self.table.last_told(inode).ok_or(error)),
         }
-    }
-
-    /// Changes attributes, and returns those after the change; `fh` is the handle that it was asked through, if any.
-    ///
-    /// # Errors
-    /// [`Kind::NotPermitted`] for the root directory, set-id bits and other owners; what a commit says, when the size
-    /// of a record that nobody has open is changed. The volume's.
-    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, changes: Changes) -> Result<Node> {
-        let other = |wanted: Option<u32>, own: u32| wanted.is_some_and(|wanted| wanted != own);
-        if ino == ROOT || other(changes.uid, self.uid) || other(changes.gid, self.gid) {
-            return Err(Error::new(
-                Kind::NotPermitted,
-                "this belongs to its user, as it is",
-            ));
-        }
-        if changes.mode.is_some_and(|mode| mode & 0o6000 != 0) {
-            return Err(Error::new(Kind::NotPermitted, "set-id bits cannot be set"));
-        }
-        if self.store.read_only() {
-            return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
-        }
-        // What was opened, even if the number stands for something else by now.
-        let inode = match fh {
-            Some(fh) => Arc::clone(&self.handles.file(fh)?.inode),
-            None => self.inode(ino)?,
-        };
-        match inode.kind {
-            NodeKind::Directory => self.change_directory(&inode, changes)?,
-            NodeKind::Record => self.change_record(&inode, fh, changes)?,
-            NodeKind::Attachment => self.change_attachment(&inode, fh, changes)?,
-        }
-        self.getattr(ino)
-    }
-
-    fn change_directory(&self, inode: &Inode, changes: Changes) -> Result<()> {
-        if changes.size.is_some() {
-            return Err(Error::new(Kind::IsADirectory, "a directory has no size"));
-        }
-        let folder = self.folder(inode.ino)?;
-        if let Some(mode) = changes.mode {
-            folder.set_own_mode(mode)?;
-        }
-        if changes.times != Times::default() {
-            folder.set_own_times(changes.times)?;
-        }
-        Ok(())
     }
 
     /// What statfs shows.

@@ -1,0 +1,99 @@
+//! What a name leads to.
+
+use std::time::Duration;
+
+use super::inode::Inode;
+use super::table::Place;
+use super::{Ino, Node, ROOT, Vfs, existing, node};
+use crate::clock::Stopwatch;
+use crate::error::Result;
+use crate::store::{Attributes, Folder, NodeKind};
+
+/// How long after it was found replaced the lookup of a record brings its content along. Together with the lifetime less
+/// than a second.
+const CONTENTION: Duration = Duration::from_millis(250);
+
+impl Vfs {
+    /// What `name` in `parent` leads to; counted until it is forgotten.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for what is absent, hidden, or has a name that cannot exist. [`Kind::NameTooLong`].
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Node> {
+        let place = Place {
+            parent,
+            name: existing(name)?,
+        };
+        if parent == ROOT {
+            let attributes = self.resource(&place.name)?;
+            return Ok(self.entered(place, attributes));
+        }
+        let folder = self.folder(parent)?;
+        if let Some(node) = self.look_up_written(&folder, &place) {
+            return Ok(node);
+        }
+        let attributes = folder.lookup(&place.name)?;
+        if self.is_contended(&place) && !attributes.kept_draft {
+            return self.promise(&folder, place);
+        }
+        Ok(self.entered(place, attributes))
+    }
+
+    /// Looks a record up together with its content, which is what the open that follows gets.
+    fn promise(&self, folder: &Folder, place: Place) -> Result<Node> {
+        // The kernel may look up twice before it opens.
+        if let Some(inode) = self.table.at(&place) {
+            let promised = inode.body().promised.as_ref().map(|snapshot| snapshot.attributes);
+            if let Some(attributes) = promised {
+                self.table.look_up(&inode);
+                return Ok(node(inode.ino, attributes));
+            }
+        }
+        let snapshot = folder.open_record(&place.name)?;
+        let inode = self.table.enter(place, &snapshot.attributes);
+        let node = node(inode.ino, snapshot.attributes);
+        inode.body().promised = Some(snapshot);
+        Ok(node)
+    }
+
+    pub(super) fn entered(&self, place: Place, attributes: Attributes) -> Node {
+        node(self.table.enter(place, &attributes).ino, attributes)
+    }
+
+    /// A record was found replaced between its lookup and its open. The kernel looks it up once more, and no further time:
+    /// what it finds then, it has to get.
+    pub(super) fn contend(&self, inode: &Inode) {
+        let mut contended = self.contended.lock();
+        contended.retain(|_, since| since.elapsed() < CONTENTION);
+        contended.extend(
+            self.table
+                .last_place(inode)
+                .map(|place| (place, Stopwatch::start())),
+        );
+    }
+
+    pub(super) fn is_contended(&self, place: &Place) -> bool {
+        let contended = self.contended.lock();
+        contended
+            .get(place)
+            .is_some_and(|since| since.elapsed() < CONTENTION)
+    }
+
+    /// The inode at `place`, if it is being written: that is what the name leads to, whatever others do to the record
+    /// meanwhile, so that nothing written is lost. Unless the volume has something there that must not be shown.
+    pub(super) fn look_up_written(&self, folder: &Folder, place: &Place) -> Option<Node> {
+        let inode = self
+            .table
+            .at(place)
+            .filter(|inode| inode.kind == NodeKind::Record)?;
+        let (attributes, drafted) = {
+            let body = inode.body();
+            (body.written()?, body.writing.is_some())
+        };
+        let occupant = folder.occupant("lookup", &place.name).ok()?;
+        if occupant.is_none() && !drafted {
+            return None;
+        }
+        self.table.look_up(&inode);
+        Some(node(inode.ino, attributes))
+    }
+}
