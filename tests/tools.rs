@@ -223,7 +223,9 @@ fn rsync() {
         "rm results/deep/b.json && rsync -ai --delete ./ ~/out/ && test ! -e ~/out/results/deep/b.json",
     );
     // Records that keep their secret although rsync replaces them.
-    mount.shell("sed -i 's/0 6/0 8/' ~/out/schedules/monday.json && rsync -ai --checksum ~/out/schedules/ schedules/");
+    mount.shell(
+        "sed -i 's/0 6/0 8/' ~/out/schedules/monday.json && rsync -ai --checksum ~/out/schedules/ schedules/",
+    );
     let stored = volume.stored(&ALICE, "schedules", "monday.json");
     assert!(stored.contains("0 8") && stored.contains(SECRET), "{stored}");
     assert_nothing_leaks(&mount);

@@ -159,3 +159,95 @@ impl Drop for Inside<'_> {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::event::Observer;
+    use crate::identity::{Principal, UserId};
+    use crate::store::{Options, Store};
+    use crate::vfs::{Ino, PageCache, ROOT};
+    use crate::volume::Volume;
+
+    struct NoPages;
+
+    impl PageCache for NoPages {
+        fn fill(&self, _: Ino, _: &[u8]) -> bool {
+            false
+        }
+
+        fn drop_soon(&self, _: Ino) {}
+
+        fn drop_attributes(&self, _: Ino) {}
+    }
+
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<Event>>);
+
+    impl Observer for Noted {
+        fn observe(&self, event: &Event) {
+            self.0.lock().push(event.clone());
+        }
+    }
+
+    fn gate() -> (Arc<Gate>, Arc<Noted>, tempfile::TempDir) {
+        let directory = tempfile::TempDir::new().unwrap();
+        let noted = Arc::new(Noted::default());
+        let alice = Principal::authenticated(UserId::new("alice").unwrap());
+        let volume = Volume::open(directory.path()).unwrap();
+        let store = Store::open(&volume, &alice, Options::default(), Arc::clone(&noted) as _).unwrap();
+        (
+            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages))),
+            noted,
+            directory,
+        )
+    }
+
+    #[test]
+    fn a_panic_is_eio_and_an_event_and_the_next_request_is_served() {
+        let (gate, noted, _directory) = gate();
+        let panicked = gate.kernel::<()>("write", |_| panic!("a bug"));
+        assert_eq!(panicked.unwrap_err().code(), libc::EIO);
+        assert_eq!(*noted.0.lock(), [Event::Panicked { op: "write" }]);
+        assert!(
+            gate.kernel("lookup", |vfs| vfs.lookup(ROOT, b"schedules"))
+                .is_ok()
+        );
+        assert!(gate.close(Duration::ZERO), "nobody is inside");
+    }
+
+    #[test]
+    fn after_the_end_nobody_gets_in_and_who_is_inside_is_waited_for() {
+        let (gate, _, _directory) = gate();
+        let (enter, entered) = std::sync::mpsc::channel();
+        let (leave, left) = std::sync::mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let gate = &gate;
+            scope.spawn(move || {
+                gate.kernel("write", |_| {
+                    enter.send(()).unwrap();
+                    left.recv().map_err(|_| Error::new(Kind::Io, "nobody says when"))
+                })
+            });
+            entered.recv().unwrap();
+            assert!(!gate.close(Duration::from_millis(20)), "a request is inside");
+            let refused = gate.kernel("read", |_| Ok(()));
+            assert_eq!(refused.unwrap_err().code(), libc::ENOTCONN);
+            leave.send(()).unwrap();
+        });
+        assert!(gate.close(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_worker_that_is_gone_ends_the_wait() {
+        let (gate, _, _directory) = gate();
+        let worker = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.kernel("getattr", |_| Ok(())).is_ok()
+        });
+        assert!(worker.join().unwrap());
+        gate.wait();
+        assert!(gate.is_broken());
+    }
+}

@@ -1,4 +1,4 @@
-//! The FUSE protocol: the only code that knows fuser. A thin adapter over [`Vfs`](crate::vfs::Vfs), with one gate and
+//! The FUSE protocol: the only code that knows fuser. A thin adapter over [`Vfs`], with one gate and
 //! one errno table.
 
 mod adapter;

@@ -17,7 +17,8 @@ impl Vfs {
     /// What `name` in `parent` leads to; counted until it is forgotten.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for what is absent, hidden, or has a name that cannot exist. [`Kind::NameTooLong`].
+    /// [`NotFound`](crate::error::Kind::NotFound) for what is absent, hidden, or has a name that cannot exist;
+    /// [`NameTooLong`](crate::error::Kind::NameTooLong).
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Node> {
         let place = Place {
             parent,
