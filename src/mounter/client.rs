@@ -1,6 +1,7 @@
 //! The server's side of the socket.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +36,12 @@ pub struct Mount {
 }
 
 impl Mounter {
-    /// Starts the privileged half: this program again, as `tenantfs mounter`, with a socket as its standard input.
+    /// Starts the privileged half: this program again, as `tenantfs mounter`, with a socket as its standard input and `log`
+    /// as its standard error.
     ///
     /// # Errors
     /// [`Kind::MountFailed`] when it cannot be started.
-    pub fn spawn() -> Result<Self> {
+    pub fn spawn(log: Stdio) -> Result<Self> {
         let failed =
             |why: String| Error::new(Kind::MountFailed, format!("the mounter cannot be started: {why}"));
         let (ours, theirs) = rustix::net::socketpair(
@@ -52,12 +54,14 @@ impl Mounter {
         rustix::net::sockopt::set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))
             .map_err(|errno| failed(errno.to_string()))?;
         let child = Command::new("/proc/self/exe")
+            .arg0("tenantfs")
             .arg("mounter")
             .env_clear()
             .envs(std::env::var_os("TENANTFS_LOG").map(|level| ("TENANTFS_LOG", level)))
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
+            .stderr(log)
             .spawn()
             .map_err(|error| failed(error.to_string()))?;
         Ok(Self {

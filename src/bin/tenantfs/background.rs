@@ -1,9 +1,11 @@
 //! Serving in the background: the same command again, in a session of its own.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rustix::fs::FileType;
 use tenantfs::error::{Error, Kind, Result};
 
 /// Tells the second process that it is the one in the background.
@@ -19,6 +21,7 @@ pub(crate) fn is_here() -> bool {
 pub(crate) fn start() -> Result<()> {
     let failed = |error: std::io::Error| Error::io(&error, "starting in the background");
     let mut child = Command::new("/proc/self/exe")
+        .arg0("tenantfs")
         .args(std::env::args_os().skip(1))
         .env(MARK, "1")
         .stdout(Stdio::piped())
@@ -49,8 +52,14 @@ pub(crate) fn leave_terminal() -> Result<()> {
         .map_err(|errno| Error::os(errno, "leaving the terminal"))
 }
 
-/// In the background process, when it has mounted: lets go of what keeps the caller's pipes and terminal busy. A standard
-/// error that is no terminal stays, for the log.
+/// Where the log goes on when the caller is gone: only into a file. Whoever holds a caller's pipe or terminal keeps the
+/// caller waiting.
+pub(crate) fn keeps_log() -> bool {
+    let stat = rustix::fs::fstat(std::io::stderr());
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+}
+
+/// In the background process, when it has mounted: lets go of the caller's pipes and terminal.
 pub(crate) fn let_go() -> Result<()> {
     let doing = |error: std::io::Error| Error::io(&error, "opening /dev/null");
     let null = File::options()
@@ -61,7 +70,7 @@ pub(crate) fn let_go() -> Result<()> {
     let doing = |errno| Error::os(errno, "leaving the terminal");
     rustix::stdio::dup2_stdin(&null).map_err(doing)?;
     rustix::stdio::dup2_stdout(&null).map_err(doing)?;
-    if std::io::stderr().is_terminal() {
+    if !keeps_log() {
         rustix::stdio::dup2_stderr(&null).map_err(doing)?;
     }
     Ok(())

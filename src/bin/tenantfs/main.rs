@@ -17,6 +17,8 @@ use clap::Parser;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
+    let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
     let log = env_logger::Env::new().filter_or("TENANTFS_LOG", "warn");
     env_logger::Builder::from_env(log).init();

@@ -1,6 +1,7 @@
 //! `tenantfs mount`.
 
 use std::io::Write;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::fs::Mode;
@@ -39,7 +40,11 @@ fn serve(settings: &Settings) -> Result<()> {
     let principal = keys.authenticate(&key::read(settings.api_key_file.as_deref())?)?;
     drop(keys);
     let (server_uid, server_gid) = server_account(settings)?;
-    let mounter = Mounter::spawn()?;
+    let log = match settings.background && !background::keeps_log() {
+        true => Stdio::null(),
+        false => Stdio::inherit(),
+    };
+    let mounter = Mounter::spawn(log)?;
     privilege::drop_to(server_uid, server_gid)?;
     // From here on this process is an ordinary one, and opens the volume as such.
     rustix::process::umask(Mode::empty());
