@@ -15,6 +15,7 @@ use common::{
     set_mode,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use tenantfs::auth::{ApiKey, key_hash};
 use tenantfs::layout::Layout;
 
 /// Both tenants have records; what bob has has `of bob` in it.
@@ -187,8 +188,8 @@ fn a_directory_of_the_tenants_that_leads_to_anothers_is_not_followed() {
     }
 }
 
-/// What an attacker who can write to the volume swaps in for the name that alice reads, as fast as possible: her own
-/// record, and everything that would show bob's.
+/// Swapped in for the name that alice reads, as fast as possible: her own file, and everything that would show bob's. Not
+/// his attachment itself, copied or linked: an attachment does not say whose it is, and who can put it there needs no race.
 const SWAP: &str = r#"
 import os, sys, time
 own, foreign, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
@@ -201,15 +202,17 @@ def copy(text):
     with open(temporary, 'wb') as file:
         file.write(text)
 
+steps = [lambda: os.symlink(foreign, temporary), lambda: os.mkfifo(temporary)]
+if name.endswith('.json'):
+    steps += [lambda: os.link(foreign, temporary), lambda: copy(as_theirs)]
 deadline, rounds = time.monotonic() + seconds, 0
 while time.monotonic() < deadline:
     rounds += 1
-    for step in lambda: os.symlink(foreign, temporary), lambda: copy(as_ours), lambda: os.link(foreign, temporary), \
-            lambda: copy(as_ours), lambda: copy(as_theirs) if name.endswith('.json') else os.mkfifo(temporary):
+    for step in steps:
         step()
         os.rename(temporary, own)
-copy(as_ours)
-os.rename(temporary, own)
+        copy(as_ours)
+        os.rename(temporary, own)
 print(rounds)
 "#;
 
@@ -306,21 +309,24 @@ const SECOND: Tenant = Tenant {
     api_key: "key-of-the-second",
 };
 
+/// Both have keys to the volume.
+fn let_in_both(volume: &Volume) {
+    let keys = [&FIRST, &SECOND].map(|tenant| {
+        let path = volume.api_key_file(tenant);
+        fs::write(&path, tenant.api_key).unwrap();
+        set_mode(&path, 0o600);
+        let key = ApiKey::new(tenant.api_key).unwrap();
+        serde_json::json!({"sha256": key_hash(&key), "user_id": tenant.user})
+    });
+    let keys = serde_json::json!({"keys": keys}).to_string();
+    fs::write(volume.static_keys_file(), keys).unwrap();
+}
+
 #[test]
 fn the_second_of_two_colliding_user_ids_is_refused() {
     for layout in LAYOUTS {
         let volume = Volume::new(layout);
-        let keys = [&FIRST, &SECOND].map(|tenant| {
-            fs::write(volume.api_key_file(tenant), tenant.api_key).unwrap();
-            set_mode(&volume.api_key_file(tenant), 0o600);
-            let key = tenantfs::auth::ApiKey::new(tenant.api_key).unwrap();
-            serde_json::json!({"sha256": tenantfs::auth::key_hash(&key), "user_id": tenant.user})
-        });
-        fs::write(
-            volume.static_keys_file(),
-            serde_json::json!({"keys": keys}).to_string(),
-        )
-        .unwrap();
+        let_in_both(&volume);
         let refused = || {
             let mountpoint = volume.base().join("refused");
             let _ = fs::create_dir(&mountpoint);
@@ -347,16 +353,7 @@ fn the_second_of_two_colliding_user_ids_is_refused() {
 #[test]
 fn of_two_colliding_users_who_log_in_at_once_one_writes() {
     let volume = Volume::new(Layout::ResourceFirst);
-    let keys = [&FIRST, &SECOND].map(|tenant| {
-        fs::write(volume.api_key_file(tenant), tenant.api_key).unwrap();
-        let key = tenantfs::auth::ApiKey::new(tenant.api_key).unwrap();
-        serde_json::json!({"sha256": tenantfs::auth::key_hash(&key), "user_id": tenant.user})
-    });
-    fs::write(
-        volume.static_keys_file(),
-        serde_json::json!({"keys": keys}).to_string(),
-    )
-    .unwrap();
+    let_in_both(&volume);
     // Nothing says whose the directory is before the first write.
     let (first, second) = (volume.mount(&FIRST), volume.mount(&SECOND));
     first.shell("echo '{\"n\": 1}' > schedules/a.json");
