@@ -41,7 +41,7 @@ struct Inner {
 }
 
 struct Node {
-    /// What the number stands for now.
+    /// What the number stands for, at present.
     inode: Arc<Inode>,
     /// What the kernel will forget, some time.
     lookups: u64,
