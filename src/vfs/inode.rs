@@ -45,6 +45,8 @@ pub(super) struct Body {
 pub(super) struct Writing {
     pub(super) draft: Draft,
     pub(super) saved: bool,
+    /// Whether it was found, as it is, to be neither a record nor something that may be kept on the volume.
+    pub(super) refused: bool,
 }
 
 impl Inode {
@@ -125,11 +127,13 @@ impl Body {
             None => Writing {
                 draft: Draft::new(self.text().to_vec(), max).within(budget)?,
                 saved: false,
+                refused: false,
             },
         };
         self.cached = None;
         let writing = self.writing.insert(writing);
         writing.saved = false;
+        writing.refused = false;
         Ok(&mut writing.draft)
     }
 

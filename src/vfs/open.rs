@@ -106,6 +106,7 @@ impl Vfs {
             body.writing = Some(Writing {
                 draft: draft.within(&self.drafts)?,
                 saved: true,
+                refused: false,
             });
             body.cached = None;
             return Ok(false);

@@ -76,6 +76,10 @@ impl Vfs {
         let Some(writing) = body.writing.as_mut().filter(|writing| !writing.saved) else {
             return Ok(());
         };
+        if writing.refused && occasion == Occasion::Last {
+            // Whoever closed it was told.
+            return Err(Error::new(Kind::PlainSecret, "the draft holds a secret in plain"));
+        }
         let folder = self.folder(place.parent)?;
         let durability = match occasion {
             Occasion::Sync => Durability::Durable,
@@ -117,7 +121,7 @@ impl Vfs {
                 self.table.set_drafting(inode, false);
             }
             // It stays where it is, in memory: the name leads to it as long as the session lasts.
-            Err(kept) if kept.kind() == Kind::PlainSecret => {}
+            Err(kept) if kept.kind() == Kind::PlainSecret => writing.refused = true,
             Err(kept) => return Err(kept),
         }
         match forgiven {
