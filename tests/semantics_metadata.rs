@@ -118,7 +118,7 @@ fn a_new_file_has_the_mode_that_its_program_asked_for() {
 }
 
 #[test]
-fn modification_times_that_a_program_sets_are_kept() {
+fn times_that_a_program_sets_are_kept() {
     let volume = volume();
     let show = "stat -c '%.9Y' schedules/monday.json schedules/new.json results/plot results/d";
     let expected = "981173106.123456789\n".repeat(4);
@@ -141,7 +141,12 @@ for path in 'schedules/monday.json', 'results/d':
         );
         assert_eq!(mount.shell(show), expected);
     }
-    assert_eq!(volume.mount(&ALICE).shell(show), expected);
+    let mount = volume.mount(&ALICE);
+    assert_eq!(mount.shell(show), expected);
+    // Access times too: reading, which is the server's doing on the volume, leaves them alone.
+    let read = "touch -a -d @5 schedules/monday.json results/plot && cat schedules/monday.json results/plot > /dev/null
+        stat -c %X schedules/monday.json results/plot";
+    assert_eq!(mount.shell(read), "5\n5\n");
 }
 
 #[test]
