@@ -16,6 +16,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -547,7 +548,8 @@ pub(crate) fn together(commands: Vec<Command>) -> Vec<String> {
             .collect();
         // Joined one and all before any failure is reported, so that nothing outlives its mount.
         let ended: Vec<_> = running.into_iter().map(|thread| thread.join()).collect();
-        ended.into_iter().map(|output| output.unwrap()).collect()
+        let output = |ended: thread::Result<String>| ended.unwrap_or_else(|panic| resume_unwind(panic));
+        ended.into_iter().map(output).collect()
     })
 }
 
