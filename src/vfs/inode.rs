@@ -1,10 +1,12 @@
 //! An inode: one file or directory as the kernel knows it, and while it is open, its content.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Ino;
+use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Attachment, Attributes, Budget, Draft, NodeKind, Snapshot};
 use crate::volume::Version;
@@ -30,7 +32,7 @@ pub(super) struct Body {
     /// A record as it was when it was last opened or committed.
     pub(super) snapshot: Option<Snapshot>,
     /// A record as it was looked up, for the open that follows.
-    pub(super) promised: Option<Snapshot>,
+    pub(super) promised: Option<Promise>,
     /// What is being written to a record.
     pub(super) writing: Option<Writing>,
     /// Which version of the content the kernel's pages may hold.
@@ -39,6 +41,30 @@ pub(super) struct Body {
     pub(super) touched: bool,
     /// The open descriptions of an attachment: they outlive its name.
     pub(super) attachments: Vec<Weak<Attachment>>,
+}
+
+/// How long the open that follows a lookup gets what was looked up. Together with the kernel's cache lifetime less than a
+/// second.
+pub(super) const PROMISE_LIFETIME: Duration = Duration::from_millis(250);
+
+/// A record as it was looked up.
+pub(super) struct Promise {
+    snapshot: Snapshot,
+    made: Stopwatch,
+}
+
+impl Promise {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot,
+            made: Stopwatch::start(),
+        }
+    }
+
+    /// What was promised, if that was not too long ago.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        (self.made.elapsed() < PROMISE_LIFETIME).then_some(&self.snapshot)
+    }
 }
 
 /// A draft, and whether the volume has it.

@@ -1,17 +1,11 @@
 //! What a name leads to.
 
-use std::time::Duration;
-
-use super::inode::Inode;
+use super::inode::{Inode, PROMISE_LIFETIME, Promise};
 use super::table::Place;
 use super::{Ino, Node, ROOT, Vfs, existing, node};
 use crate::clock::Stopwatch;
 use crate::error::Result;
-use crate::store::{Attributes, Folder, NodeKind};
-
-/// How long after it was found replaced the lookup of a record brings its content along. Together with the lifetime less
-/// than a second.
-const CONTENTION: Duration = Duration::from_millis(250);
+use crate::store::{Attributes, Folder, NodeKind, Snapshot};
 
 impl Vfs {
     /// What `name` in `parent` leads to; counted until it is forgotten.
@@ -33,7 +27,8 @@ impl Vfs {
             return Ok(node);
         }
         let attributes = folder.lookup(&place.name)?;
-        if self.is_contended(&place) && !attributes.kept_draft {
+        let is_record = attributes.kind == NodeKind::Record && !attributes.kept_draft;
+        if is_record && self.is_contended(&place) {
             return self.promise(&folder, place);
         }
         Ok(self.entered(place, attributes))
@@ -43,16 +38,17 @@ impl Vfs {
     fn promise(&self, folder: &Folder, place: Place) -> Result<Node> {
         // The kernel may look up twice before it opens.
         if let Some(inode) = self.table.at(&place) {
-            let promised = inode.body().promised.as_ref().map(|snapshot| snapshot.attributes);
-            if let Some(attributes) = promised {
+            let body = inode.body();
+            let promised = body.promised.as_ref().and_then(Promise::snapshot);
+            if let Some(Snapshot { attributes, .. }) = promised {
                 self.table.look_up(&inode);
-                return Ok(node(inode.ino, attributes));
+                return Ok(node(inode.ino, *attributes));
             }
         }
         let snapshot = folder.open_record(&place.name)?;
         let inode = self.table.enter(place, &snapshot.attributes);
         let node = node(inode.ino, snapshot.attributes);
-        inode.body().promised = Some(snapshot);
+        inode.body().promised = Some(Promise::new(snapshot));
         Ok(node)
     }
 
@@ -64,7 +60,7 @@ impl Vfs {
     /// what it finds then, it has to get.
     pub(super) fn contend(&self, inode: &Inode) {
         let mut contended = self.contended.lock();
-        contended.retain(|_, since| since.elapsed() < CONTENTION);
+        contended.retain(|_, since| since.elapsed() < PROMISE_LIFETIME);
         contended.extend(
             self.table
                 .last_place(inode)
@@ -72,11 +68,11 @@ impl Vfs {
         );
     }
 
-    pub(super) fn is_contended(&self, place: &Place) -> bool {
+    fn is_contended(&self, place: &Place) -> bool {
         let contended = self.contended.lock();
         contended
             .get(place)
-            .is_some_and(|since| since.elapsed() < CONTENTION)
+            .is_some_and(|since| since.elapsed() < PROMISE_LIFETIME)
     }
 
     /// The inode at `place`, if it is being written: that is what the name leads to, whatever others do to the record

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::handle::{Fh, OpenFile};
-use super::inode::{Body, Inode, Writing, stale};
+use super::inode::{Body, Inode, Promise, Writing, stale};
 use super::table::Place;
 use super::{Ino, Node, Vfs, access, below_root, node};
 use crate::error::{Error, Kind, Result};
@@ -82,15 +82,15 @@ impl Vfs {
     /// [`Kind::Stale`] when it is another by now.
     pub(super) fn load(&self, inode: &Inode, body: &mut Body, mode: OpenMode) -> Result<bool> {
         let place = self.place(inode);
-        let last_place = self.table.last_place(inode);
-        let contended = last_place.is_some_and(|place| self.is_contended(&place));
-        body.promised = body.promised.take().filter(|_| contended);
-        if let Some(promised) = &body.promised
+        let promise = body.promised.take();
+        if let Some(promised) = promise.as_ref().and_then(Promise::snapshot)
             && body.writing.is_none()
             && (place.is_ok() || !mode.write)
         {
             let unchanged = body.cached == Some(promised.attributes.version);
             body.snapshot = Some(promised.clone());
+            // Others who looked it up meanwhile get the same.
+            body.promised = promise;
             return Ok(unchanged);
         }
         let (folder, name) = place.inspect_err(|_| self.contend(inode))?;
