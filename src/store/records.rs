@@ -148,30 +148,15 @@ impl Folder {
         let mut attempt = 1;
         loop {
             let file = match self.dir().open_file(entry, Access::Read) {
-                Err(error) => match (error.kind(), self.dir().stat(entry)) {
-                    (Kind::NotFound, Err(gone)) if gone.kind() == Kind::NotFound => {
-                        return Ok(Verified::Absent);
-                    }
-                    // A symbolic link says NotFound too; a socket or a device without a driver, NoData; a mount point,
-                    // CrossDevice. The name is taken all the same.
-                    (Kind::NotFound | Kind::NoData | Kind::CrossDevice, Ok(stat))
-                        if stat.file_type == FileType::Special =>
-                    {
-                        return Ok(Verified::Unfit(stat, SPECIAL.into()));
-                    }
-                    (Kind::AccessDenied, Ok(stat)) => {
-                        return Ok(Verified::Unfit(stat, "the server may not read it".into()));
-                    }
-                    // It came, went or changed between the two calls.
-                    (Kind::NotFound | Kind::NoData | Kind::CrossDevice | Kind::AccessDenied, _)
-                        if attempt < ATTEMPTS =>
-                    {
+                Ok(file) => file,
+                Err(error) => match self.obstacle(entry, error.kind())? {
+                    Some(verdict) => return Ok(verdict),
+                    None if attempt < ATTEMPTS => {
                         attempt += 1;
                         continue;
                     }
-                    _ => return Err(error),
+                    None => return Err(error),
                 },
-                Ok(file) => file,
             };
             let stat = volume::stat(&file)?;
             if stat.file_type != FileType::Regular {
@@ -202,6 +187,28 @@ impl Folder {
                 Err(reason) => return Ok(Verified::Unfit(stat, reason.to_string())),
             }
         }
+    }
+
+    /// Why `entry` cannot be opened as a file; none when it came, went or changed in between, and is worth another look.
+    fn obstacle(&self, entry: &str, kind: Kind) -> Result<Option<Verified>> {
+        let found = match self.dir().stat(entry) {
+            Err(error) if error.kind() == Kind::NotFound => None,
+            found => Some(found?),
+        };
+        Ok(match (kind, found) {
+            (Kind::NotFound, None) => Some(Verified::Absent),
+            // A symbolic link says NotFound too; a socket or a device without a driver, NoData; a mount point, CrossDevice.
+            // The name is taken all the same.
+            (Kind::NotFound | Kind::NoData | Kind::CrossDevice, Some(stat))
+                if stat.file_type == FileType::Special =>
+            {
+                Some(Verified::Unfit(stat, SPECIAL.into()))
+            }
+            (Kind::AccessDenied, Some(stat)) => {
+                Some(Verified::Unfit(stat, "the server may not read it".into()))
+            }
+            _ => None,
+        })
     }
 
     /// What was found out before about this version of the file.
