@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -69,7 +69,7 @@ impl StaticKeys {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`Kind::Config`] when it is missing, unreadable, malformed, or others may write to it.
+    /// [`Kind::Config`] when it is missing, unreadable, malformed, or others own it or may write to it.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
         let config = |what: String| Error::new(Kind::Config, what);
@@ -78,11 +78,22 @@ impl StaticKeys {
                 "the static keys file {shown} cannot be read: {error}; correct --static-keys or its mode"
             ))
         };
-        let file = File::open(path).map_err(unreadable)?;
+        // Whatever the path leads to, opening it must not wait.
+        let nonblocking = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path);
+        let file = nonblocking.map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(config(format!(
                 "the static keys file {shown} is not a regular file"
+            )));
+        }
+        let owner = metadata.uid();
+        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+            return Err(config(format!(
+                "the static keys file {shown} belongs to uid {owner}, who could add keys; run: chown root {shown}"
             )));
         }
         if metadata.mode() & 0o022 != 0 {

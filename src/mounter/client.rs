@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,10 +13,18 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::MountRequest;
 use super::wire::{self, Reply, Request};
+use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 
 /// How long the mounter may take to answer: mounting and unmounting never wait for a file system.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may take to end, and how often it is looked whether it has.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(5);
+
+/// The longest path that the kernel takes, in bytes (PATH_MAX).
+const MAX_PATH: usize = 4096;
 
 /// The connection to a mounter that was forked for this process.
 pub struct Mounter {
@@ -79,6 +88,10 @@ impl Mounter {
     pub fn mount(&self, request: &MountRequest) -> Result<(Mount, OwnedFd)> {
         let mountpoint = std::path::absolute(&request.mountpoint)
             .map_err(|error| Error::io(&error, "making the mountpoint's path absolute"))?;
+        if mountpoint.as_os_str().len() >= MAX_PATH {
+            let why = "the mountpoint's path is longer than 4095 bytes; use a shorter one";
+            return Err(Error::new(Kind::MountFailed, why));
+        }
         let request = MountRequest {
             mountpoint,
             ..request.clone()
@@ -102,7 +115,8 @@ impl Mount {
     /// Ends the mount: the connection is aborted, and the mountpoint is free. Again, it does nothing.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] when the mounter cannot, or is gone; its death has ended the mount then.
+    /// [`Kind::MountFailed`] when the mounter cannot, does not answer, or is gone: then the mount is still there, and only
+    /// an administrator can unmount it.
     pub fn unmount(&self) -> Result<()> {
         let Some(number) = self.number.lock().take() else {
             return Ok(());
@@ -147,17 +161,18 @@ impl Drop for Peer {
     fn drop(&mut self) {
         // The mounter ends with the socket: then it can be waited for.
         *self.socket.lock() = None;
-        if let Err(error) = self.child.lock().wait() {
-            log::warn!("waiting for the mounter to end: {error}");
+        let (mut child, watch) = (self.child.lock(), Stopwatch::start());
+        while matches!(child.try_wait(), Ok(None)) {
+            if watch.elapsed() > PATIENCE_AT_THE_END {
+                return log::error!("the mounter does not end; see process {}", child.id());
+            }
+            thread::sleep(POLL);
         }
     }
 }
 
 fn gone() -> Error {
-    Error::new(
-        Kind::MountFailed,
-        "the mounter is gone; see the log, and start again",
-    )
+    Error::new(Kind::MountFailed, "the mounter is gone")
 }
 
 fn unexpected() -> Error {

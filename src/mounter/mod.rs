@@ -2,6 +2,7 @@
 //! no network; it ends its mounts when the socket to the server closes, whatever that died of.
 
 mod client;
+mod mount_entry;
 mod mountpoint;
 mod privileged;
 mod wire;

@@ -28,7 +28,7 @@ pub(super) fn open(path: &Path) -> Result<Mountpoint> {
             "the mountpoint {shown} does not exist; create it: mkdir {shown}"
         )),
         Errno::ACCESS => refuse(format!(
-            "the mountpoint {shown} cannot be reached: the mounter has no right to pass through other users' private \
+            "the mountpoint {shown} cannot be reached or listed: the mounter has no right to enter other users' private \
              directories; use one below a directory that root may enter, such as /run/tenantfs/mnt"
         )),
         // What a FUSE mount says whose server is gone, and what it says to anybody but its user.

@@ -14,6 +14,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::MountRequest;
+use super::mount_entry::{self, MountEntry};
 use super::mountpoint;
 use super::wire::{self, Reply, Request};
 use crate::error::{Error, Kind, Result};
@@ -46,6 +47,9 @@ fn confine() -> rustix::io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     rustix::thread::clear_ambient_capability_set()?;
     let held = rustix::thread::capabilities(None)?.permitted;
+    if held.contains(CapabilitySet::SETGID) {
+        rustix::thread::set_thread_groups(&[])?;
+    }
     if held.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(CapabilitySet::SYS_ADMIN).iter() {
             match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -69,9 +73,7 @@ fn confine() -> rustix::io::Result<()> {
 /// The mounts made, by number. Dropped, they end.
 #[derive(Default)]
 struct Mounts {
-    /// The descriptor that fsmount returned: it leads to the mount itself, wherever that is by now and whatever was
-    /// mounted over it.
-    made: HashMap<u64, OwnedFd>,
+    made: HashMap<u64, Made>,
     last: u64,
 }
 
@@ -82,7 +84,7 @@ impl Mounts {
                 Ok(mounted) => {
                     self.last += 1;
                     let number = self.last;
-                    self.made.insert(number, mounted.mount);
+                    self.made.insert(number, mounted.made);
                     let warnings = mounted.warnings;
                     wire::send(
                         socket,
@@ -93,7 +95,7 @@ impl Mounts {
                 Err(error) => wire::send(socket, &Reply::Failed(error.to_string()), None),
             },
             Request::Unmount(number) => {
-                let ended = self.made.remove(&number).map_or(Ok(()), |mount| end(&mount));
+                let ended = self.made.remove(&number).map_or(Ok(()), |made| end(&made));
                 let reply = match ended {
                     Ok(()) => Reply::Unmounted,
                     Err(error) => Reply::Failed(error.to_string()),
@@ -106,16 +108,23 @@ impl Mounts {
 
 impl Drop for Mounts {
     fn drop(&mut self) {
-        for mount in self.made.values() {
-            if let Err(error) = end(mount) {
+        for made in self.made.values() {
+            if let Err(error) = end(made) {
                 log::error!("{error}");
             }
         }
     }
 }
 
+/// A mount, by what identifies it. Not by a descriptor of it: that would keep it busy, and nobody else could unmount it.
+struct Made {
+    /// The directory beneath it.
+    directory: OwnedFd,
+    entry: MountEntry,
+}
+
 struct Mounted {
-    mount: OwnedFd,
+    made: Made,
     /// Dropped once it is sent: the server's end of the connection must be the only one, so that it ends with it.
     connection: OwnedFd,
     warnings: Vec<String>,
@@ -147,8 +156,12 @@ fn mount(request: &MountRequest) -> Result<Mounted> {
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
     .map_err(|errno| failed(format!("mounting on {}: {errno}", request.mountpoint.display())))?;
+    let entry = MountEntry::of(&mount)?;
     Ok(Mounted {
-        mount,
+        made: Made {
+            directory: mountpoint.directory,
+            entry,
+        },
         connection,
         warnings: mountpoint.warnings,
     })
@@ -176,14 +189,22 @@ fn attributes(request: &MountRequest) -> MountAttrFlags {
     attributes
 }
 
-/// Aborts the connection and detaches the mount, also when it is in use.
-fn end(mount: &OwnedFd) -> Result<()> {
-    let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
-    match unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH) {
-        // INVAL: it is not mounted any more, somebody else was first.
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(errno) => Err(Error::os(errno, "unmounting")),
+/// Aborts the connection and detaches the mount, also when it is in use. Unless somebody was first; and unless something
+/// else is mounted over it, for that is what the kernel would unmount.
+fn end(made: &Made) -> Result<()> {
+    match made.entry.state()? {
+        mount_entry::State::Gone => return Ok(()),
+        mount_entry::State::Covered => {
+            let shown = made.entry.mountpoint();
+            return Err(failed(format!(
+                "something else is mounted over {shown}; unmount that, and then run: umount -l {shown}"
+            )));
+        }
+        mount_entry::State::OnTop => {}
     }
+    // From the directory beneath, the kernel goes up to what is mounted on it.
+    let path = format!("/proc/self/fd/{}", made.directory.as_raw_fd());
+    unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH).map_err(|errno| Error::os(errno, "unmounting"))
 }
 
 /// What the kernel has to say of a file system context: lines such as `e fuse: Unknown parameter`.

@@ -33,8 +33,15 @@ pub struct SessionOptions {
 pub struct Session {
     server: Server,
     mountpoint: PathBuf,
-    /// Taken by whoever ends the session.
-    mount: Mutex<Option<Mount>>,
+    end: Mutex<End>,
+}
+
+/// How far the end of a session is.
+enum End {
+    /// It goes on.
+    Ahead(Mount),
+    /// It has ended, well or not.
+    Reached(Result<()>),
 }
 
 impl Session {
@@ -69,7 +76,7 @@ impl Session {
         Ok(Self {
             server,
             mountpoint: options.mountpoint.clone(),
-            mount: Mutex::new(Some(mount)),
+            end: Mutex::new(End::Ahead(mount)),
         })
     }
 
@@ -79,28 +86,45 @@ impl Session {
     }
 
     /// Waits until the session has ended, by [`end`](Self::end) or because somebody else unmounted it.
-    pub fn wait(&self) {
+    ///
+    /// # Errors
+    /// As `end`.
+    pub fn wait(&self) -> Result<()> {
         self.server.wait();
-        self.end();
+        self.end()
     }
 
     /// Ends the session: flag, drain, drafts, caches, abort, detach (DESIGN.md section 6). Called again, it waits until
-    /// that is done.
-    pub fn end(&self) {
-        let mut mount = self.mount.lock();
-        let Some(mount) = mount.take() else {
-            return;
-        };
-        self.server.stop();
-        if let Err(error) = mount.unmount() {
-            log::error!("unmounting {}: {error}", self.mountpoint.display());
+    /// that is done, and says the same.
+    ///
+    /// # Errors
+    /// [`MountFailed`](crate::error::Kind::MountFailed) when the mount cannot be removed. Nothing is served any more, but
+    /// the kernel lets go of the serving threads only when the process exits.
+    pub fn end(&self) -> Result<()> {
+        let mut end = self.end.lock();
+        if let End::Ahead(mount) = &*end {
+            self.server.stop();
+            let shown = self.mountpoint.display();
+            let removed = mount.unmount().map_err(|error| {
+                error.context(format_args!("{shown} is still mounted; run: umount -l {shown}"))
+            });
+            if removed.is_ok() {
+                self.server.join();
+            }
+            *end = End::Reached(removed);
         }
-        self.server.join();
+        match &*end {
+            End::Ahead(_) => Ok(()),
+            End::Reached(result) => result.clone(),
+        }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.end();
+        let ahead = matches!(*self.end.lock(), End::Ahead(_));
+        if ahead && let Err(error) = self.end() {
+            log::error!("{error}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tenantfs::layout::Layout;
 
 use crate::demo::DemoArgs;
@@ -88,20 +88,23 @@ pub(crate) struct MountArgs {
     pub(crate) uid: Option<u32>,
 
     /// Refuse every change
-    #[arg(long, env = "TENANTFS_READ_ONLY", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
-    pub(crate) read_only: bool,
+    #[arg(long, env = "TENANTFS_READ_ONLY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) read_only: Option<bool>,
 
     /// Let programs in the mount be run
-    #[arg(long, env = "TENANTFS_EXEC", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
-    pub(crate) exec: bool,
+    #[arg(long, env = "TENANTFS_EXEC", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) exec: Option<bool>,
 
     /// The account the server runs as, by name or uid [default: the one that owns the volume]
     #[arg(long, value_name = "ACCOUNT", env = "TENANTFS_SERVER_USER")]
     pub(crate) server_user: Option<String>,
 
     /// Return when it is mounted, and serve in the background
-    #[arg(short = 'd', long, env = "TENANTFS_BACKGROUND", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
-    pub(crate) background: bool,
+    #[arg(short = 'd', long, env = "TENANTFS_BACKGROUND", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) background: Option<bool>,
 }
 
 /// When a commit is durable.

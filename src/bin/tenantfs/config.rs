@@ -54,9 +54,9 @@ struct Records {
 #[serde(deny_unknown_fields, default)]
 struct Mounts {
     uid: Option<u32>,
-    read_only: bool,
-    exec: bool,
-    background: bool,
+    read_only: Option<bool>,
+    exec: Option<bool>,
+    background: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -106,7 +106,7 @@ impl Settings {
                     Some(Commit::Fsync) => Durability::Ordered,
                     Some(Commit::Close) | None => Durability::Durable,
                 },
-                read_only: args.read_only || file.mounts.read_only,
+                read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
                 max_record: max_size.map_or(Ok(defaults.max_record), |size| parse_size(&size))?,
                 secret_fields: args
                     .secret_fields
@@ -119,9 +119,9 @@ impl Settings {
                 .ok_or_else(|| missing("way to authenticate", "--static-keys FILE"))?,
             api_key_file: args.api_key_file.or(file.auth.api_key_file),
             uid: args.uid.or(file.mounts.uid),
-            exec: args.exec || file.mounts.exec,
+            exec: args.exec.or(file.mounts.exec).unwrap_or(false),
             server_user: args.server_user.or(file.server.user),
-            background: args.background || file.mounts.background,
+            background: args.background.or(file.mounts.background).unwrap_or(false),
         })
     }
 }
@@ -274,6 +274,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(file.volume.commit, Some(Commit::Fsync));
-        assert!(file.mounts.read_only);
+        assert_eq!(file.mounts.read_only, Some(true));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, IsTerminal};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -38,7 +38,11 @@ fn read_file(path: &Path) -> Result<ApiKey> {
             format!("the API key file {shown} cannot be read: {error}; correct --api-key-file or its mode"),
         )
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let nonblocking = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let file = nonblocking.map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(Error::new(

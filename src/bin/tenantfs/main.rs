@@ -17,6 +17,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    close_inherited();
     // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
@@ -31,8 +32,32 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tenantfs: {error}");
+            eprintln!("tenantfs: {}", one_line(&error.to_string()));
             exit::code(error.kind())
         }
     }
+}
+
+/// Whatever else the caller has open is nothing to a process that drops its privileges.
+fn close_inherited() {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd").map_or_else(
+        |_| Vec::new(),
+        |entries| {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+        },
+    );
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // EBADF: the one that listed them is among them.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
+/// An error is one line, whatever the names in it are made of.
+fn one_line(message: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    message.chars().map(escaped).collect()
 }

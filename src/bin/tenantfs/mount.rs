@@ -63,8 +63,7 @@ fn serve(settings: &Settings) -> Result<()> {
     let session = Arc::new(Session::start(store, &mounter, &options)?);
     end_on_signals(&session)?;
     announce(&session, settings.background)?;
-    session.wait();
-    Ok(())
+    session.wait()
 }
 
 /// The account that serves, as (uid, gid): of the volume's owner, unless another was asked for.
@@ -101,7 +100,8 @@ fn end_on_signals(session: &Arc<Session>) -> Result<()> {
         .name("signals".to_owned())
         .spawn(move || {
             for _ in signals.forever() {
-                session.end();
+                // Whoever waits for the session is told how it ended.
+                let _ = session.end();
             }
         })
         .map_err(doing)?;
