@@ -493,3 +493,39 @@ fn key_hash_refuses_what_is_no_key() {
         }
     }
 }
+
+#[test]
+fn key_files_that_would_hang_or_that_others_own() {
+    let attempt = Attempt::new();
+    let (root, keys) = (attempt.volume.root(), attempt.volume.static_keys_file());
+    let (key, fifo) = (attempt.volume.api_key_file(&ALICE), attempt.path("fifo"));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let refuses = |keys: &Path, key: &Path, what: &[&str]| {
+        let mut command = attempt.bare(&[]);
+        command.arg("--volume").arg(&root);
+        command
+            .arg("--static-keys")
+            .arg(keys)
+            .arg("--api-key-file")
+            .arg(key);
+        attempt.fails(command, CONFIG, what);
+    };
+    refuses(&fifo, &key, &["static keys file", "not a regular file"]);
+    refuses(&keys, &fifo, &["API key file", "not a regular file"]);
+    chown(&keys, Some(ALICE.uid), None).unwrap();
+    refuses(&keys, &key, &["belongs to uid 61001", "chown root"]);
+}
+
+#[test]
+fn a_mountpoint_whose_name_has_lines_or_is_too_long_is_one_line() {
+    let attempt = Attempt::new();
+    for (name, said) in [
+        ("a\nb\n".repeat(20), "does not exist"),
+        ("d/".repeat(6000), "longer than 4095 bytes"),
+    ] {
+        let mountpoint = attempt.path("x").join(name);
+        let mut command = attempt.volume.mount_command(&mountpoint, &ALICE, &[]);
+        command.env_remove("TENANTFS_LOG");
+        attempt.fails(command, MOUNT_FAILED, &[said]);
+    }
+}

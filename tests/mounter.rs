@@ -136,3 +136,69 @@ fn what_others_mount_over_it_is_left_alone() {
         assert_eq!(topmost(&server.mountpoint).as_deref(), Some("tmpfs"));
     }
 }
+
+/// Runs `tenantfs mount` for as long as `check` takes.
+fn while_mounted(mut command: Command, mountpoint: &Path, check: impl FnOnce(&Server)) {
+    let log = mountpoint.with_extension("log");
+    command
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap());
+    let server = Server {
+        child: command.spawn().unwrap(),
+        mountpoint: mountpoint.to_owned(),
+        log,
+    };
+    assert!(
+        eventually(PATIENCE, || is_mounted(mountpoint)),
+        "{}",
+        server.said()
+    );
+    check(&server);
+}
+
+#[test]
+fn a_variable_switches_off_what_the_config_file_switches_on() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let (mountpoint, config) = (volume.base().join("mnt"), volume.base().join("config.toml"));
+    fs::create_dir(&mountpoint).unwrap();
+    fs::write(&config, "[mounts]\nexec = true\nread_only = true\n").unwrap();
+    let mut command = volume.mount_command(&mountpoint, &ALICE, &["--read-only=false"]);
+    command.arg("--config").arg(&config).env("TENANTFS_EXEC", "false");
+    while_mounted(command, &mountpoint, |_| {
+        let lines = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = lines
+            .lines()
+            .find(|line| line.contains(mountpoint.to_str().unwrap()))
+            .unwrap();
+        assert_eq!(
+            line.split(' ').nth(5),
+            Some("rw,nosuid,nodev,noexec,noatime,nosymfollow")
+        );
+    });
+}
+
+#[test]
+fn neither_half_keeps_what_its_caller_had_open() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let mountpoint = volume.base().join("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    let mount = volume.mount_command(&mountpoint, &ALICE, &[]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 7< /etc/shadow; exec \"$@\"", "sh"]);
+    shell.arg(mount.get_program()).args(mount.get_args());
+    while_mounted(shell, &mountpoint, |server| {
+        let halves = [server.child.id().cast_signed(), server.mounter().as_raw_pid()];
+        for half in halves {
+            for entry in fs::read_dir(format!("/proc/{half}/fd")).unwrap() {
+                let open = fs::read_link(entry.unwrap().path()).unwrap_or_default();
+                assert_ne!(open, Path::new("/etc/shadow"));
+            }
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", halves[1])).unwrap();
+        let groups = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Groups:"))
+            .unwrap();
+        assert_eq!(groups.trim(), "", "the mounter's groups");
+    });
+}
