@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tenantfs::auth::{ApiKey, Authenticator, StaticKeys, key_hash};
+use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Kind;
 use tenantfs::event::LogObserver;
 use tenantfs::store::{Options, Store};

@@ -51,6 +51,11 @@ impl ApiKey {
             .map_err(|error| error.context(format_args!("the API key from {what}")))
     }
 
+    /// The key itself, for the one who is to check it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// SHA-256 of the key.
     pub(super) fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_bytes()).into()

@@ -1,19 +1,37 @@
-//! Who may prove to be whom: API keys, and those who check them.
+//! Who may prove to be whom: API keys, those who check them, and how long their word is good.
 
 mod key;
 mod static_keys;
 
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
 pub use key::{ApiKey, key_hash};
-pub use static_keys::StaticKeys;
+pub use static_keys::{StaticKeys, StaticKeysFile};
 
 use crate::error::Result;
 use crate::identity::Principal;
 
-/// Turns an API key into the proof of a user id.
+/// What an authenticator says of a key that it accepts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Validation {
+    /// Whose key it is.
+    pub principal: Principal,
+    /// How long that stays good, where the authenticator says so: it shortens a lease, and never lengthens one.
+    pub expires_in: Option<Duration>,
+}
+
+/// A validation under way. Dropped, it is given up.
+pub type Validating<'a> = Pin<Box<dyn Future<Output = Result<Validation>> + Send + 'a>>;
+
+/// Turns API keys into proofs of user ids.
 pub trait Authenticator: Send + Sync {
-    /// Checks `key`.
+    /// Checks `key`, in bounded time.
     ///
     /// # Errors
-    /// [`AuthenticationRefused`](crate::error::Kind::AuthenticationRefused) when it proves nothing.
-    fn authenticate(&self, key: &ApiKey) -> Result<Principal>;
+    /// [`AuthenticationRefused`](crate::error::Kind::AuthenticationRefused) is a no.
+    /// [`AuthenticationUnreachable`](crate::error::Kind::AuthenticationUnreachable) is neither a yes nor a no: nobody
+    /// answered, or nothing that can be understood.
+    fn validate<'a>(&'a self, key: &'a ApiKey) -> Validating<'a>;
 }

@@ -1,14 +1,15 @@
 //! The embedded authenticator: a file of key hashes and user ids (DESIGN.md section 4).
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::{ApiKey, Authenticator};
+use super::{ApiKey, Authenticator, Validating, Validation};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Principal, UserId};
 
@@ -71,51 +72,14 @@ impl StaticKeys {
     /// # Errors
     /// [`Kind::Config`] when it is missing, unreadable, malformed, or others own it or may write to it.
     pub fn load(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let config = |what: String| Error::new(Kind::Config, what);
-        let unreadable = |error: std::io::Error| {
-            config(format!(
-                "the static keys file {shown} cannot be read: {error}; correct --static-keys or its mode"
-            ))
-        };
-        // Whatever the path leads to, opening it must not wait.
-        let nonblocking = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path);
-        let file = nonblocking.map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(config(format!(
-                "the static keys file {shown} is not a regular file"
-            )));
-        }
-        let owner = metadata.uid();
-        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-            return Err(config(format!(
-                "the static keys file {shown} belongs to uid {owner}, who could add keys; run: chown root {shown}"
-            )));
-        }
-        if metadata.mode() & 0o022 != 0 {
-            return Err(config(format!(
-                "the static keys file {shown} is writable by others, who could add keys; run: chmod go-w {shown}"
-            )));
-        }
-        let mut text = String::new();
-        file.take(MAX_FILE + 1)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(config(format!(
-                "the static keys file {shown} is larger than 16 MiB"
-            )));
-        }
-        Self::parse(&text).map_err(|error| error.context(format_args!("the static keys file {shown}")))
+        load(path).map(|(_, keys)| keys)
     }
-}
 
-impl Authenticator for StaticKeys {
-    fn authenticate(&self, key: &ApiKey) -> Result<Principal> {
+    /// Checks `key`.
+    ///
+    /// # Errors
+    /// [`Kind::AuthenticationRefused`].
+    pub fn authenticate(&self, key: &ApiKey) -> Result<Principal> {
         // What is compared are hashes of the secret: how far they agree tells nothing of the key.
         let digest = key.digest();
         let known = self.keys.iter().find(|(known, _)| *known == digest);
@@ -128,6 +92,129 @@ impl Authenticator for StaticKeys {
                 )
             })
     }
+}
+
+/// A file of static keys that is read again when it changes: a key that is taken out of it is refused from then on.
+pub struct StaticKeysFile {
+    path: PathBuf,
+    loaded: Mutex<Loaded>,
+}
+
+/// What was read, and of which version of the file.
+struct Loaded {
+    version: Version,
+    keys: StaticKeys,
+}
+
+impl StaticKeysFile {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// As [`StaticKeys::load`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let (version, keys) = load(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            loaded: Mutex::new(Loaded { version, keys }),
+        })
+    }
+
+    /// Checks `key` against what the file says now.
+    ///
+    /// # Errors
+    /// [`Kind::AuthenticationRefused`]; [`Kind::AuthenticationUnreachable`] when the file has changed and what it says now
+    /// cannot be known: what it said before is no proof any more.
+    pub fn authenticate(&self, key: &ApiKey) -> Result<Principal> {
+        let unknown = |error: Error| Error::new(Kind::AuthenticationUnreachable, error.to_string());
+        let mut loaded = self.loaded.lock();
+        let metadata =
+            std::fs::metadata(&self.path).map_err(|error| unknown(unreadable(&self.path, &error)))?;
+        if Version::of(&metadata) != loaded.version {
+            let (version, keys) = load(&self.path).map_err(unknown)?;
+            *loaded = Loaded { version, keys };
+            log::info!("the static keys file {} was read again", self.path.display());
+        }
+        loaded.keys.authenticate(key)
+    }
+}
+
+impl Authenticator for StaticKeysFile {
+    fn validate<'a>(&'a self, key: &'a ApiKey) -> Validating<'a> {
+        let validation = self.authenticate(key).map(|principal| Validation {
+            principal,
+            expires_in: None,
+        });
+        Box::pin(std::future::ready(validation))
+    }
+}
+
+/// What tells one version of a file from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<(Version, StaticKeys)> {
+    let shown = path.display();
+    let config = |what: String| Error::new(Kind::Config, what);
+    let unreadable = |error: std::io::Error| unreadable(path, &error);
+    // Whatever the path leads to, opening it must not wait.
+    let nonblocking = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let file = nonblocking.map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(config(format!(
+            "the static keys file {shown} is not a regular file"
+        )));
+    }
+    let owner = metadata.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(config(format!(
+            "the static keys file {shown} belongs to uid {owner}, who could add keys; run: chown root {shown}"
+        )));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(config(format!(
+            "the static keys file {shown} is writable by others, who could add keys; run: chmod go-w {shown}"
+        )));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(config(format!(
+            "the static keys file {shown} is larger than 16 MiB"
+        )));
+    }
+    let keys = StaticKeys::parse(&text)
+        .map_err(|error| error.context(format_args!("the static keys file {shown}")))?;
+    Ok((Version::of(&metadata), keys))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    let shown = path.display();
+    Error::new(
+        Kind::Config,
+        format!("the static keys file {shown} cannot be read: {error}; correct --static-keys or its mode"),
+    )
 }
 
 #[cfg(test)]
@@ -152,6 +239,35 @@ mod tests {
             let refused = keys.authenticate(&ApiKey::new("sesam").unwrap()).unwrap_err();
             assert_eq!(refused.kind(), Kind::AuthenticationRefused);
         }
+    }
+
+    #[test]
+    fn a_changed_file_counts_at_once_and_one_that_cannot_be_read_proves_nothing() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("keys.json");
+        let (sesame, other) = (ApiKey::new("sesame").unwrap(), ApiKey::new("other").unwrap());
+        let entries = [&sesame, &other].map(|key| entry(&super::super::key_hash(key), "alice"));
+        let write = |entries: &[String]| {
+            std::fs::write(directory.path().join("new"), file(entries)).unwrap();
+            std::fs::rename(directory.path().join("new"), &path).unwrap();
+        };
+        write(&entries);
+        let keys = StaticKeysFile::open(&path).unwrap();
+        assert!(keys.authenticate(&sesame).is_ok());
+        write(&entries[1..]);
+        let refused = keys.authenticate(&sesame).unwrap_err();
+        assert_eq!(refused.kind(), Kind::AuthenticationRefused);
+        assert!(keys.authenticate(&other).is_ok());
+        for broken in ["", "{\"keys\":"] {
+            std::fs::write(&path, broken).unwrap();
+            let unknown = keys.authenticate(&other).unwrap_err();
+            assert_eq!(unknown.kind(), Kind::AuthenticationUnreachable, "{unknown}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let unknown = keys.authenticate(&other).unwrap_err();
+        assert_eq!(unknown.kind(), Kind::AuthenticationUnreachable, "{unknown}");
+        write(&entries);
+        assert!(keys.authenticate(&other).is_ok());
     }
 
     #[test]

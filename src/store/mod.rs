@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use tenantfs::auth::{ApiKey, Authenticator, StaticKeys};
+//! use tenantfs::auth::{ApiKey, StaticKeys};
 //! use tenantfs::event::LogObserver;
 //! use tenantfs::name::EntryName;
 //! use tenantfs::store::{Options, Store};

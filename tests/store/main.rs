@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tenantfs::auth::{ApiKey, Authenticator as _, StaticKeys, key_hash};
+use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Result;
 use tenantfs::event::{Event, Observer};
 use tenantfs::identity::{Principal, UserId};

@@ -8,7 +8,7 @@ use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tenantfs::auth::{Authenticator, StaticKeys};
+use tenantfs::auth::StaticKeys;
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::event::LogObserver;
 use tenantfs::mounter::Mounter;
