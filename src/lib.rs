@@ -21,3 +21,5 @@ pub mod fuse;
 pub mod mounter;
 
 pub mod session;
+
+pub mod daemon;

@@ -1,14 +1,22 @@
 //! Who may prove to be whom: API keys, those who check them, and how long their word is good.
 
+mod http;
 mod key;
+mod lease;
+mod shared;
 mod static_keys;
+mod throttle;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use http::HttpService;
 pub use key::{ApiKey, key_hash};
+pub use lease::{Lease, State, Terms};
+pub use shared::Shared;
 pub use static_keys::{StaticKeys, StaticKeysFile};
+pub use throttle::Throttle;
 
 use crate::error::Result;
 use crate::identity::Principal;

@@ -17,7 +17,7 @@ use fuser::{
 use super::convert;
 use super::gate::Gate;
 use crate::name::MAX_NAME;
-use crate::vfs::{CACHE_LIFETIME, Changes, Fh, Ino, Node};
+use crate::vfs::{CACHE_LIFETIME, Changes, Fh, Ino, Node, Vfs};
 use crate::volume::Times;
 
 /// The largest read and write, in bytes.
@@ -105,10 +105,7 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
         // Nobody waits for an answer.
-        let _ = self.gate.kernel("forget", |vfs| {
-            vfs.forget(Ino(ino.0), count);
-            Ok(())
-        });
+        let _ = self.gate.let_go("forget", |vfs, _| vfs.forget(Ino(ino.0), count));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -305,11 +302,11 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let result = self.gate.kernel("release", |vfs| {
-            vfs.release(Fh(fh.0));
-            Ok(())
-        });
-        done(result, reply);
+        let released = |vfs: &Vfs, may_commit| match may_commit {
+            true => vfs.release(Fh(fh.0)),
+            false => vfs.release_without_commit(Fh(fh.0)),
+        };
+        done(self.gate.let_go("release", released), reply);
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
@@ -354,11 +351,8 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        let result = self.gate.kernel("releasedir", |vfs| {
-            vfs.releasedir(Fh(fh.0));
-            Ok(())
-        });
-        done(result, reply);
+        let released = |vfs: &Vfs, _| vfs.releasedir(Fh(fh.0));
+        done(self.gate.let_go("releasedir", released), reply);
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
 use fuser::{Errno, Request};
-use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
 
 use super::errno::errno;
 use crate::clock::Stopwatch;
@@ -19,25 +19,36 @@ use crate::vfs::Vfs;
 /// How often it is looked whether the requests under way are done.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Sees to it that only its user gets in, that nobody gets in after the end, and that a panic stays inside.
+/// Who is let in. What a request waits for is one load of this: never the network, never a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Admission {
+    /// The session's user.
+    Open,
+    /// Nobody, until it is known again whether the user still may: EACCES.
+    Suspended,
+    /// Nobody, ever again: ENOTCONN.
+    Ended,
+}
+
+/// Sees to it that only its user gets in, that nobody gets in while the session is suspended or after its end, and that
+/// a panic stays inside.
 pub(super) struct Gate {
     vfs: Vfs,
-    ended: AtomicBool,
+    admission: AtomicU8,
     /// Requests under way.
     inside: AtomicUsize,
     /// Set when the session should end for a reason of its own: a worker is gone.
-    broken: Mutex<bool>,
-    breaks: Condvar,
+    broken: watch::Sender<bool>,
 }
 
 impl Gate {
     pub(super) fn new(vfs: Vfs) -> Arc<Self> {
         Arc::new(Self {
             vfs,
-            ended: AtomicBool::new(false),
+            admission: AtomicU8::new(Admission::Open as u8),
             inside: AtomicUsize::new(0),
-            broken: Mutex::new(false),
-            breaks: Condvar::new(),
+            broken: watch::Sender::new(false),
         })
     }
 
@@ -73,9 +84,44 @@ impl Gate {
     ) -> std::result::Result<T, Errno> {
         self.watch_worker();
         let _inside = Inside::enter(&self.inside);
-        if self.ended.load(Ordering::SeqCst) {
-            return Err(errno(Kind::NotConnected));
+        match self.admission() {
+            Admission::Open => self.guarded(op, work),
+            Admission::Suspended => Err(errno(Kind::AccessDenied)),
+            Admission::Ended => Err(errno(Kind::NotConnected)),
         }
+    }
+
+    /// Lets the kernel give back what it was given, also while the session is suspended: it does not offer it again. The
+    /// work is told whether it may change the volume.
+    pub(super) fn let_go(
+        self: &Arc<Self>,
+        op: &'static str,
+        work: impl FnOnce(&Vfs, bool),
+    ) -> std::result::Result<(), Errno> {
+        self.watch_worker();
+        let _inside = Inside::enter(&self.inside);
+        match self.admission() {
+            Admission::Ended => Err(errno(Kind::NotConnected)),
+            admission => self.guarded(op, |vfs| {
+                work(vfs, admission == Admission::Open);
+                Ok(())
+            }),
+        }
+    }
+
+    fn admission(&self) -> Admission {
+        match self.admission.load(Ordering::SeqCst) {
+            open if open == Admission::Open as u8 => Admission::Open,
+            suspended if suspended == Admission::Suspended as u8 => Admission::Suspended,
+            _ => Admission::Ended,
+        }
+    }
+
+    fn guarded<T>(
+        &self,
+        op: &'static str,
+        work: impl FnOnce(&Vfs) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
         match catch_unwind(AssertUnwindSafe(|| work(&self.vfs))) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
@@ -89,9 +135,32 @@ impl Gate {
         }
     }
 
-    /// Closes the gate, and waits for those inside, for at most `patience`. Returns whether all came out.
+    /// Lets nobody in until [`resume`](Self::resume), and waits for those inside, for at most `patience`. Returns whether
+    /// all came out.
+    pub(super) fn suspend(&self, patience: Duration) -> bool {
+        self.move_from(Admission::Open, Admission::Suspended);
+        self.drained(patience)
+    }
+
+    /// Lets the session's user in again.
+    pub(super) fn resume(&self) {
+        self.move_from(Admission::Suspended, Admission::Open);
+    }
+
+    /// Nothing leads back from the end.
+    fn move_from(&self, from: Admission, to: Admission) {
+        let _ = self
+            .admission
+            .compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Closes the gate for good, and waits for those inside, for at most `patience`. Returns whether all came out.
     pub(super) fn close(&self, patience: Duration) -> bool {
-        self.ended.store(true, Ordering::SeqCst);
+        self.admission.store(Admission::Ended as u8, Ordering::SeqCst);
+        self.drained(patience)
+    }
+
+    fn drained(&self, patience: Duration) -> bool {
         let watch = Stopwatch::start();
         while self.inside.load(Ordering::SeqCst) > 0 {
             if watch.elapsed() > patience {
@@ -103,22 +172,19 @@ impl Gate {
     }
 
     /// Waits until a worker is gone.
-    pub(super) fn wait(&self) {
-        let mut broken = self.broken.lock();
-        while !*broken {
-            self.breaks.wait(&mut broken);
-        }
+    pub(super) async fn broken(&self) {
+        // The sender is here: it cannot go before the value comes.
+        let _ = self.broken.subscribe().wait_for(|broken| *broken).await;
     }
 
     /// Whether a worker is gone.
     pub(super) fn is_broken(&self) -> bool {
-        *self.broken.lock()
+        *self.broken.borrow()
     }
 
     /// Ends every wait.
     pub(super) fn break_off(&self) {
-        *self.broken.lock() = true;
-        self.breaks.notify_all();
+        self.broken.send_replace(true);
     }
 
     /// A worker that unwinds in fuser's own code, outside this gate, would be gone without a word, and the last one
@@ -162,6 +228,8 @@ impl Drop for Inside<'_> {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::error::Error;
     use crate::event::Observer;
@@ -240,14 +308,32 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_gone_ends_the_wait() {
+    fn a_suspended_session_refuses_all_but_what_is_given_back_and_comes_back() {
+        let (gate, _, _directory) = gate();
+        assert!(gate.suspend(Duration::ZERO));
+        let refused = gate.kernel("read", |_| Ok(()));
+        assert_eq!(refused.unwrap_err().code(), libc::EACCES);
+        let mut may_change = None;
+        assert!(gate.let_go("release", |_, may| may_change = Some(may)).is_ok());
+        assert_eq!(may_change, Some(false));
+        gate.resume();
+        assert!(gate.kernel("read", |_| Ok(())).is_ok());
+        assert!(gate.close(Duration::ZERO));
+        gate.resume();
+        assert!(gate.suspend(Duration::ZERO));
+        let refused = gate.kernel("read", |_| Ok(()));
+        assert_eq!(refused.unwrap_err().code(), libc::ENOTCONN, "the end is the end");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_gone_ends_the_wait() {
         let (gate, _, _directory) = gate();
         let worker = thread::spawn({
             let gate = Arc::clone(&gate);
             move || gate.kernel("getattr", |_| Ok(())).is_ok()
         });
         assert!(worker.join().unwrap());
-        gate.wait();
+        gate.broken().await;
         assert!(gate.is_broken());
     }
 }

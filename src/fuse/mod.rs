@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 pub use pages::Pages;
 
+use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::vfs::Vfs;
 use adapter::Adapter;
@@ -26,8 +27,17 @@ use gate::Gate;
 /// One more worker makes a busy mount a third faster; further ones do not (DESIGN.md section 8).
 const WORKERS: usize = 2;
 
-/// How long requests under way may take to finish at the end of a session.
+/// How long requests under way may take to finish when a session is suspended or ends.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the kernel may take to write back what programs have mapped, before nobody gets in any more; and to let go
+/// of what it has cached, after that. It waits for our own answers, which a volume may keep waiting.
+const WRITE_BACK: Duration = Duration::from_millis(500);
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// How long the serving threads may take to end once the connection is gone.
+const JOIN: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(2);
 
 /// A file system that is being served.
 pub struct Server {
@@ -80,43 +90,104 @@ impl Server {
         })
     }
 
+    /// The file system that is served.
+    pub fn vfs(&self) -> &Vfs {
+        self.gate.vfs()
+    }
+
     /// Waits until the connection is gone, whoever ended it.
-    pub fn wait(&self) {
-        self.gate.wait();
+    pub async fn broken(&self) {
+        self.gate.broken().await;
+    }
+
+    /// Lets nobody in for the time being: what programs have mapped is written back, every request from now on is EACCES,
+    /// who is inside comes out, and the kernel drops what it has cached. What is open stays open, and drafts stay in memory.
+    /// Takes bounded time, also when the volume hangs; that nobody gets in does not wait for it.
+    pub fn suspend(&self) {
+        self.drop_pages(WRITE_BACK);
+        if !self.gate.suspend(DRAIN) {
+            log::warn!("requests are still under way {DRAIN:?} after the session was suspended");
+        }
+        self.drop_pages(LET_GO);
+        self.drop_names(LET_GO);
+    }
+
+    /// Lets the user in again, and saves what was closed meanwhile.
+    pub fn resume(&self) {
+        self.gate.resume();
+        self.gate.vfs().settle_closed();
     }
 
     /// Stops serving, in the order of DESIGN.md section 6: what programs have mapped is written back, nobody gets in
-    /// any more, who is inside comes out, drafts are saved, and the kernel drops what it has cached.
+    /// any more, who is inside comes out, the kernel drops what it has cached, and drafts are saved.
     pub fn stop(&self) {
-        // Without workers nothing that the kernel writes back would be answered.
-        let connected = !self.gate.is_broken();
-        if connected {
-            self.invalidate_all();
-        }
+        self.drop_pages(WRITE_BACK);
         if !self.gate.close(DRAIN) {
             log::warn!("requests are still under way after {DRAIN:?}; ending the session without them");
         }
+        self.drop_pages(LET_GO);
         self.gate.vfs().settle_all();
-        if connected {
-            self.invalidate_all();
-        }
         self.gate.break_off();
     }
 
-    fn invalidate_all(&self) {
-        for ino in self.gate.vfs().known_inodes() {
-            pages::invalidate(&self.notifier, ino);
+    /// Makes the kernel drop the content and attributes of every file, for at most `patience`.
+    fn drop_pages(&self, patience: Duration) {
+        let (notifier, known) = (self.notifier.clone(), self.gate.vfs().known_inodes());
+        self.notify(patience, move || {
+            for ino in known {
+                pages::invalidate(&notifier, ino);
+            }
+        });
+    }
+
+    /// Makes the kernel drop every name, for at most `patience`.
+    fn drop_names(&self, patience: Duration) {
+        let (notifier, known) = (self.notifier.clone(), self.gate.vfs().known_names());
+        self.notify(patience, move || {
+            for (parent, name) in known {
+                pages::forget_name(&notifier, parent, name.as_str());
+            }
+        });
+    }
+
+    /// The kernel takes a notification when the pages and directories it names are free: their holders may wait for us,
+    /// and we for the volume.
+    fn notify(&self, patience: Duration, work: impl FnOnce() + Send + 'static) {
+        // Without workers nothing that the kernel writes back would be answered.
+        if self.gate.is_broken() {
+            return;
+        }
+        match spawn("notify", work) {
+            Ok(thread) if finished(&thread, patience) => {}
+            Ok(_) => log::warn!("the kernel has not let go of cached content within {patience:?}"),
+            Err(error) => log::warn!("{error}"),
         }
     }
 
-    /// Waits for the serving threads, once the connection is gone.
+    /// Waits for the serving threads, once the connection is gone: for bounded time, for the volume may hold one.
     pub fn join(&self) {
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.lock().take() else {
+            return;
+        };
+        if !finished(&thread, JOIN) {
+            log::warn!(
+                "a serving thread is still waiting for the volume, {JOIN:?} after the end of its session"
+            );
+        } else if thread.join().is_err() {
             log::error!("the serving thread panicked; this is a bug, please report it");
         }
     }
+}
+
+fn finished(thread: &JoinHandle<()>, patience: Duration) -> bool {
+    let watch = Stopwatch::start();
+    while !thread.is_finished() {
+        if watch.elapsed() > patience {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
 }
 
 fn connect(gate: Arc<Gate>, connection: OwnedFd) -> Result<Session<Adapter>> {

@@ -1,5 +1,6 @@
 //! The kernel's page cache, driven through notifications.
 
+use std::ffi::OsStr;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -51,6 +52,13 @@ pub(super) fn invalidate(notifier: &Notifier, ino: Ino) {
     if let Err(error) = notifier.inval_inode(INodeNo(ino.0), 0, 0) {
         // ENOENT: the kernel has forgotten it meanwhile.
         log::debug!("invalidating an inode: {error}");
+    }
+}
+
+/// Drops a name.
+pub(super) fn forget_name(notifier: &Notifier, parent: Ino, name: &str) {
+    if let Err(error) = notifier.inval_entry(INodeNo(parent.0), OsStr::new(name)) {
+        log::debug!("invalidating a name: {error}");
     }
 }
 

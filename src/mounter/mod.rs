@@ -20,6 +20,8 @@ pub struct MountRequest {
     /// An empty directory.
     #[serde(with = "wire::path")]
     pub mountpoint: PathBuf,
+    /// stub
+    pub make: bool,
     /// The only user whom the kernel admits.
     pub uid: u32,
     /// That user's group.

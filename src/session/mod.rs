@@ -1,6 +1,7 @@
 //! One mount of one tenant's view, from the first byte served to the last.
 
 pub mod confine;
+mod leased;
 pub mod privilege;
 
 use std::os::fd::AsFd;
@@ -15,12 +16,15 @@ use crate::mounter::{Mount, MountRequest, Mounter};
 use crate::store::Store;
 use crate::vfs::Vfs;
 use confine::Confinement;
+pub use leased::{Ending, Leased};
 
 /// Where and for whom a session's mount is made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionOptions {
     /// An empty directory.
     pub mountpoint: PathBuf,
+    /// Whether the mounter makes it, and removes it at the end.
+    pub make_mountpoint: bool,
     /// The only user whom the kernel admits, and the owner of everything shown.
     pub uid: u32,
     /// The group of everything shown.
@@ -40,8 +44,10 @@ pub struct Session {
 enum End {
     /// It goes on.
     Ahead(Mount),
-    /// It has ended, well or not.
-    Reached(Result<()>),
+    /// Nothing is served any more, but it is still mounted.
+    Dark(Mount),
+    /// Nothing is left of it.
+    Reached,
 }
 
 impl Session {
@@ -53,6 +59,7 @@ impl Session {
     pub fn start(store: Store, mounter: &Mounter, options: &SessionOptions) -> Result<Self> {
         let (mount, connection) = mounter.mount(&MountRequest {
             mountpoint: options.mountpoint.clone(),
+            make: options.make_mountpoint,
             uid: options.uid,
             gid: options.gid,
             read_only: store.read_only(),
@@ -85,45 +92,53 @@ impl Session {
         &self.mountpoint
     }
 
-    /// Waits until the session has ended, by [`end`](Self::end) or because somebody else unmounted it.
-    ///
-    /// # Errors
-    /// As `end`.
-    pub fn wait(&self) -> Result<()> {
-        self.server.wait();
-        self.end()
+    /// The file system that it shows.
+    pub fn vfs(&self) -> &Vfs {
+        self.server.vfs()
     }
 
-    /// Ends the session: flag, drain, drafts, caches, abort, detach (DESIGN.md section 6). Called again, it waits until
-    /// that is done, and says the same.
+    /// Waits until nothing is served any more: because of [`end`](Self::end), or because somebody else unmounted it.
+    pub async fn broken(&self) {
+        self.server.broken().await;
+    }
+
+    /// Refuses everything with EACCES until [`resume`](Self::resume), cached content included. What is open stays open.
+    pub fn suspend(&self) {
+        self.server.suspend();
+    }
+
+    /// Serves again.
+    pub fn resume(&self) {
+        self.server.resume();
+    }
+
+    /// Ends the session: flag, drain, caches, drafts, abort, detach (DESIGN.md section 6). Called again, it waits until that
+    /// is done, and tries again what could not be done.
     ///
     /// # Errors
     /// [`MountFailed`](crate::error::Kind::MountFailed) when the mount cannot be removed. Nothing is served any more, but
-    /// the kernel lets go of the serving threads only when the process exits.
+    /// the kernel lets go of the serving threads only when it is removed, or the process exits.
     pub fn end(&self) -> Result<()> {
         let mut end = self.end.lock();
-        if let End::Ahead(mount) = &*end {
+        if matches!(*end, End::Ahead(_)) {
             self.server.stop();
-            let shown = self.mountpoint.display();
-            let removed = mount.unmount().map_err(|error| {
-                error.context(format_args!("{shown} is still mounted; run: umount -l {shown}"))
-            });
-            if removed.is_ok() {
-                self.server.join();
-            }
-            *end = End::Reached(removed);
         }
-        match &*end {
-            End::Ahead(_) => Ok(()),
-            End::Reached(result) => result.clone(),
+        let (End::Ahead(mount) | End::Dark(mount)) = std::mem::replace(&mut *end, End::Reached) else {
+            return Ok(());
+        };
+        let shown = self.mountpoint.display();
+        if let Err(error) = mount.unmount() {
+            *end = End::Dark(mount);
+            return Err(error.context(format_args!("{shown} is still mounted; run: umount -l {shown}")));
         }
+        self.server.join();
+        Ok(())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let ahead = matches!(*self.end.lock(), End::Ahead(_));
-        if ahead && let Err(error) = self.end() {
+        if let Err(error) = self.end() {
             log::error!("{error}");
         }
     }

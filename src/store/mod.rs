@@ -44,6 +44,7 @@ mod kept;
 mod marker;
 mod records;
 mod rename;
+mod uncommitted;
 mod usage;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub use attributes::{Attributes, NodeKind};
 pub use draft::{Budget, Draft};
 pub use folder::Folder;
 pub use records::Snapshot;
+pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
 use crate::error::{Error, Kind, Result};

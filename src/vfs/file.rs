@@ -85,12 +85,22 @@ impl Vfs {
 
     /// The last descriptor of an open file is closed, and its last mapping gone.
     pub fn release(&self, fh: Fh) {
+        self.close(fh, true);
+    }
+
+    /// As [`release`](Self::release), but nothing is changed on the volume: a draft that is left stays in memory, for
+    /// [`settle_closed`](Self::settle_closed).
+    pub fn release_without_commit(&self, fh: Fh) {
+        self.close(fh, false);
+    }
+
+    fn close(&self, fh: Fh, commit: bool) {
         let Some(file) = self.handles.remove_file(fh) else {
             return;
         };
         let mut body = file.inode.body();
         let last_writer = body.closed(file.writer);
-        if last_writer && file.inode.kind == NodeKind::Record {
+        if last_writer && commit && file.inode.kind == NodeKind::Record {
             // Nobody waits for the result: a draft that is kept was reported, and any other stays in memory.
             if let Err(error) = self.settle(&file.inode, &mut body, Occasion::Last) {
                 log::debug!("at the last close: {error}");

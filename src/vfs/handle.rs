@@ -64,6 +64,10 @@ impl Handles {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.open.read().len()
+    }
+
     pub(super) fn add_file(&self, file: OpenFile) -> Fh {
         self.add(Handle::File(Arc::new(file)))
     }

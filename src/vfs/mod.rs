@@ -144,6 +144,16 @@ impl Vfs {
         all
     }
 
+    /// Every name that the kernel may know, as (directory, name).
+    pub fn known_names(&self) -> Vec<(Ino, EntryName)> {
+        self.table.names()
+    }
+
+    /// How many files and directories are open.
+    pub fn open_handles(&self) -> usize {
+        self.handles.count()
+    }
+
     /// The kernel forgets `count` lookups of an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.table.forget(ino, count);

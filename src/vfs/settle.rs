@@ -4,7 +4,7 @@ use super::Vfs;
 use super::inode::{Body, Inode};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
-use crate::store::Draft;
+use crate::store::{Draft, Uncommitted};
 use crate::volume::Durability;
 
 /// Why a draft is settled, which decides how an unfinished one is taken.
@@ -127,6 +127,41 @@ impl Vfs {
         match forgiven {
             true => Ok(()),
             false => Err(error),
+        }
+    }
+
+    /// The drafts that could not be committed, at most so many: those that only memory has, and those that the volume
+    /// keeps.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+        let refused = self.table.drafting().into_iter().filter_map(|inode| {
+            let refused = inode
+                .body()
+                .writing
+                .as_ref()
+                .is_some_and(|writing| writing.refused);
+            let path = refused.then(|| self.table.path(&inode))??;
+            Some(Uncommitted {
+                path,
+                reason: "it holds a secret in plain text, and is in memory only".to_owned(),
+            })
+        });
+        let mut found: Vec<Uncommitted> = refused.take(most).collect();
+        found.extend(self.store.uncommitted(most - found.len())?);
+        Ok(found)
+    }
+
+    /// Settles the drafts that nobody can write to any more.
+    pub fn settle_closed(&self) {
+        for inode in self.table.drafting() {
+            let mut body = inode.body();
+            if body.writers == 0
+                && let Err(error) = self.settle(&inode, &mut body, Occasion::Last)
+            {
+                log::debug!("after the last close: {error}");
+            }
         }
     }
 

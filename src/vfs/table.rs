@@ -121,6 +121,18 @@ impl Table {
         node.linked.then(|| node.place.clone())
     }
 
+    /// Where the inode is, as a path from the root.
+    pub(super) fn path(&self, inode: &Inode) -> Option<String> {
+        let inner = self.inner.lock();
+        let mut place = &inner.current(inode)?.place;
+        let mut path = place.name.to_string();
+        while place.parent != ROOT {
+            place = &inner.nodes.get(&place.parent)?.place;
+            path = format!("{}/{path}", place.name);
+        }
+        Some(path)
+    }
+
     /// The backing file that the inode stands for.
     pub(super) fn id(&self, inode: &Inode) -> Option<FileId> {
         self.inner.lock().current(inode)?.id
@@ -183,6 +195,13 @@ impl Table {
     /// Every inode number there is.
     pub(super) fn all(&self) -> Vec<Ino> {
         self.inner.lock().nodes.keys().copied().collect()
+    }
+
+    /// Every name there is, with its directory.
+    pub(super) fn names(&self) -> Vec<(Ino, EntryName)> {
+        let inner = self.inner.lock();
+        let places = inner.names.keys();
+        places.map(|place| (place.parent, place.name.clone())).collect()
     }
 
     /// The name is gone: whatever has it open goes on without it.

@@ -13,6 +13,8 @@
     clippy::indexing_slicing
 )]
 
+pub(crate) mod daemon;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -507,7 +509,12 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// Starts it in the mount, as its user.
     pub(crate) fn start(mount: &Mount<'_>, code: &str) -> Self {
-        let mut command = mount.command("python3");
+        Self::start_in(mount.uid, &mount.path, code)
+    }
+
+    /// Starts it in a directory, as a user.
+    pub(crate) fn start_in(uid: u32, directory: &Path, code: &str) -> Self {
+        let mut command = as_user(uid, directory, "python3");
         command.args(["-B", "-c", code]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -25,23 +25,47 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Mount one user's view of a volume
     ///
-    /// Prints the mountpoint when it is ready, and serves until SIGTERM, SIGINT or SIGHUP. Needs root to mount; the
-    /// server runs as the account that owns the volume, without any capability.
+    /// Prints the mountpoint when it is ready, and serves until SIGTERM, SIGINT or SIGHUP, or until the key is refused.
+    /// Needs root to mount, or a mounter that somebody else runs; the server runs as the account that owns the volume,
+    /// without any capability.
     ///
-    /// Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 authentication refused, 5 mount failed.
+    /// Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 authentication refused, 4 auth service unreachable, 5
+    /// mount failed.
     Mount(Box<MountArgs>),
+    /// Serve all users of this host, who log in with their API keys
+    ///
+    /// Listens on the control socket, says so to systemd, and serves until SIGTERM or SIGINT. Needs a mounter beside it;
+    /// started as root without one, it starts its own.
+    Daemon(Box<DaemonArgs>),
+    /// Log in with an API key: prints where your view is mounted
+    ///
+    /// Reads the key from --api-key-file or standard input; from a terminal without showing it. Logging in again is no
+    /// error: the session goes on with the key given last.
+    ///
+    /// Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 authentication refused, 4 auth service unreachable, 5
+    /// mount failed.
+    Login(LoginArgs),
+    /// End your session: unmounts your view, also where it is in use
+    Logout(LogoutArgs),
+    /// Show your session, and what could not be committed; root sees all sessions
+    Status(StatusArgs),
+    /// End sessions at once, whatever the auth service says; for root
+    Revoke(RevokeArgs),
+    /// Look whether everything is there that serving needs, and say how to mend what is not
+    ///
+    /// Takes the options of `daemon`. As root it looks at the volume, the keys and the auth service as the account that
+    /// will serve. Exit codes: 0 all is well, 1 there are problems.
+    Doctor(Box<DoctorArgs>),
     /// Print the hash of the API key on standard input, as a static keys file wants it
     KeyHash,
-    /// The privileged half, which `mount` starts by itself: mounts what it is asked for on the socket that is its
-    /// standard input, and ends those mounts when the socket closes
+    /// The privileged half, which `mount` and `daemon` start by themselves: mounts what it is asked for on the socket that
+    /// is its standard input, and ends those mounts when the socket closes
     Mounter,
 }
 
+/// What serving one session has in common with serving many.
 #[derive(Args)]
-pub(crate) struct MountArgs {
-    /// An empty directory, best one that belongs to root
-    pub(crate) mountpoint: PathBuf,
-
+pub(crate) struct ServeArgs {
     /// Config file [default: /etc/tenantfs/config.toml, if there is one]
     #[arg(long, value_name = "FILE", env = "TENANTFS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -62,13 +86,26 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "WHEN", env = "TENANTFS_COMMIT")]
     pub(crate) commit: Option<Commit>,
 
-    /// File of key hashes and user ids; `tenantfs key-hash` makes the hashes
+    /// The service that says whose a key is: GET with the key as bearer token
+    #[arg(long, value_name = "URL", env = "TENANTFS_AUTH_URL")]
+    pub(crate) auth_url: Option<String>,
+
+    /// File of key hashes and user ids instead of a service; `tenantfs key-hash` makes the hashes
     #[arg(long, value_name = "FILE", env = "TENANTFS_STATIC_KEYS")]
     pub(crate) static_keys: Option<PathBuf>,
 
-    /// File with the user's API key [default: $CREDENTIALS_DIRECTORY/api-key, or standard input]
-    #[arg(long, value_name = "FILE", env = "TENANTFS_API_KEY_FILE")]
-    pub(crate) api_key_file: Option<PathBuf>,
+    /// How long one validation of a key is good [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "TENANTFS_LEASE")]
+    pub(crate) lease: Option<String>,
+
+    /// How long work goes on after that while the auth service cannot be asked [default: 5m]
+    #[arg(long, value_name = "DURATION", env = "TENANTFS_GRACE")]
+    pub(crate) grace: Option<String>,
+
+    /// Send keys to an auth service without TLS on another host: everybody on the way can read them
+    #[arg(long, env = "TENANTFS_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) insecure: Option<bool>,
 
     /// The members of records that are secrets, and never shown [default: api_key]
     #[arg(
@@ -83,10 +120,6 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
     pub(crate) max_size: Option<String>,
 
-    /// The user of this host whom the mount admits [default: who called sudo, else who runs this]
-    #[arg(long, value_name = "UID", env = "TENANTFS_UID")]
-    pub(crate) uid: Option<u32>,
-
     /// Refuse every change
     #[arg(long, env = "TENANTFS_READ_ONLY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
         value_parser = BoolishValueParser::new())]
@@ -97,14 +130,124 @@ pub(crate) struct MountArgs {
         value_parser = BoolishValueParser::new())]
     pub(crate) exec: Option<bool>,
 
+    /// Socket of a mounter that somebody else runs, such as tenantfs-mounter.service
+    #[arg(long, value_name = "SOCKET", env = "TENANTFS_MOUNTER")]
+    pub(crate) mounter: Option<PathBuf>,
+
     /// The account the server runs as, by name or uid [default: the one that owns the volume]
     #[arg(long, value_name = "ACCOUNT", env = "TENANTFS_SERVER_USER")]
     pub(crate) server_user: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct MountArgs {
+    /// An empty directory, best one that belongs to root
+    pub(crate) mountpoint: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+
+    /// File with the user's API key [default: $CREDENTIALS_DIRECTORY/api-key, or standard input]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_API_KEY_FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+
+    /// The user of this host whom the mount admits [default: who called sudo, else who runs this]
+    #[arg(long, value_name = "UID", env = "TENANTFS_UID")]
+    pub(crate) uid: Option<u32>,
 
     /// Return when it is mounted, and serve in the background
     #[arg(short = 'd', long, env = "TENANTFS_BACKGROUND", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
         value_parser = BoolishValueParser::new())]
     pub(crate) background: Option<bool>,
+}
+
+#[derive(Args)]
+pub(crate) struct DaemonArgs {
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+
+    /// Where users' views are mounted [default: /run/tenantfs/mnt/{uid}]
+    #[arg(long, value_name = "PATH", env = "TENANTFS_MOUNTS")]
+    pub(crate) mounts: Option<String>,
+
+    /// The control socket [default: /run/tenantfs/control.sock]
+    #[arg(long, value_name = "SOCKET", env = "TENANTFS_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArgs,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What every command has that talks to the daemon.
+#[derive(Args)]
+pub(crate) struct ClientArgs {
+    /// The daemon's control socket [default: /run/tenantfs/control.sock]
+    #[arg(long, value_name = "SOCKET", env = "TENANTFS_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Config file, for the control socket's path [default: /etc/tenantfs/config.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print one JSON object, errors too
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct LoginArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+
+    /// File with your API key [default: standard input]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_API_KEY_FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+
+    /// Whom to log in, other than yourself; for root
+    #[arg(long, value_name = "UID")]
+    pub(crate) uid: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct LogoutArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+
+    /// Whom to log out, other than yourself; for root
+    #[arg(long, value_name = "UID")]
+    pub(crate) uid: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("whose").required(true))]
+pub(crate) struct RevokeArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+
+    /// The session of this user of the host
+    #[arg(long, value_name = "UID", group = "whose")]
+    pub(crate) uid: Option<u32>,
+
+    /// Every session of this user of the service
+    #[arg(long, value_name = "ID", group = "whose")]
+    pub(crate) user_id: Option<String>,
+
+    /// Every session
+    #[arg(long, group = "whose")]
+    pub(crate) all: bool,
 }
 
 /// When a commit is durable.

@@ -3,12 +3,17 @@
 mod account;
 mod background;
 mod cli;
+mod client;
 mod config;
+mod daemon;
 mod demo;
+mod doctor;
 mod exit;
+mod inherited;
 mod key;
 mod mount;
 mod mounter;
+mod serving;
 
 use std::process::ExitCode;
 
@@ -17,7 +22,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    close_inherited();
+    inherited::close_others();
     // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
@@ -25,6 +30,12 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(log).init();
     let result = match cli.command {
         Command::Mount(args) => mount::run(args),
+        Command::Daemon(args) => daemon::run(args),
+        Command::Login(args) => client::login(args),
+        Command::Logout(args) => client::logout(args),
+        Command::Status(args) => client::status(args),
+        Command::Revoke(args) => client::revoke(args),
+        Command::Doctor(args) => doctor::run(*args),
         Command::Demo(args) => demo::run(&args),
         Command::KeyHash => key::print_hash(),
         Command::Mounter => mounter::run(),
@@ -35,21 +46,6 @@ fn main() -> ExitCode {
             eprintln!("tenantfs: {}", one_line(&error.to_string()));
             exit::code(error.kind())
         }
-    }
-}
-
-/// Whatever else the caller has open is nothing to a process that drops its privileges.
-fn close_inherited() {
-    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd").map_or_else(
-        |_| Vec::new(),
-        |entries| {
-            let names = entries.flatten().map(|entry| entry.file_name());
-            names.filter_map(|name| name.to_str()?.parse().ok()).collect()
-        },
-    );
-    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // EBADF: the one that listed them is among them.
-        let _ = nix::unistd::close(descriptor);
     }
 }
 

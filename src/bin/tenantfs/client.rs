@@ -1,0 +1,116 @@
+//! `tenantfs login`, `logout`, `status` and `revoke`.
+
+use std::fmt::Write as _;
+
+use tenantfs::daemon::{Client, Failure, Reply, SessionStatus, Whose};
+use tenantfs::error::{Error, Kind, Result};
+
+use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
+use crate::{config, key};
+
+pub(crate) fn login(args: LoginArgs) -> Result<()> {
+    let ask = |client: Client| client.login(key::read(args.api_key_file.as_deref())?, args.uid);
+    run(args.client, ask, |reply| match reply {
+        Reply::Session(session) => Ok(session.mountpoint.clone() + "\n"),
+        _ => Err(unexpected()),
+    })
+}
+
+pub(crate) fn logout(args: LogoutArgs) -> Result<()> {
+    run(
+        args.client,
+        |client| client.logout(args.uid),
+        |_| Ok(String::new()),
+    )
+}
+
+pub(crate) fn status(args: StatusArgs) -> Result<()> {
+    run(args.client, Client::status, |reply| match reply {
+        Reply::Sessions(sessions) if sessions.is_empty() => Ok("nobody is logged in\n".to_owned()),
+        Reply::Sessions(sessions) => Ok(sessions.iter().map(describe).collect::<Vec<_>>().join("\n")),
+        _ => Err(unexpected()),
+    })
+}
+
+pub(crate) fn revoke(args: RevokeArgs) -> Result<()> {
+    let whose = match (args.uid, args.user_id) {
+        (Some(uid), _) => Whose::Uid(uid),
+        (None, Some(user)) => Whose::UserId(user),
+        (None, None) => Whose::All,
+    };
+    run(
+        args.client,
+        |client| client.revoke(whose),
+        |reply| match reply {
+            Reply::Ended(uids) => Ok(match uids.len() {
+                1 => "1 session ended\n".to_owned(),
+                several => format!("{several} sessions ended\n"),
+            }),
+            _ => Err(unexpected()),
+        },
+    )
+}
+
+/// Asks, and prints the answer: as `text` has it, or as the daemon sent it, errors too.
+fn run(
+    args: ClientArgs,
+    ask: impl FnOnce(Client) -> Result<Reply>,
+    text: impl FnOnce(&Reply) -> Result<String>,
+) -> Result<()> {
+    let json = args.json;
+    let result = config::client_socket(args).and_then(|socket| ask(Client::connect(&socket)?));
+    if json {
+        let failed = |error| Reply::Error(Failure::from(error));
+        let reply = result.as_ref().map_or_else(failed, Reply::clone);
+        println!("{}", serde_json::to_string(&reply).map_err(|_| unexpected())?);
+        return result.map(drop);
+    }
+    print!("{}", text(&result?)?);
+    Ok(())
+}
+
+fn unexpected() -> Error {
+    Error::new(
+        Kind::Io,
+        "the daemon answered another question; are both of the same version?",
+    )
+}
+
+/// A few lines on one session.
+fn describe(session: &SessionStatus) -> String {
+    let user = session.user_id.as_deref().unwrap_or("not known yet");
+    let state = match session.state.as_str() {
+        "active" => format!("active, the key is good for another {} s", session.good_for),
+        "stale" => {
+            "stale: the auth service cannot be asked; work goes on through the grace period".to_owned()
+        }
+        "suspended" => {
+            "suspended: the auth service cannot be asked; comes back by itself when it can".to_owned()
+        }
+        "restoring" => "restoring: waits for the auth service since the daemon was restarted".to_owned(),
+        other => other.to_owned(),
+    };
+    let mut text = format!(
+        "{}\n  user        {}, uid {}\n  lease       {state}\n  since       {}\n  open files  {}\n",
+        printable(&session.mountpoint),
+        printable(user),
+        session.uid,
+        session.since,
+        session.open_files
+    );
+    for draft in &session.drafts {
+        let (path, reason) = (printable(&draft.path), printable(&draft.reason));
+        let _ = writeln!(text, "  not saved   {path}: {reason}");
+    }
+    text
+}
+
+/// Names come from users, and go to a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_default().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}

@@ -1,0 +1,116 @@
+//! The config file: TOML, and every key known.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use tenantfs::error::{Error, Kind, Result};
+
+use crate::cli::Commit;
+
+/// The config file when none is named.
+pub(crate) const DEFAULT_FILE: &str = "/etc/tenantfs/config.toml";
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) volume: Volume,
+    pub(super) auth: Auth,
+    pub(super) records: Records,
+    pub(super) mounts: Mounts,
+    pub(super) control: Control,
+    pub(super) server: Server,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Volume {
+    pub(super) path: Option<PathBuf>,
+    pub(super) layout: Option<String>,
+    pub(super) resources: Option<Vec<String>>,
+    pub(super) commit: Option<Commit>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Auth {
+    pub(super) url: Option<String>,
+    pub(super) static_keys: Option<PathBuf>,
+    pub(super) lease: Option<String>,
+    pub(super) grace: Option<String>,
+    pub(super) insecure: Option<bool>,
+    pub(super) api_key_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Records {
+    pub(super) secret_fields: Option<Vec<String>>,
+    pub(super) max_size: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mounts {
+    pub(super) path: Option<String>,
+    pub(super) mounter: Option<PathBuf>,
+    pub(super) uid: Option<u32>,
+    pub(super) read_only: Option<bool>,
+    pub(super) exec: Option<bool>,
+    pub(super) background: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Control {
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    pub(super) user: Option<String>,
+}
+
+impl File {
+    /// Reads the file at `path`, or the default one if there is one.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for one that is missing, unreadable, or has what is not known.
+    pub(super) fn read(path: Option<&Path>) -> Result<Self> {
+        let (path, optional) = match path {
+            Some(path) => (path, false),
+            None => (Path::new(DEFAULT_FILE), true),
+        };
+        let wrong =
+            |why: String| Error::new(Kind::Config, format!("the config file {}: {why}", path.display()));
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| wrong(one_line(&error.to_string()))),
+            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(wrong(format!("{error}; correct --config or its mode"))),
+        }
+    }
+}
+
+/// The TOML library points at the place with a drawing.
+fn one_line(message: &str) -> String {
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.filter(|line| *line != "|").collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_errors_that_name_them() {
+        for (text, named) in [
+            ("[volume]\npaht = \"/x\"", "paht"),
+            ("[nonsense]", "nonsense"),
+            ("[auth]\nulr = \"x\"", "ulr"),
+        ] {
+            let error = toml::from_str::<File>(text).err().unwrap();
+            assert!(one_line(&error.to_string()).contains(named), "{error}");
+            assert_eq!(one_line(&error.to_string()).lines().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Where each setting comes from: flag, else environment (clap sees to those two), else config file, else default.
+
+mod file;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tenantfs::auth::Terms;
+use tenantfs::error::{Error, Kind, Result};
+use tenantfs::layout::Layout;
+use tenantfs::name::Resource;
+use tenantfs::store;
+use tenantfs::volume::Durability;
+
+use crate::cli::{ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs};
+use file::File;
+
+/// Where the daemon listens, and where its mounter does, unless configured otherwise.
+const DEFAULT_CONTROL: &str = "/run/tenantfs/control.sock";
+pub(crate) const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
+
+/// Where the daemon mounts, unless configured otherwise.
+const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
+
+/// The shortest lease: every renewal is a question to the auth service.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// Who says whose a key is.
+pub(crate) enum AuthSource {
+    /// A service.
+    Url {
+        url: String,
+        /// Whether the key may travel in the clear.
+        insecure: bool,
+    },
+    /// A file.
+    StaticKeys(PathBuf),
+}
+
+/// What serving needs, for one session or many.
+pub(crate) struct Serving {
+    pub(crate) volume: PathBuf,
+    pub(crate) store: store::Options,
+    pub(crate) auth: AuthSource,
+    pub(crate) terms: Terms,
+    pub(crate) exec: bool,
+    /// The socket of a mounter that somebody else runs, if one was named.
+    pub(crate) mounter: Option<PathBuf>,
+    pub(crate) server_user: Option<String>,
+}
+
+/// What `mount` is to do.
+pub(crate) struct MountSettings {
+    pub(crate) serving: Serving,
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) api_key_file: Option<PathBuf>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) background: bool,
+}
+
+/// What `daemon` is to do.
+pub(crate) struct DaemonSettings {
+    pub(crate) serving: Serving,
+    pub(crate) control: PathBuf,
+    /// A path with `{uid}` as its last component.
+    pub(crate) mounts: String,
+}
+
+impl MountSettings {
+    /// # Errors
+    /// [`Kind::Config`] for whatever is missing or wrong.
+    pub(crate) fn of(args: MountArgs) -> Result<Self> {
+        let file = File::read(args.serve.config.as_deref())?;
+        Ok(Self {
+            mountpoint: args.mountpoint,
+            api_key_file: args.api_key_file.or(file.auth.api_key_file.clone()),
+            uid: args.uid.or(file.mounts.uid),
+            background: args.background.or(file.mounts.background).unwrap_or(false),
+            serving: Serving::of(args.serve, file)?,
+        })
+    }
+}
+
+impl DaemonSettings {
+    /// # Errors
+    /// [`Kind::Config`] for whatever is missing or wrong.
+    pub(crate) fn of(args: DaemonArgs) -> Result<Self> {
+        let file = File::read(args.serve.config.as_deref())?;
+        let mounts = args.mounts.or(file.mounts.path.clone());
+        Ok(Self {
+            control: control_socket(args.socket, &file),
+            mounts: check_mounts(mounts.unwrap_or_else(|| DEFAULT_MOUNTS.to_owned()))?,
+            serving: Serving::of(args.serve, file)?,
+        })
+    }
+}
+
+/// The socket of the daemon that a client talks to. A client needs nothing else of the config file, which it may not
+/// even be allowed to read.
+///
+/// # Errors
+/// [`Kind::Config`] when a config file was named and is wrong.
+pub(crate) fn client_socket(args: ClientArgs) -> Result<PathBuf> {
+    if let Some(socket) = args.socket {
+        return Ok(socket);
+    }
+    match (File::read(args.config.as_deref()), args.config) {
+        (Ok(file), _) => Ok(control_socket(None, &file)),
+        (Err(error), Some(_)) => Err(error),
+        (Err(_), None) => Ok(DEFAULT_CONTROL.into()),
+    }
+}
+
+/// The config file that is read.
+pub(crate) fn shown_file(named: Option<&Path>) -> PathBuf {
+    named.unwrap_or(Path::new(file::DEFAULT_FILE)).to_owned()
+}
+
+fn control_socket(argument: Option<PathBuf>, file: &File) -> PathBuf {
+    let configured = argument.or(file.control.socket.clone());
+    configured.unwrap_or_else(|| DEFAULT_CONTROL.into())
+}
+
+impl Serving {
+    fn of(args: ServeArgs, file: File) -> Result<Self> {
+        let layout = match (args.layout, file.volume.layout) {
+            (Some(layout), _) => layout,
+            (None, Some(layout)) => layout.parse::<Layout>()?,
+            (None, None) => Layout::default(),
+        };
+        let defaults = store::Options::default();
+        let resources = args.resources.or(file.volume.resources);
+        let max_size = args.max_size.or(file.records.max_size);
+        let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
+        let auth = match auth_source(args.auth_url, args.static_keys, insecure)? {
+            Some(auth) => Some(auth),
+            None => auth_source(file.auth.url, file.auth.static_keys, insecure)?,
+        };
+        let period = |text: Option<String>, what, least, default| match text {
+            Some(text) => value::duration(&text, what, least),
+            None => Ok(default),
+        };
+        let terms = Terms::default();
+        Ok(Self {
+            volume: args
+                .volume
+                .or(file.volume.path)
+                .ok_or_else(|| missing("volume", "--volume DIR"))?,
+            store: store::Options {
+                layout,
+                resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
+                durability: match args.commit.or(file.volume.commit) {
+                    Some(Commit::Fsync) => Durability::Ordered,
+                    Some(Commit::Close) | None => Durability::Durable,
+                },
+                read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
+                max_record: max_size.map_or(Ok(defaults.max_record), |size| value::size(&size))?,
+                secret_fields: args
+                    .secret_fields
+                    .or(file.records.secret_fields)
+                    .map_or(Ok(defaults.secret_fields), check_secret_fields)?,
+            },
+            auth: auth
+                .ok_or_else(|| missing("way to authenticate", "--auth-url URL or --static-keys FILE"))?,
+            terms: Terms {
+                lease: period(
+                    args.lease.or(file.auth.lease),
+                    "lease",
+                    SHORTEST_LEASE,
+                    terms.lease,
+                )?,
+                grace: period(
+                    args.grace.or(file.auth.grace),
+                    "grace period",
+                    Duration::ZERO,
+                    terms.grace,
+                )?,
+            },
+            exec: args.exec.or(file.mounts.exec).unwrap_or(false),
+            mounter: args.mounter.or(file.mounts.mounter),
+            server_user: args.server_user.or(file.server.user),
+        })
+    }
+}
+
+fn missing(what: &str, flag: &str) -> Error {
+    Error::new(Kind::Config, format!("no {what} is given; use {flag}"))
+}
+
+fn auth_source(
+    url: Option<String>,
+    static_keys: Option<PathBuf>,
+    insecure: bool,
+) -> Result<Option<AuthSource>> {
+    match (url, static_keys) {
+        (Some(_), Some(_)) => Err(Error::new(
+            Kind::Config,
+            "both an auth service and a static keys file are given; keep one of them",
+        )),
+        (Some(url), None) => Ok(Some(AuthSource::Url { url, insecure })),
+        (None, Some(file)) => Ok(Some(AuthSource::StaticKeys(file))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Each uid has a place of its own, directly in a directory that has nothing else.
+fn check_mounts(path: String) -> Result<String> {
+    let places = path.strip_suffix("/{uid}");
+    match places {
+        Some(places) if Path::new(places).is_absolute() && !places.contains(['{', '}']) => Ok(path),
+        _ => Err(Error::new(
+            Kind::Config,
+            format!(
+                "{path:?} is no place for mounts: use an absolute path that ends in /{{uid}}, such as {DEFAULT_MOUNTS}"
+            ),
+        )),
+    }
+}
+
+fn parse_resources(names: &[String]) -> Result<Vec<Resource>> {
+    let mut resources: Vec<Resource> = Vec::new();
+    for name in names {
+        let resource = Resource::new(name)?;
+        if resources.contains(&resource) {
+            return Err(Error::new(
+                Kind::Config,
+                format!("the resource {name:?} is given twice"),
+            ));
+        }
+        resources.push(resource);
+    }
+    match resources.is_empty() {
+        true => Err(Error::new(
+            Kind::Config,
+            "at least one resource is needed; see --resources",
+        )),
+        false => Ok(resources),
+    }
+}
+
+fn check_secret_fields(fields: Vec<String>) -> Result<Vec<String>> {
+    let wrong = |why: &str| {
+        Err(Error::new(
+            Kind::Config,
+            format!("the secret fields {why}; see --secret-fields"),
+        ))
+    };
+    if fields.iter().any(String::is_empty) {
+        return wrong("have an empty name");
+    }
+    if fields.iter().any(|field| field == "user_id") {
+        return wrong("cannot have user_id, which says whose the record is");
+    }
+    Ok(fields)
+}

@@ -1,0 +1,110 @@
+//! Sizes and durations as people write them.
+
+use std::time::Duration;
+
+use tenantfs::error::{Error, Kind, Result};
+
+/// The largest `max_size`, in bytes: a record is held in memory as a whole, several times while it is committed.
+const MAX_SIZE: u64 = 256 << 20;
+
+/// The longest lease and grace period: beyond a week nothing is revoked any more.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// `16MiB`, `512 KiB`, `1000000`.
+pub(super) fn size(text: &str) -> Result<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.strip_prefix(digits).unwrap_or_default().trim() {
+        "" | "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok();
+    let size = number
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit));
+    match size {
+        Some(size @ 1..=MAX_SIZE) => Ok(size),
+        _ => Err(Error::new(
+            Kind::Config,
+            format!("{text:?} is no size that a record can have: use one like 16MiB, of at most 256MiB"),
+        )),
+    }
+}
+
+/// `60s`, `1m 30s`, `500ms`; from `least` to a week. `what` names the setting in errors.
+pub(super) fn duration(text: &str, what: &str, least: Duration) -> Result<Duration> {
+    let parsed = match text.trim() {
+        "0" => Some(Duration::ZERO),
+        text => text
+            .parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|duration| duration.try_into().ok()),
+    };
+    match parsed {
+        Some(duration) if (least..=MAX_DURATION).contains(&duration) => Ok(duration),
+        _ => Err(Error::new(
+            Kind::Config,
+            format!("{text:?} is no {what}: use one like 60s or 5m, from {least:?} to a week"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("16MiB", 16 << 20),
+            ("1 KiB", 1024),
+            ("7", 7),
+            ("5B", 5),
+            ("256MiB", 256 << 20),
+        ] {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for bad in [
+            "",
+            "MiB",
+            "0",
+            "-1",
+            "1.5MiB",
+            "1MB",
+            "257MiB",
+            "99999999999999GiB",
+            "16MiB!",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units_and_limits() {
+        let second = Duration::from_secs(1);
+        for (text, seconds) in [
+            ("60s", 60),
+            ("5m", 300),
+            ("1m 30s", 90),
+            ("1h", 3600),
+            ("168h", 604_800),
+        ] {
+            assert_eq!(
+                duration(text, "lease", second).unwrap().as_secs(),
+                seconds,
+                "{text}"
+            );
+        }
+        for bad in ["", "60", "0", "0s", "500ms", "-5s", "169h", "1d", "soon"] {
+            assert!(duration(bad, "lease", second).is_err(), "{bad}");
+        }
+        for zero in ["0", "0s"] {
+            assert_eq!(
+                duration(zero, "grace period", Duration::ZERO).unwrap(),
+                Duration::ZERO
+            );
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `tenantfs daemon`.
+
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::fs::Mode;
+use tenantfs::auth::Authenticator;
+use tenantfs::daemon::{self, Kept, Setup};
+use tenantfs::error::{Error, Kind, Result};
+use tenantfs::mounter::Mounter;
+use tenantfs::session::privilege;
+use tenantfs::volume::Volume;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::DaemonArgs;
+use crate::config::{AuthSource, DaemonSettings};
+use crate::inherited::Passed;
+use crate::{account, serving};
+
+pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
+    let passed = Passed::take()?;
+    let settings = DaemonSettings::of(*args)?;
+    serving::limit_resources();
+    let (server_uid, server_gid) = serving::server_account(&settings.serving)?;
+    let listener = match passed.control {
+        Some(listener) => listener,
+        None => listen(&settings.control)?,
+    };
+    let (mounter, _) = serving::mounter(settings.serving.mounter.as_deref(), false, Stdio::inherit())?;
+    privilege::drop_to(server_uid, server_gid)?;
+    rustix::process::umask(Mode::empty());
+    // As the account that will have to read it again when it changes.
+    let authenticator = serving::authenticator(&settings.serving.auth)
+        .map_err(|error| readable_by(&settings.serving.auth, server_uid, error))?;
+    let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
+    for warning in mounter.take_over(&places)? {
+        log::warn!("{warning}");
+    }
+    let setup = setup(settings, authenticator, mounter, places)?;
+    serving::runtime()?.block_on(serve(setup, listener, passed.kept))
+}
+
+fn setup(
+    settings: DaemonSettings,
+    authenticator: Box<dyn Authenticator>,
+    mounter: Mounter,
+    places: PathBuf,
+) -> Result<Setup> {
+    Ok(Setup {
+        volume: Volume::open(&settings.serving.volume)?,
+        store: settings.serving.store,
+        authenticator,
+        terms: settings.serving.terms,
+        mounter,
+        places,
+        exec: settings.serving.exec,
+        primary_group: account::primary_group,
+    })
+}
+
+async fn serve(setup: Setup, listener: UnixListener, kept: Vec<Kept>) -> Result<()> {
+    let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(doing)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(doing)?;
+    // Whoever closes the terminal does not mean everybody's sessions.
+    let _hangup = signal(SignalKind::hangup()).map_err(doing)?;
+    let shutdown = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    daemon::serve(setup, listener, kept, shutdown).await
+}
+
+/// Listens on `socket`, where everybody may ask: what they may do, is decided by who they are.
+fn listen(socket: &Path) -> Result<UnixListener> {
+    let shown = socket.display();
+    let wrong = |why: String| Error::new(Kind::Config, format!("the control socket {shown}: {why}"));
+    let cannot = |error: std::io::Error| {
+        wrong(format!(
+            "{error}; correct control.socket, or make its directory: root's, mode 0755"
+        ))
+    };
+    match std::fs::symlink_metadata(socket) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(wrong("something else has this name; remove it".to_owned()));
+        }
+        Ok(_) => match UnixStream::connect(socket) {
+            Ok(_) => return Err(wrong("another daemon listens on it".to_owned())),
+            // Of a daemon that is gone.
+            Err(_) => std::fs::remove_file(socket).map_err(cannot)?,
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(cannot(error)),
+    }
+    if let (Some(directory), true) = (socket.parent(), rustix::process::geteuid().is_root()) {
+        std::fs::create_dir_all(directory).map_err(cannot)?;
+    }
+    let listener = UnixListener::bind(socket).map_err(cannot)?;
+    std::fs::set_permissions(socket, Permissions::from_mode(0o666)).map_err(cannot)?;
+    Ok(listener)
+}
+
+fn readable_by(source: &AuthSource, uid: u32, error: Error) -> Error {
+    match source {
+        AuthSource::StaticKeys(path) => error.context(format_args!(
+            "the daemon reads {} as uid {uid}, to notice its changes",
+            path.display()
+        )),
+        AuthSource::Url { .. } => error,
+    }
+}

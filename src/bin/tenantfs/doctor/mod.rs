@@ -1,0 +1,115 @@
+//! `tenantfs doctor`: whether everything is there that serving needs, and how to mend what is not.
+
+mod host;
+mod served;
+
+use serde::Serialize;
+use tenantfs::error::{Error, Kind, Result};
+use tenantfs::session::privilege;
+
+use crate::cli::DoctorArgs;
+use crate::config::{self, DaemonSettings};
+use crate::serving;
+
+/// One thing that was looked at.
+#[derive(Serialize)]
+struct Finding {
+    /// What, in a word.
+    check: &'static str,
+    ok: bool,
+    /// What was found.
+    message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
+}
+
+/// Looks at one thing: what was found, or what is wrong and how to mend it.
+fn look(check: &'static str, found: std::result::Result<String, (String, String)>) -> Finding {
+    let (ok, message, mend) = match found {
+        Ok(message) => (true, message, None),
+        Err((message, mend)) => (false, message, Some(mend)),
+    };
+    Finding {
+        check,
+        ok,
+        message,
+        mend,
+    }
+}
+
+/// An error says itself what to do, where anything can be done.
+fn explained(error: &Error, mend: &str) -> (String, String) {
+    (error.to_string(), mend.to_owned())
+}
+
+pub(crate) fn run(args: DoctorArgs) -> Result<()> {
+    let file = args.daemon.serve.config.clone();
+    let mut findings = vec![host::kernel(), host::landlock(), host::device()];
+    let shown = config::shown_file(file.as_deref());
+    match DaemonSettings::of(args.daemon) {
+        Err(error) => findings.push(look(
+            "config",
+            Err(explained(
+                &error,
+                "correct it; systemd/config.toml explains every key",
+            )),
+        )),
+        Ok(settings) => {
+            findings.push(host::config_file(&shown));
+            findings.push(host::places(&settings.mounts));
+            findings.push(host::mounter(settings.serving.mounter.as_deref()));
+            findings.push(host::control(&settings.control));
+            findings.extend(as_server(&settings));
+        }
+    }
+    report(&findings, args.json)?;
+    match findings.iter().filter(|finding| !finding.ok).count() {
+        0 => Ok(()),
+        1 => Err(Error::new(Kind::Io, "1 problem found")),
+        problems => Err(Error::new(Kind::Io, format!("{problems} problems found"))),
+    }
+}
+
+/// The rest is looked at as the account that serves: what root may do says nothing of it.
+fn as_server(settings: &DaemonSettings) -> Vec<Finding> {
+    let account = serving::server_account(&settings.serving);
+    let became = account.and_then(|(uid, gid)| privilege::drop_to(uid, gid).map(|()| uid));
+    match became {
+        Ok(uid) => vec![
+            look(
+                "account",
+                Ok(format!("the server runs as uid {uid}, without any capability")),
+            ),
+            served::volume(&settings.serving),
+            served::clock(&settings.serving),
+            served::authenticator(&settings.serving.auth),
+        ],
+        Err(error) => vec![look(
+            "account",
+            Err(explained(
+                &error,
+                match rustix::process::geteuid().is_root() {
+                    true => "correct volume.path, or server.user",
+                    false => "run doctor as root: it becomes the account that serves, and looks on as such",
+                },
+            )),
+        )],
+    }
+}
+
+fn report(findings: &[Finding], json: bool) -> Result<()> {
+    if json {
+        let object = serde_json::json!({ "checks": findings });
+        println!("{object}");
+        return Ok(());
+    }
+    for finding in findings {
+        let verdict = if finding.ok { "ok" } else { "problem" };
+        println!("{verdict:<8} {:<8} {}", finding.check, finding.message);
+        if let Some(mend) = &finding.mend {
+            println!("{:17} mend: {mend}", "");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! What `mount` and `daemon` do alike before they serve.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Resource, Rlimit};
+use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
+use tenantfs::error::{Error, Result};
+use tenantfs::mounter::Mounter;
+use tenantfs::volume::Volume;
+use tokio::runtime::Runtime;
+
+use crate::account;
+use crate::config::{AuthSource, DEFAULT_MOUNTER, Serving};
+
+/// No core dumps, which would have keys and records in them; as many open files as are allowed.
+pub(crate) fn limit_resources() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: files.maximum,
+        maximum: files.maximum,
+    };
+    for (resource, limit) in [(Resource::Core, none), (Resource::Nofile, all)] {
+        if let Err(errno) = rustix::process::setrlimit(resource, limit) {
+            log::warn!("setting the limit of {resource:?}: {errno}");
+        }
+    }
+}
+
+/// The account that serves, as (uid, gid): the volume's owner, unless another was asked for.
+pub(crate) fn server_account(serving: &Serving) -> Result<(u32, u32)> {
+    match &serving.server_user {
+        Some(name) => account::find(name),
+        None => Ok(Volume::open(&serving.volume)?.owner()),
+    }
+}
+
+/// Who is asked whose a key is.
+pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator>> {
+    Ok(match source {
+        AuthSource::Url { url, insecure } => Box::new(Shared::new(HttpService::new(url, *insecure)?)),
+        AuthSource::StaticKeys(path) => Box::new(StaticKeysFile::open(path)?),
+    })
+}
+
+/// The privileged half, and whether somebody else runs it: the one that was named, or the one that runs beside us, or
+/// one that we start. As root, `mount` starts its own before it looks for others: theirs may not mount anywhere.
+pub(crate) fn mounter(named: Option<&Path>, prefer_own: bool, log: Stdio) -> Result<(Mounter, bool)> {
+    if let Some(socket) = named {
+        return Ok((Mounter::connect(socket)?, true));
+    }
+    let beside = Path::new(DEFAULT_MOUNTER);
+    let own = prefer_own && rustix::process::geteuid().is_root();
+    match own || !beside.exists() {
+        true => Ok((Mounter::spawn(log)?, false)),
+        false => Ok((Mounter::connect(beside)?, true)),
+    }
+}
+
+/// One thread for everything that waits: leases, signals, the control socket.
+pub(crate) fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .build()
+        .map_err(|error| Error::io(&error, "starting the event loop"))
+}

@@ -1,0 +1,191 @@
+//! The control socket: who connects, how much they may send, and how long they may take.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+use zeroize::Zeroizing;
+
+use super::sessions::Sessions;
+use super::wire::{Failure, MAX_REQUEST, Reply, Request, Whose};
+use crate::error::{Error, Kind, Result};
+
+/// How long a client may take to send its request, and to take its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many connections there may be at once, and how many of one uid: one user's must not be everybody's. Root is not
+/// counted, so that it can see and end what floods.
+const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS_OF_ONE: usize = 8;
+
+/// How long accepting rests when it fails: for want of descriptors, for example.
+const REST: Duration = Duration::from_millis(100);
+
+/// Connections by uid.
+type Counts = Mutex<HashMap<u32, usize>>;
+
+/// Answers whoever connects, for ever.
+pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
+    let counts = Arc::new(Counts::default());
+    loop {
+        let accepted = listener.accept().await;
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::warn!("accepting a control connection: {error}");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        // Whom the kernel does not name gets no answer.
+        let Ok(peer) = stream.peer_cred() else { continue };
+        match Counted::admit(&counts, peer.uid()) {
+            Some(counted) => {
+                let sessions = Arc::clone(sessions);
+                tokio::spawn(async move {
+                    converse(stream, peer.uid(), &sessions).await;
+                    drop(counted);
+                });
+            }
+            None => {
+                let why = "too many connections to the daemon at once; try again in a moment";
+                let reply = line(&Reply::Error(Failure::from(&Error::new(Kind::Busy, why))));
+                // As much as goes in without waiting.
+                let _ = stream.try_write(&reply);
+            }
+        }
+    }
+}
+
+/// A connection that is counted as long as this lives.
+struct Counted {
+    counts: Arc<Counts>,
+    uid: u32,
+}
+
+impl Counted {
+    fn admit(counts: &Arc<Counts>, uid: u32) -> Option<Self> {
+        let mut by_uid = counts.lock();
+        let all: usize = by_uid.values().sum();
+        let own = by_uid.entry(uid).or_default();
+        let full = *own >= MAX_CONNECTIONS_OF_ONE || all >= MAX_CONNECTIONS;
+        if full && uid != 0 {
+            return None;
+        }
+        *own += 1;
+        Some(Self {
+            counts: Arc::clone(counts),
+            uid,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut by_uid = self.counts.lock();
+        if let Some(own) = by_uid.get_mut(&self.uid) {
+            *own -= 1;
+            if *own == 0 {
+                by_uid.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// Answers line by line, until the client has no more or takes too long.
+async fn converse(mut stream: UnixStream, uid: u32, sessions: &Arc<Sessions>) {
+    // Room for all of it: no copy of a key is left behind by growing.
+    let mut received = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
+    loop {
+        let reply = match timeout(PATIENCE, receive(&mut stream, &mut received)).await {
+            Err(_) | Ok(Ok(None)) => return,
+            Ok(Ok(Some(length))) => {
+                let request = parse(received.get(..length).unwrap_or_default());
+                received.drain(..=length);
+                match request {
+                    Ok(request) => answer(request, uid, sessions).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Ok(Err(error)) => Err(error),
+        };
+        let done = matches!(&reply, Err(error) if error.kind() == Kind::InvalidArgument);
+        let reply = reply.unwrap_or_else(|error| Reply::Error(Failure::from(&error)));
+        let sent = timeout(PATIENCE, stream.write_all(&line(&reply))).await;
+        if done || !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Receives up to the end of a line, and returns the line's length; none when there are no more.
+async fn receive(stream: &mut UnixStream, received: &mut Vec<u8>) -> Result<Option<usize>> {
+    loop {
+        if let Some(length) = received.iter().position(|byte| *byte == b'\n') {
+            return Ok(Some(length));
+        }
+        let room = MAX_REQUEST - received.len();
+        if room == 0 {
+            return Err(bad_request("the request is too long"));
+        }
+        let mut limited = (&mut *stream).take(room as u64);
+        match limited.read_buf(received).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Request> {
+    // The parser's message may quote what it found, a key for example.
+    serde_json::from_slice(line).map_err(|_| bad_request("the request is none that this daemon knows"))
+}
+
+fn bad_request(why: &'static str) -> Error {
+    Error::new(Kind::InvalidArgument, why)
+}
+
+async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Result<Reply> {
+    match request {
+        Request::Login { key, uid } => {
+            let uid = subject(peer, uid)?;
+            sessions.login(uid, key.0).await.map(Reply::Session)
+        }
+        Request::Logout { uid } => {
+            let uid = subject(peer, uid)?;
+            sessions
+                .end(&Whose::Uid(uid), "logged out")
+                .await
+                .map(Reply::Ended)
+        }
+        Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
+        Request::Revoke(whose) => match peer {
+            0 => sessions.end(&whose, "revoked").await.map(Reply::Ended),
+            _ => Err(Error::new(
+                Kind::NotPermitted,
+                "only root may revoke sessions; to end your own, log out",
+            )),
+        },
+    }
+}
+
+/// Whom a request is about: whoever asks, unless root names somebody.
+fn subject(peer: u32, named: Option<u32>) -> Result<u32> {
+    match named {
+        Some(uid) if peer != 0 && uid != peer => Err(Error::new(
+            Kind::NotPermitted,
+            "only root may do this for another user",
+        )),
+        named => Ok(named.unwrap_or(peer)),
+    }
+}
+
+fn line(reply: &Reply) -> Vec<u8> {
+    let mut line = serde_json::to_vec(reply).unwrap_or_default();
+    line.push(b'\n');
+    line
+}

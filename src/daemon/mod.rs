@@ -1,0 +1,52 @@
+//! All sessions of a host in one process: users log in with their keys, and out; root sees and ends them.
+//!
+//! One thread waits for everything that takes time: leases, the control socket, systemd. Files are served by each
+//! session's own threads, which never wait for it.
+
+mod client;
+mod control;
+mod sessions;
+mod systemd;
+mod wire;
+
+use std::future::Future;
+use std::os::unix::net::UnixListener;
+
+pub use client::Client;
+pub use sessions::Setup;
+pub use systemd::{Kept, NAME_PREFIX};
+pub use wire::{Code, DraftStatus, Failure, Reply, SessionStatus, Whose};
+
+use crate::error::{Error, Result};
+use sessions::Sessions;
+
+/// Serves until `shutdown`: answers on `listener`, brings back the sessions whose keys were `kept`, and tells systemd.
+/// Then ends every session.
+///
+/// # Errors
+/// [`Kind::Io`](crate::error::Kind::Io) when the listener cannot be waited for.
+pub async fn serve(
+    setup: Setup,
+    listener: UnixListener,
+    kept: Vec<Kept>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let doing = |error: std::io::Error| Error::io(&error, "listening on the control socket");
+    listener.set_nonblocking(true).map_err(doing)?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(doing)?;
+    let sessions = Sessions::new(setup);
+    sessions.restore(kept);
+    systemd::ready();
+    tokio::select! {
+        () = control::serve(&listener, &sessions) => {}
+        () = systemd::keep_alive() => {}
+        () = shutdown => {}
+    }
+    drop(listener);
+    systemd::stopping();
+    tokio::select! {
+        () = sessions.stop() => {}
+        () = systemd::keep_alive() => {}
+    }
+    Ok(())
+}

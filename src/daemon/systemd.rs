@@ -1,0 +1,119 @@
+//! What systemd is told, and what it keeps for us.
+//!
+//! The keys of the sessions are in memory files, which systemd holds while the daemon is restarted
+//! (sd_pid_notify_with_fds(3), FileDescriptorStoreMax=). Without systemd all of this does nothing.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use sd_notify::NotifyState;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::wire::{KeyText, MAX_REQUEST};
+use crate::auth::ApiKey;
+use crate::error::{Error, Kind, Result};
+
+/// How the names of kept descriptors begin; the uid follows.
+pub const NAME_PREFIX: &str = "session-";
+
+/// What a memory file has.
+#[derive(Serialize)]
+struct Keeping<'a> {
+    uid: u32,
+    key: &'a str,
+}
+
+/// The key of a session, kept over a restart.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    pub(super) uid: u32,
+    pub(super) key: KeyText,
+}
+
+impl Kept {
+    /// Reads what systemd kept.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] when it is nothing of ours.
+    pub fn read(file: &mut File) -> Result<Self> {
+        let not_ours = |why: String| {
+            Error::new(
+                Kind::InvalidArgument,
+                format!("a descriptor kept by systemd: {why}"),
+            )
+        };
+        let mut text = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.take(MAX_REQUEST as u64).read_to_end(&mut text))
+            .map_err(|error| not_ours(error.to_string()))?;
+        // The parser's message may quote what it found.
+        serde_json::from_slice(&text).map_err(|_| not_ours("it has no session's key".to_owned()))
+    }
+}
+
+fn name(uid: u32) -> String {
+    format!("{NAME_PREFIX}{uid}")
+}
+
+/// Has the key of a session kept until [`forget`], in place of the one kept before.
+///
+/// # Errors
+/// The kernel's, and systemd's socket's.
+pub(super) fn keep(uid: u32, key: &ApiKey) -> Result<()> {
+    forget(uid);
+    let name = name(uid);
+    let doing = "keeping the key for a restart";
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
+    let kept = serde_json::to_writer(
+        &mut *text,
+        &Keeping {
+            uid,
+            key: key.expose(),
+        },
+    );
+    kept.map_err(|error| Error::io(&error.into(), doing))?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
+    let memory = rustix::fs::memfd_create(name.as_str(), flags).map_err(|errno| Error::os(errno, doing))?;
+    let mut file = File::from(memory);
+    file.write_all(&text).map_err(|error| Error::io(&error, doing))?;
+    let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, all).map_err(|errno| Error::os(errno, doing))?;
+    let states = [NotifyState::FdStore, NotifyState::FdName(&name)];
+    sd_notify::notify_with_fds(&states, &[file.as_fd()]).map_err(|error| Error::io(&error, doing))
+}
+
+/// Has the key of a session kept no longer.
+pub(super) fn forget(uid: u32) {
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(uid))]);
+}
+
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Says that the event loop goes round, as often as systemd wants to hear it.
+pub(super) async fn keep_alive() {
+    let Some(deadline) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    let mut ticks = tokio::time::interval((deadline / 3).max(Duration::from_millis(10)));
+    loop {
+        ticks.tick().await;
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!("telling systemd: {error}");
+    }
+}

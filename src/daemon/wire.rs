@@ -1,0 +1,243 @@
+//! What is said on the control socket: one JSON object a line, each way.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::auth::ApiKey;
+use crate::error::{Error, Kind};
+
+/// The longest line that a client may send, in bytes: the longest key with every character escaped, and the rest.
+pub(super) const MAX_REQUEST: usize = 8 * ApiKey::MAX_LEN;
+
+/// What a client asks. Who it is, the kernel says (SO_PEERCRED); only root may name another uid.
+// Not tagged inside: serde would hold such a message, the key too, in buffers of its own.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Request {
+    Login { key: KeyText, uid: Option<u32> },
+    Logout { uid: Option<u32> },
+    Status {},
+    Revoke(Whose),
+}
+
+/// Whose sessions are revoked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    /// The session of a user of this host.
+    Uid(u32),
+    /// The sessions of a user of the service.
+    UserId(String),
+    /// Every session.
+    All,
+}
+
+/// What the daemon answers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The session that was asked for.
+    Session(SessionStatus),
+    /// All that the client may see.
+    Sessions(Vec<SessionStatus>),
+    /// The uids whose sessions have ended.
+    Ended(Vec<u32>),
+    /// It could not be done.
+    Error(Failure),
+}
+
+/// One session, as people and programs are told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// The user of this host.
+    pub uid: u32,
+    /// The user of the service; none while that has yet to be validated.
+    pub user_id: Option<String>,
+    /// Where the view is.
+    pub mountpoint: String,
+    /// `active`, `stale`, `suspended`, `ended`, or `restoring` after a restart of the daemon.
+    pub state: String,
+    /// Since when, as in RFC 3339.
+    pub since: String,
+    /// How long the last validation of the key is still good, in seconds.
+    pub good_for: u64,
+    /// Open files and directories.
+    pub open_files: usize,
+    /// What was typed and could not be committed.
+    pub drafts: Vec<DraftStatus>,
+}
+
+/// A draft that could not be committed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DraftStatus {
+    /// As in the mount.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What went wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// For programs.
+    pub code: Code,
+    /// For people.
+    pub message: String,
+}
+
+/// What went wrong, as a closed set.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The auth service says no; or too many keys were refused.
+    Refused,
+    /// The auth service says neither yes nor no.
+    Unreachable,
+    /// Another user's id has the same hash, and was here first.
+    HashCollision,
+    /// The uid is logged in as somebody else.
+    AlreadyLoggedIn,
+    /// There is no such session.
+    NotLoggedIn,
+    /// There is no daemon.
+    NotRunning,
+    /// Only root may.
+    NotPermitted,
+    /// The request makes no sense, or is too long.
+    BadRequest,
+    /// Too much at once; later it may be done.
+    Busy,
+    /// The view could not be mounted, or not unmounted.
+    MountFailed,
+    /// Anything else.
+    Failed,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let code = match error.kind() {
+            Kind::AuthenticationRefused => Code::Refused,
+            Kind::AuthenticationUnreachable => Code::Unreachable,
+            Kind::HashCollision => Code::HashCollision,
+            Kind::Exists => Code::AlreadyLoggedIn,
+            Kind::NotFound => Code::NotLoggedIn,
+            Kind::NotConnected => Code::NotRunning,
+            Kind::NotPermitted => Code::NotPermitted,
+            Kind::InvalidArgument | Kind::Config => Code::BadRequest,
+            Kind::Busy => Code::Busy,
+            Kind::MountFailed => Code::MountFailed,
+            _ => Code::Failed,
+        };
+        Self {
+            code,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure.code {
+            Code::Refused => Kind::AuthenticationRefused,
+            Code::Unreachable => Kind::AuthenticationUnreachable,
+            Code::HashCollision => Kind::HashCollision,
+            Code::AlreadyLoggedIn => Kind::Exists,
+            Code::NotLoggedIn => Kind::NotFound,
+            Code::NotRunning => Kind::NotConnected,
+            Code::NotPermitted => Kind::NotPermitted,
+            Code::BadRequest => Kind::InvalidArgument,
+            Code::Busy => Kind::Busy,
+            Code::MountFailed => Kind::MountFailed,
+            Code::Failed => Kind::Io,
+        };
+        Self::new(kind, failure.message)
+    }
+}
+
+/// A key on its way over the socket.
+pub(super) struct KeyText(pub(super) ApiKey);
+
+impl Serialize for KeyText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = KeyText;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an API key")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KeyText, E> {
+                ApiKey::new(text).map(KeyText).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_comes_out_as_it_went_in() {
+        for kind in [
+            Kind::AuthenticationRefused,
+            Kind::AuthenticationUnreachable,
+            Kind::HashCollision,
+            Kind::Exists,
+            Kind::NotFound,
+            Kind::NotConnected,
+            Kind::NotPermitted,
+            Kind::InvalidArgument,
+            Kind::Busy,
+            Kind::MountFailed,
+            Kind::Io,
+        ] {
+            let failure = Failure::from(&Error::new(kind, "why"));
+            let text = serde_json::to_string(&Reply::Error(failure)).unwrap();
+            let Reply::Error(failure) = serde_json::from_str(&text).unwrap() else {
+                unreachable!("{text}")
+            };
+            assert_eq!(Error::from(failure).kind(), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_are_taken_as_documented_and_nothing_else_is() {
+        for good in [
+            r#"{"login":{"key":"sesame"}}"#,
+            r#"{"login":{"key":"with\\\"quotes","uid":7}}"#,
+            r#"{"logout":{}}"#,
+            r#"{"status":{}}"#,
+            r#"{"revoke":{"uid":7}}"#,
+            r#"{"revoke":{"user_id":"alice"}}"#,
+            r#"{"revoke":"all"}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "null",
+            "{}",
+            r#"{"login":{}}"#,
+            r#"{"login":{"key":""}}"#,
+            r#"{"login":{"key":"two words"}}"#,
+            r#"{"login":{"key":"sesame","key":"again"}}"#,
+            r#"{"login":{"key":"sesame","more":1}}"#,
+            r#"{"logout":{"uid":-1}}"#,
+            r#"{"revoke":{}}"#,
+            r#"{"reboot":{}}"#,
+            r#"{"status":{}} {}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A session that lasts as long as its key is good.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+
+use super::Session;
+use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
+use crate::clock;
+use crate::error::{Error, Kind, Result};
+use crate::identity::Principal;
+
+/// A session, the key it was made with, and the lease on it.
+pub struct Leased {
+    session: Arc<Session>,
+    principal: Principal,
+    key: Mutex<Arc<ApiKey>>,
+    lease: Mutex<Lease>,
+    /// The key is another.
+    rekeyed: Notify,
+}
+
+/// Why a lease is no longer kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The authenticator refused the key, and said so.
+    Refused(String),
+    /// Nothing is served any more: somebody unmounted it, or it failed.
+    Broken,
+}
+
+impl Leased {
+    /// A session on a key that was validated when `asked` says.
+    pub fn new(
+        session: Arc<Session>,
+        key: Arc<ApiKey>,
+        validation: &Validation,
+        asked: Instant,
+        terms: Terms,
+    ) -> Self {
+        Self {
+            session,
+            principal: validation.principal.clone(),
+            key: Mutex::new(key),
+            lease: Mutex::new(Lease::granted(terms, validation.expires_in, asked, jitter())),
+            rekeyed: Notify::new(),
+        }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Whose it is.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// What it may do now.
+    pub fn state(&self) -> State {
+        self.lease.lock().state(clock::instant())
+    }
+
+    /// How long the last validation is still good.
+    pub fn good_for(&self) -> Duration {
+        self.lease.lock().good_for(clock::instant())
+    }
+
+    /// Goes on with another key of the same user, validated when `asked` says: the old one may be about to be withdrawn.
+    pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) {
+        *self.key.lock() = key;
+        self.lease.lock().renewed(validation.expires_in, asked, jitter());
+        self.rekeyed.notify_one();
+    }
+
+    /// Validates the key again and again, ahead of the lease's end, and suspends and resumes the session as the lease
+    /// says. Returns when there is nothing left to keep; the session is the caller's to end.
+    pub async fn keep(&self, authenticator: &dyn Authenticator) -> Ending {
+        let mut applied = State::Active;
+        loop {
+            let (state, change, attempt) = {
+                let (lease, now) = (self.lease.lock(), clock::instant());
+                (lease.state(now), lease.next_change(now), lease.next_attempt())
+            };
+            if state != applied {
+                self.apply(applied, state).await;
+                applied = state;
+            }
+            let changes = async {
+                match change {
+                    Some(change) => sleep_until(change.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.session.broken() => return Ending::Broken,
+                // An attempt under way is begun anew: nothing else depends on it.
+                () = changes => {}
+                () = self.rekeyed.notified() => {}
+                (asked, answer) = self.ask(attempt, authenticator) => {
+                    if let Err(refusal) = self.take(asked, answer) {
+                        return Ending::Refused(refusal);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, at: Instant, authenticator: &dyn Authenticator) -> (Instant, Result<Validation>) {
+        sleep_until(at.into()).await;
+        let (key, asked) = (Arc::clone(&self.key.lock()), clock::instant());
+        (asked, authenticator.validate(&key).await)
+    }
+
+    /// Takes note of an answer; an error is a refusal.
+    fn take(&self, asked: Instant, answer: Result<Validation>) -> std::result::Result<(), String> {
+        let answer = answer.and_then(|validation| match validation.principal == self.principal {
+            true => Ok(validation),
+            false => Err(another_user()),
+        });
+        let mut lease = self.lease.lock();
+        match answer {
+            Ok(validation) => lease.renewed(validation.expires_in, asked, jitter()),
+            Err(error) if error.kind() == Kind::AuthenticationRefused => {
+                lease.refused();
+                return Err(error.to_string());
+            }
+            Err(error) => {
+                log::debug!("session of {}: {error}", self.principal.user().hash());
+                lease.unanswered(clock::instant(), jitter());
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, before: State, after: State) {
+        let user = self.principal.user().hash();
+        match after {
+            State::Active => log::info!("session of {user}: the key was validated again"),
+            State::Stale => log::warn!(
+                "session of {user}: the key could not be validated again; work goes on through the grace period"
+            ),
+            State::Suspended => {
+                log::warn!("session of {user}: suspended, until the key can be validated again");
+            }
+            State::Ended => {}
+        }
+        let session = Arc::clone(&self.session);
+        let change = match (before, after) {
+            (State::Suspended, State::Active | State::Stale) => Session::resume,
+            (_, State::Suspended) => Session::suspend,
+            _ => return,
+        };
+        // It waits for those who are inside.
+        if tokio::task::spawn_blocking(move || change(&session))
+            .await
+            .is_err()
+        {
+            log::error!(
+                "session of {user}: panic while changing to {}; this is a bug, please report it",
+                after.as_str()
+            );
+        }
+    }
+}
+
+/// "Not a yes" by the contract (DESIGN.md section 4), and not a no to this key either.
+fn another_user() -> Error {
+    Error::new(
+        Kind::AuthenticationUnreachable,
+        "the auth service says that the key is another user's now",
+    )
+}
+
+/// In 0..1.
+fn jitter() -> f64 {
+    let random = RandomState::new().hash_one(()) >> 11;
+    random as f64 / (1u64 << 53) as f64
+}
