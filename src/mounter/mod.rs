@@ -1,10 +1,22 @@
 //! The privileged half: a process of its own that mounts, and nothing else. It has CAP_SYS_ADMIN, no volume, no keys and
-//! no network; it ends its mounts when the socket to the server closes, whatever that died of.
+//! no network.
+//!
+//! Either it is forked for one server, with a socket as its standard input ([`serve`], [`Mounter::spawn`]); or it is a
+//! service of its own, to which servers connect ([`listen`], [`Mounter::connect`]). A connection's mounts end when the
+//! connection closes, whatever the server died of. They outlive the mounter: the next one that listens is told by each
+//! server which mounts are its own, and takes them over.
 
 mod client;
+mod connection;
+mod held;
+mod kernel;
+mod link;
+mod listener;
 mod mount_entry;
+mod mountinfo;
 mod mountpoint;
-mod privileged;
+mod policy;
+mod privilege;
 mod wire;
 
 use std::path::PathBuf;
@@ -12,7 +24,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Mount, Mounter};
-pub use privileged::serve;
+pub use connection::serve;
+pub use listener::{Admission, bind, listen};
 
 /// One mount that is asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -20,7 +33,8 @@ pub struct MountRequest {
     /// An empty directory.
     #[serde(with = "wire::path")]
     pub mountpoint: PathBuf,
-    /// stub
+    /// Whether the mountpoint is the mounter's to make and to remove: it makes the directory if it is missing (not the
+    /// one that it is in, which must be root's, and writable by nobody else), and removes it after the mount.
     pub make: bool,
     /// The only user whom the kernel admits.
     pub uid: u32,

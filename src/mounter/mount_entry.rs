@@ -1,137 +1,74 @@
-//! A mount as the kernel lists it in /proc/self/mountinfo.
+//! What identifies a mount.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Kind, Result};
+use rustix::fs::{AtFlags, StatxFlags};
+use serde::{Deserialize, Serialize};
 
-/// What identifies a mount while it is there: its number, device and place. The number alone may be given to another
-/// mount once it is gone.
-#[derive(Clone, PartialEq, Eq, Debug)]
+use super::wire;
+use crate::error::{Error, Result};
+
+/// What identifies a mount while it is there, for this mounter and for the next one. Once it is gone, another mount may be
+/// given all of that.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(super) struct MountEntry {
-    number: String,
-    device: String,
-    /// As the kernel spells it.
-    mountpoint: String,
+    pub(super) identity: Identity,
+    #[serde(with = "wire::path")]
+    mountpoint: PathBuf,
 }
 
-/// What became of a mount.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum State {
-    /// It is there, and nothing is mounted over it.
-    OnTop,
-    /// Something else is mounted over it.
-    Covered,
-    /// Somebody unmounted it.
-    Gone,
+/// Which mount it is, wherever that is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// The first field of /proc/self/mountinfo.
+    pub(super) number: u64,
+    /// Major and minor.
+    pub(super) device: (u32, u32),
 }
 
 impl MountEntry {
-    /// The entry of the mount that an open descriptor of it leads to.
-    ///
-    /// # Errors
-    /// [`Kind::MountFailed`] when the kernel does not list it.
-    pub(super) fn of(mount: &OwnedFd) -> Result<Self> {
-        // Not statx: a FUSE mount answers nobody but its user.
-        let info = read(&format!("/proc/self/fdinfo/{}", mount.as_raw_fd()))?;
-        let number = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-        let number = number.map(str::trim).ok_or_else(unlisted)?;
-        let lines = read(MOUNTINFO)?;
-        let entry = lines
-            .lines()
-            .filter_map(Line::parse)
-            .find(|line| line.number == number);
-        let line = entry.ok_or_else(unlisted)?;
-        Ok(Self {
-            number: line.number.to_owned(),
-            device: line.device.to_owned(),
-            mountpoint: line.mountpoint.to_owned(),
-        })
+    pub(super) fn new(identity: Identity, mountpoint: PathBuf) -> Self {
+        Self { identity, mountpoint }
     }
 
-    /// Where it is, as the kernel spells it.
-    pub(super) fn mountpoint(&self) -> &str {
+    /// The entry of the mount that an open descriptor of it leads to, which was put on `directory`.
+    ///
+    /// # Errors
+    /// Those of statx and of reading /proc.
+    pub(super) fn of(mount: &OwnedFd, directory: &OwnedFd) -> Result<Self> {
+        let identity = Identity::at(mount, Path::new(""), AtFlags::EMPTY_PATH)
+            .map_err(|errno| Error::os(errno, "asking which mount was made"))?;
+        Ok(Self::new(identity, path_of(directory)?))
+    }
+
+    /// Where it is: as the kernel spells it, without symbolic links.
+    pub(super) fn mountpoint(&self) -> &Path {
         &self.mountpoint
     }
+}
 
-    /// What became of it.
+impl Identity {
+    /// The mount on top at that path.
     ///
-    /// # Errors
-    /// [`Kind::Io`] when /proc cannot be read.
-    pub(super) fn state(&self) -> Result<State> {
-        let lines = read(MOUNTINFO)?;
-        Ok(self.state_in(&lines))
-    }
-
-    fn state_in(&self, mountinfo: &str) -> State {
-        let (mut there, mut covered) = (false, false);
-        for line in mountinfo.lines().filter_map(Line::parse) {
-            there |= line.number == self.number
-                && line.device == self.device
-                && line.mountpoint == self.mountpoint;
-            covered |= line.parent == self.number && line.mountpoint == self.mountpoint;
-        }
-        match (there, covered) {
-            (false, _) => State::Gone,
-            (true, true) => State::Covered,
-            (true, false) => State::OnTop,
-        }
-    }
-}
-
-const MOUNTINFO: &str = "/proc/self/mountinfo";
-
-/// The fields of a line of mountinfo that matter here (proc_pid_mountinfo(5)).
-struct Line<'l> {
-    number: &'l str,
-    parent: &'l str,
-    device: &'l str,
-    mountpoint: &'l str,
-}
-
-impl<'l> Line<'l> {
-    fn parse(line: &'l str) -> Option<Self> {
-        let mut fields = line.split(' ');
-        Some(Self {
-            number: fields.next()?,
-            parent: fields.next()?,
-            device: fields.next()?,
-            mountpoint: fields.nth(1)?,
+    /// statx that asks for no attribute: a FUSE mount tells others than its user nothing but this, and it does not disturb
+    /// the server.
+    pub(super) fn at(base: impl AsFd, path: &Path, flags: AtFlags) -> rustix::io::Result<Self> {
+        let flags = flags | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        let found = rustix::fs::statx(base, path, flags, StatxFlags::empty())?;
+        Ok(Self {
+            number: found.stx_mnt_id,
+            device: (found.stx_dev_major, found.stx_dev_minor),
         })
     }
 }
 
-fn read(path: &str) -> Result<String> {
-    std::fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .map_err(|error| Error::io(&error, format_args!("reading {path}")))
-}
-
-fn unlisted() -> Error {
-    Error::new(
-        Kind::MountFailed,
-        "the kernel does not list the mount that was made",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_is_there_covered_or_gone() {
-        let entry = MountEntry {
-            number: "42".into(),
-            device: "0:39".into(),
-            mountpoint: "/mnt".into(),
-        };
-        let ours = "42 27 0:39 / /mnt rw,nosuid - fuse.tenantfs tenantfs rw\n";
-        let beneath = "27 1 8:1 / / rw - ext4 /dev/sda rw\n";
-        let inside = "50 42 0:50 / /mnt/schedules rw - tmpfs tmpfs rw\n";
-        let over = "51 42 0:51 / /mnt rw - tmpfs tmpfs rw\n";
-        let reused = "42 27 0:60 / /elsewhere rw - tmpfs tmpfs rw\n";
-        assert_eq!(entry.state_in(&[beneath, ours, inside].concat()), State::OnTop);
-        assert_eq!(entry.state_in(&[beneath, ours, over].concat()), State::Covered);
-        assert_eq!(entry.state_in(beneath), State::Gone);
-        assert_eq!(entry.state_in(reused), State::Gone);
-    }
+/// The path of an open directory, as the kernel spells it.
+pub(super) fn path_of(directory: &OwnedFd) -> Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    rustix::fs::readlink(&link, Vec::new())
+        .map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())))
+        .map_err(|errno| Error::os(errno, format_args!("reading {link}")))
 }

@@ -4,10 +4,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
+use super::policy::{self, Located, Policy};
 use crate::error::{Error, Kind, Result};
+
+/// The mode of a directory that is made: nobody may put anything there when nothing is mounted.
+const MODE: Mode = Mode::from_raw_mode(0o555);
 
 /// A directory that was checked, and the descriptor it was checked on: what is at its path later does not matter.
 pub(super) struct Mountpoint {
@@ -16,56 +20,127 @@ pub(super) struct Mountpoint {
     pub(super) warnings: Vec<String>,
 }
 
-/// Checks the mountpoint at `path` and opens it.
+/// Checks the mountpoint at `path` and opens it; makes it first if it is missing and is to be made.
 ///
 /// # Errors
-/// [`Kind::MountFailed`] when it is missing, a symbolic link, not a directory, not empty, or mounted on already.
-pub(super) fn open(path: &Path) -> Result<Mountpoint> {
+/// [`Kind::MountFailed`] when the policy forbids it, or it is missing, a symbolic link, not a directory, not empty, or
+/// mounted on already; or cannot be made.
+pub(super) fn open(policy: &Policy, path: &Path, make: bool) -> Result<Mountpoint> {
+    let located = policy.locate(path, make)?;
+    if make {
+        make_missing(&located, path)?;
+    }
+    let mountpoint = check(&located, path)?;
+    if make && !policy::stat(&mountpoint.directory).is_ok_and(|stat| policy::is_roots_alone(&stat)) {
+        let shown = path.display();
+        return Err(refused(format!(
+            "the mountpoint {shown} is there already, and is not root's alone; remove it: rmdir {shown}"
+        )));
+    }
+    Ok(mountpoint)
+}
+
+/// Removes the directory that a mount was on, if there is nothing to be lost: it is empty, it and the directory that it is
+/// in are root's alone, and nothing is mounted on it.
+pub(super) fn remove(path: &Path) {
+    if let Err(errno) = try_to_remove(path) {
+        log::debug!("the directory {} stays: {errno}", path.display());
+    }
+}
+
+fn try_to_remove(path: &Path) -> rustix::io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL);
+    };
+    let parent = rustix::fs::open(parent, OPEN, Mode::empty())?;
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = rustix::fs::statx(&parent, name, flags, StatxFlags::BASIC_STATS)?;
+    let roots_alone = policy::is_roots_alone(&policy::stat(&parent)?) && policy::is_roots_alone(&stat);
+    match roots_alone && !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        true => rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR),
+        false => Err(Errno::BUSY),
+    }
+}
+
+const OPEN: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+fn make_missing(located: &Located, path: &Path) -> Result<()> {
+    let cannot = |errno| {
+        refused(format!(
+            "the mountpoint {} cannot be made: {errno}",
+            path.display()
+        ))
+    };
+    let parent = rustix::fs::statx(located.base(), "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+        .map_err(cannot)?;
+    if !policy::is_roots_alone(&parent) {
+        let shown = path.parent().unwrap_or(path).display();
+        return Err(refused(format!(
+            "mountpoints are made only where nobody but root may write; {shown} is another's, or writable by others"
+        )));
+    }
+    match rustix::fs::mkdirat(located.base(), &located.path, MODE) {
+        // Of an administrator, or from before a crash: the checks tell whether it will do.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        // The directory is open, and gone.
+        Err(Errno::NOENT) => Err(refused(format!(
+            "the directory {} was removed while the mounter had it open; make it again, and restart the mounter",
+            path.parent().unwrap_or(path).display()
+        ))),
+        Err(errno) => Err(cannot(errno)),
+    }
+}
+
+fn check(located: &Located, path: &Path) -> Result<Mountpoint> {
     let shown = path.display();
-    let refuse = |why: String| Error::new(Kind::MountFailed, why);
     let cannot = |errno: Errno| match errno {
-        Errno::NOENT => refuse(format!(
+        Errno::NOENT => refused(format!(
             "the mountpoint {shown} does not exist; create it: mkdir {shown}"
         )),
-        Errno::ACCESS => refuse(format!(
+        Errno::ACCESS => refused(format!(
             "the mountpoint {shown} cannot be reached or listed: the mounter has no right to enter other users' private \
              directories; use one below a directory that root may enter, such as /run/tenantfs/mnt"
         )),
         // What a FUSE mount says whose server is gone, and what it says to anybody but its user.
-        Errno::NOTCONN => refuse(format!(
+        Errno::NOTCONN => refused(format!(
             "the mountpoint {shown} has a dead mount on it; run: umount -l {shown}"
         )),
-        errno => refuse(format!("the mountpoint {shown} cannot be opened: {errno}")),
+        errno => refused(format!("the mountpoint {shown} cannot be opened: {errno}")),
     };
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let named = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS).map_err(|errno| {
-        match (errno, parent_is_reachable(path)) {
-            (Errno::ACCESS, true) => refuse(already_mounted(path)),
+    let stat = |wanted| rustix::fs::statx(located.base(), &located.path, flags, wanted);
+    let named = stat(StatxFlags::BASIC_STATS).map_err(|errno| {
+        // A FUSE mount tells others than its user only that it is one.
+        match (errno, stat(StatxFlags::empty())) {
+            (Errno::ACCESS, Ok(found)) if found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => {
+                refused(already_mounted(path))
+            }
             _ => cannot(errno),
         }
     })?;
     match FileType::from_raw_mode(u32::from(named.stx_mode)) {
         FileType::Directory => {}
         FileType::Symlink => {
-            return Err(refuse(format!(
+            return Err(refused(format!(
                 "the mountpoint {shown} is a symbolic link; give the directory that it leads to"
             )));
         }
         _ => {
-            return Err(refuse(format!(
+            return Err(refused(format!(
                 "the mountpoint {shown} is not a directory; create an empty one"
             )));
         }
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(cannot)?;
-    let opened =
-        rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map_err(cannot)?;
+    let directory = rustix::fs::openat(located.base(), &located.path, OPEN, Mode::empty()).map_err(cannot)?;
+    let opened = policy::stat(&directory).map_err(cannot)?;
     if opened.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(refuse(already_mounted(path)));
+        return Err(refused(already_mounted(path)));
     }
     if !is_empty(&directory).map_err(cannot)? {
-        return Err(refuse(format!(
+        return Err(refused(format!(
             "the mountpoint {shown} is not empty; its files would be out of reach: use an empty directory"
         )));
     }
@@ -83,10 +158,8 @@ fn already_mounted(path: &Path) -> String {
     format!("something is mounted on {shown} already; unmount it, or use another directory")
 }
 
-/// A FUSE mount lets nobody but its user in, not even to ask what it is.
-fn parent_is_reachable(path: &Path) -> bool {
-    path.parent()
-        .is_some_and(|parent| rustix::fs::access(parent, rustix::fs::Access::EXEC_OK).is_ok())
+fn refused(why: String) -> Error {
+    Error::new(Kind::MountFailed, why)
 }
 
 fn is_empty(directory: &OwnedFd) -> rustix::io::Result<bool> {

@@ -16,7 +16,8 @@ pub(crate) struct Daemon<'v> {
     pub(crate) socket: PathBuf,
     /// The directory of the mountpoints.
     pub(crate) mounts: PathBuf,
-    server: Child,
+    /// None when somebody else runs it.
+    server: Option<Child>,
     log: PathBuf,
 }
 
@@ -47,21 +48,31 @@ impl<'v> Daemon<'v> {
     }
 
     pub(crate) fn start_command(volume: &'v Volume, mut command: Command) -> Self {
-        let log = volume.base().join("daemon.log");
+        let log = Self::log_of(volume);
         let append = File::options().create(true).append(true).open(&log).unwrap();
         let server = command.stdout(Stdio::null()).stderr(append).spawn().unwrap();
-        let daemon = Self {
-            volume,
-            socket: Self::socket_of(volume),
-            mounts: volume.base().join("mnt"),
-            server,
-            log,
-        };
+        let mut daemon = Self::supervised(volume);
+        daemon.server = Some(server);
         let ready = eventually(MOUNT_DEADLINE, || {
             std::os::unix::net::UnixStream::connect(&daemon.socket).is_ok()
         });
         assert!(ready, "the daemon does not listen\n{}", daemon.log());
         daemon
+    }
+
+    /// One that somebody else runs.
+    pub(crate) fn supervised(volume: &'v Volume) -> Self {
+        Self {
+            volume,
+            socket: Self::socket_of(volume),
+            mounts: volume.base().join("mnt"),
+            server: None,
+            log: Self::log_of(volume),
+        }
+    }
+
+    pub(crate) fn log_of(volume: &Volume) -> PathBuf {
+        volume.base().join("daemon.log")
     }
 
     /// What it wrote to stderr.
@@ -70,7 +81,7 @@ impl<'v> Daemon<'v> {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.server)
+        Pid::from_child(self.server.as_ref().unwrap())
     }
 
     /// Where the view of a uid is, when there is one.
@@ -136,9 +147,10 @@ impl<'v> Daemon<'v> {
 
     /// Waits until it has ended, and says how.
     pub(crate) fn wait(&mut self) -> Option<ExitStatus> {
+        let server = self.server.as_mut()?;
         let mut status = None;
         eventually(MOUNT_DEADLINE, || {
-            status = self.server.try_wait().unwrap();
+            status = server.try_wait().unwrap();
             status.is_some()
         });
         status
@@ -158,14 +170,20 @@ impl<'v> Daemon<'v> {
 impl Drop for Daemon<'_> {
     fn drop(&mut self) {
         let mut complaint = None;
-        if let Ok(None) = self.server.try_wait() {
+        let runs = self
+            .server
+            .as_mut()
+            .is_some_and(|server| matches!(server.try_wait(), Ok(None)));
+        if runs {
             let _ = kill_process(self.pid(), Signal::CONT);
             let _ = kill_process(self.pid(), Signal::TERM);
             if self.wait().is_none() {
                 complaint = Some("did not end on SIGTERM");
-                let _ = self.server.kill();
-                let _ = self.server.wait();
             }
+        }
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
         }
         eventually(Duration::from_secs(2), || self.mounted().is_empty());
         for place in self.mounted() {

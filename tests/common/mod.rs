@@ -258,7 +258,9 @@ impl Volume {
         command.arg("mount").arg(mountpoint);
         command.arg("--volume").arg(self.root());
         command.args(["--layout", &self.layout.to_string()]);
-        command.arg("--static-keys").arg(self.static_keys_file());
+        if !options.contains(&"--auth-url") {
+            command.arg("--static-keys").arg(self.static_keys_file());
+        }
         command.arg("--api-key-file").arg(self.api_key_file(tenant));
         command.args(["--uid", &tenant.uid.to_string()]).args(options);
         command

@@ -58,9 +58,30 @@ pub(crate) enum Command {
     Doctor(Box<DoctorArgs>),
     /// Print the hash of the API key on standard input, as a static keys file wants it
     KeyHash,
-    /// The privileged half, which `mount` and `daemon` start by themselves: mounts what it is asked for on the socket that
-    /// is its standard input, and ends those mounts when the socket closes
-    Mounter,
+    /// The privileged half, which mounts and nothing else: with CAP_SYS_ADMIN only, no volume, no keys and no network
+    ///
+    /// `mount` and `daemon` start one by themselves, which serves the socket that is its standard input. With --listen, or when systemd
+    /// passes it a listening socket (ListenSequentialPacket=), it is a service of its own, for any number of servers.
+    ///
+    /// A server's mounts end when its connection closes, whatever it died of. They stay when the mounter ends, by SIGTERM,
+    /// SIGINT or a crash: the servers reconnect to the next one, which takes their mounts over. So end the servers first
+    /// (After= in their units) when both are to end.
+    Mounter(MounterArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct MounterArgs {
+    /// Listen on this socket; one that a mounter left behind is replaced
+    #[arg(long, value_name = "SOCKET", requires = "beneath")]
+    pub(crate) listen: Option<PathBuf>,
+
+    /// Mount only below these directories; they must be root's, and are made if they are missing
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub(crate) beneath: Vec<PathBuf>,
+
+    /// The account that may connect, by name or uid, beside root; the socket is made its own [default: root]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) admit: Option<String>,
 }
 
 /// What serving one session has in common with serving many.

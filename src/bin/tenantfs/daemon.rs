@@ -18,11 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings};
-use crate::inherited::Passed;
+use crate::passed::ToDaemon;
 use crate::{account, serving};
 
 pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
-    let passed = Passed::take()?;
+    let passed = ToDaemon::take()?;
     let settings = DaemonSettings::of(*args)?;
     serving::limit_resources();
     let (server_uid, server_gid) = serving::server_account(&settings.serving)?;

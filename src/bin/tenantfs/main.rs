@@ -9,10 +9,10 @@ mod daemon;
 mod demo;
 mod doctor;
 mod exit;
-mod inherited;
 mod key;
 mod mount;
 mod mounter;
+mod passed;
 mod serving;
 
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    inherited::close_others();
+    close_inherited();
     // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(*args),
         Command::Demo(args) => demo::run(&args),
         Command::KeyHash => key::print_hash(),
-        Command::Mounter => mounter::run(),
+        Command::Mounter(args) => mounter::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,6 +46,23 @@ fn main() -> ExitCode {
             eprintln!("tenantfs: {}", one_line(&error.to_string()));
             exit::code(error.kind())
         }
+    }
+}
+
+/// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd passes.
+fn close_inherited() {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd").map_or_else(
+        |_| Vec::new(),
+        |entries| {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+        },
+    );
+    let passed = passed::descriptors();
+    let nothing_to_us = |descriptor: &i32| *descriptor > 2 && !passed.contains(descriptor);
+    for descriptor in open.into_iter().filter(nothing_to_us) {
+        // EBADF: the one that listed them is among them.
+        let _ = nix::unistd::close(descriptor);
     }
 }
 

@@ -10,8 +10,9 @@ use tenantfs::session::confine::{self, Confinement};
 use super::{Finding, look};
 use crate::config::DEFAULT_MOUNTER;
 
-/// The oldest kernel that has what is used: statx that tells mount points (5.8), openat2 (5.6), fsopen (5.2).
-const OLDEST_KERNEL: (u32, u32) = (5, 8);
+/// The oldest kernel that has what is used: mounts without symbolic links (5.14), statx that tells mount points (5.8),
+/// openat2 (5.6), fsopen (5.2).
+const OLDEST_KERNEL: (u32, u32) = (5, 14);
 
 pub(super) fn kernel() -> Finding {
     let uname = rustix::system::uname();

@@ -1,0 +1,75 @@
+//! What systemd passes to a service that it starts: descriptors, from number 3 on (sd_listen_fds(3)).
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+use tenantfs::daemon::{Kept, NAME_PREFIX};
+use tenantfs::error::{Error, Result};
+
+/// How systemd calls the control socket (`FileDescriptorName=` in tenantfs.socket).
+const CONTROL: &str = "control";
+
+/// The first one, after the standard streams.
+const FIRST: i32 = 3;
+
+/// The numbers of the descriptors that were passed to this very process. None, when the variables that say so are another
+/// process's, which has left them to us.
+pub(crate) fn descriptors() -> Range<i32> {
+    let variable = |name| std::env::var(name).ok();
+    let ours = variable("LISTEN_PID").and_then(|pid| pid.parse().ok()) == Some(std::process::id());
+    let count = variable("LISTEN_FDS").and_then(|count| count.parse::<u16>().ok());
+    FIRST..FIRST + i32::from(count.filter(|_| ours).unwrap_or(0))
+}
+
+/// Those descriptors, to be taken one by one. The variables are gone then, so that no child takes them for its own.
+pub(crate) fn take() -> ListenFd {
+    match descriptors().is_empty() {
+        true => ListenFd::empty(),
+        false => ListenFd::from_env(),
+    }
+}
+
+/// What a daemon is passed.
+#[derive(Default)]
+pub(crate) struct ToDaemon {
+    pub(crate) control: Option<UnixListener>,
+    pub(crate) kept: Vec<Kept>,
+}
+
+impl ToDaemon {
+    /// Takes it, before this process gives up the right to look at its own descriptors.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](tenantfs::error::Kind::Io) when what is called the control socket is none.
+    pub(crate) fn take() -> Result<Self> {
+        let mut to_daemon = Self::default();
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let (numbers, mut passed) = (descriptors(), take());
+        for (index, (descriptor, name)) in numbers.zip(names.split(':')).enumerate() {
+            if name == CONTROL {
+                to_daemon.control = passed
+                    .take_unix_listener(index)
+                    .map_err(|error| Error::io(&error, "taking the control socket that systemd passed"))?;
+            } else if name.starts_with(NAME_PREFIX) {
+                // One that cannot be read is a session whose user has to log in again: no reason not to serve the others.
+                match kept(descriptor) {
+                    Ok(kept) => to_daemon.kept.push(kept),
+                    Err(error) => log::warn!("{error}"),
+                }
+            } else {
+                log::warn!("systemd passed {name:?}, which is nothing of ours");
+            }
+        }
+        Ok(to_daemon)
+    }
+}
+
+fn kept(descriptor: i32) -> Result<Kept> {
+    let path = format!("/proc/self/fd/{descriptor}");
+    let mut file = File::open(path).map_err(|error| Error::io(&error, "opening what systemd kept"))?;
+    // systemd has its own.
+    let _ = nix::unistd::close(descriptor);
+    Kept::read(&mut file)
+}

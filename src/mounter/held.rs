@@ -1,0 +1,272 @@
+//! The mounts that the mounter has, and whose they are.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::rand::GetRandomFlags;
+
+use super::MountRequest;
+use super::kernel;
+use super::mount_entry::{Identity, MountEntry};
+use super::mountinfo::{Mountinfo, State};
+use super::mountpoint;
+use super::policy::Policy;
+use super::wire::{self, Claim};
+use crate::error::{Error, Kind, Result};
+
+/// The mounts of all connections, by their numbers, which no two mounts have at the same time: whatever else had the
+/// number of a new one is gone.
+#[derive(Default)]
+pub(super) struct Ledger {
+    held: HashMap<u64, Held>,
+}
+
+/// A mount, by what identifies it. Not by a descriptor of it: that would keep it busy, and nobody else could unmount it.
+struct Held {
+    /// The connection that has it.
+    owner: u64,
+    claim: Claim,
+    /// The directory beneath it: from there it can be unmounted even when its path is closed to root. One that was taken
+    /// over has none, for nothing leads to what is beneath a mount; it is found by its path.
+    beneath: Option<OwnedFd>,
+}
+
+impl Held {
+    fn end(&self, table: &Mountinfo) -> Result<()> {
+        end(&self.claim.entry, self.beneath.as_ref(), self.claim.made, table)
+    }
+}
+
+/// What there is of a mount that a server claims.
+enum Found<'l> {
+    /// A connection has it.
+    Held(&'l Held),
+    /// It is there, and no connection has it.
+    There,
+    /// It is not there any more, even if another one has its place.
+    Gone,
+}
+
+/// What the server is given.
+pub(super) struct Mounted {
+    pub(super) claim: Claim,
+    /// As [`kernel::Mounted`] has it.
+    pub(super) connection: OwnedFd,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Ledger {
+    /// Mounts what `owner` asks for.
+    pub(super) fn mount(&mut self, owner: u64, policy: &Policy, request: &MountRequest) -> Result<Mounted> {
+        let mountpoint = mountpoint::open(policy, &request.mountpoint, request.make)?;
+        let serial = random()?;
+        let mounted = kernel::mount(request, &mountpoint.directory).inspect_err(|_| {
+            if request.make {
+                mountpoint::remove(&request.mountpoint);
+            }
+        })?;
+        let entry = MountEntry::of(&mounted.mount, &mountpoint.directory).inspect_err(|_| {
+            // Nobody could name it any more.
+            let _ = kernel::unmount(&mountpoint.directory);
+        })?;
+        let claim = Claim {
+            entry,
+            serial,
+            made: request.make,
+        };
+        let beneath = Some(mountpoint.directory);
+        self.insert(owner, claim.clone(), beneath);
+        Ok(Mounted {
+            claim,
+            connection: mounted.connection,
+            warnings: mountpoint.warnings,
+        })
+    }
+
+    /// Ends a mount of `owner`'s. One that is gone is no failure; one that cannot be ended is still `owner`'s.
+    pub(super) fn unmount(&mut self, owner: u64, claim: &Claim) -> Result<()> {
+        let table = Mountinfo::read()?;
+        match self.find(claim, &table) {
+            Found::Held(held) if held.owner == owner => {
+                held.end(&table)?;
+                self.held.remove(&claim.entry.identity.number);
+                Ok(())
+            }
+            Found::Held(_) => Err(failed(others(claim))),
+            Found::Gone => Ok(()),
+            Found::There => Err(failed(format!(
+                "the mounter has not taken over the mount on {}",
+                claim.entry.mountpoint().display()
+            ))),
+        }
+    }
+
+    /// Takes over the mounts that `owner` has from an earlier mounter. Returns what could not be.
+    pub(super) fn adopt(&mut self, owner: u64, policy: &Policy, claims: Vec<Claim>) -> Result<Vec<String>> {
+        let table = Mountinfo::read()?;
+        let mut warnings = Vec::new();
+        for claim in claims {
+            let shown = claim.entry.mountpoint().display();
+            match self.find(&claim, &table) {
+                Found::Held(held) if held.owner == owner => {}
+                Found::Held(_) => warnings.push(others(&claim)),
+                Found::Gone => warnings.push(format!("the mount on {shown} is gone")),
+                Found::There if !table.is_tenantfs(&claim.entry) => {
+                    warnings.push(format!("the mount on {shown} is not one of tenantfs"));
+                }
+                Found::There if !policy.may_adopt(claim.entry.mountpoint()) => {
+                    warnings.push(format!(
+                        "the mount on {shown} is where this mounter mounts nothing"
+                    ));
+                }
+                Found::There => self.insert(owner, claim, None),
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Ends the mounts of ours on the entries of `directory` that no connection has: a dead server's. Returns what is
+    /// there and is not ours, or cannot be ended.
+    pub(super) fn end_leftovers(&self, directory: &Path) -> Result<Vec<String>> {
+        let mut failed = HashSet::new();
+        let mut warnings = Vec::new();
+        loop {
+            let table = Mountinfo::read()?;
+            let found = table.directly_in(directory);
+            let (ours, strangers): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|entry| table.is_tenantfs(entry));
+            let leftovers = ours.into_iter().filter(|entry| !self.holds(entry));
+            let leftovers: Vec<_> = leftovers
+                .filter(|entry| !failed.contains(&entry.identity.number))
+                .collect();
+            let (on_top, covered): (Vec<_>, Vec<_>) = leftovers
+                .into_iter()
+                .partition(|entry| table.state(entry) == State::OnTop);
+            if on_top.is_empty() {
+                let strangers = strangers
+                    .iter()
+                    .map(|entry| format!("{} has a mount that is not ours", entry.mountpoint().display()));
+                warnings.extend(covered.iter().map(covered_by_another));
+                warnings.extend(strangers);
+                return Ok(warnings);
+            }
+            for entry in on_top {
+                let shown = entry.mountpoint().display();
+                match end(&entry, None, true, &table) {
+                    Ok(()) => log::info!("ended the mount on {shown}, which a server left behind"),
+                    Err(error) => {
+                        failed.insert(entry.identity.number);
+                        warnings.push(format!("{shown}: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends every mount of `owner`'s.
+    pub(super) fn end_all(&mut self, owner: u64) {
+        // One look at the list for all of them: it is as long as there are mounts.
+        let table = match Mountinfo::read() {
+            Ok(table) => table,
+            Err(error) => return log::error!("{error}"),
+        };
+        for (_, held) in self.held.extract_if(|_, held| held.owner == owner) {
+            if let Err(error) = held.end(&table) {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    fn insert(&mut self, owner: u64, claim: Claim, beneath: Option<OwnedFd>) {
+        let number = claim.entry.identity.number;
+        let held = Held {
+            owner,
+            claim,
+            beneath,
+        };
+        self.held.insert(number, held);
+    }
+
+    fn find(&self, claim: &Claim, table: &Mountinfo) -> Found<'_> {
+        match self.held.get(&claim.entry.identity.number) {
+            Some(held) if held.claim == *claim => Found::Held(held),
+            Some(held) if held.claim.entry == claim.entry => Found::Gone,
+            _ if table.state(&claim.entry) == State::Gone => Found::Gone,
+            _ => Found::There,
+        }
+    }
+
+    fn holds(&self, entry: &MountEntry) -> bool {
+        let held = self.held.get(&entry.identity.number);
+        held.is_some_and(|held| held.claim.entry == *entry)
+    }
+}
+
+/// As many of the warnings as one message takes; the rest goes to the log.
+pub(super) fn that_fit(warnings: Vec<String>) -> Vec<String> {
+    let mut room = wire::MAX_LIST;
+    let fits = |warning: &String| {
+        // Escaped, a character takes up to six bytes.
+        let size = 6 * warning.len();
+        let fits = size <= room;
+        match fits {
+            true => room -= size,
+            false => log::warn!("{warning}"),
+        }
+        fits
+    };
+    warnings.into_iter().filter(fits).collect()
+}
+
+/// Ends a mount, and removes its directory if that was made for it. Unless somebody was first; and unless something else
+/// is mounted over it, for that is what the kernel would unmount.
+fn end(entry: &MountEntry, beneath: Option<&OwnedFd>, made: bool, table: &Mountinfo) -> Result<()> {
+    match table.state(entry) {
+        State::Covered => return Err(failed(covered_by_another(entry))),
+        State::OnTop => match beneath {
+            Some(directory) => kernel::unmount(directory)?,
+            None => unmount_by_path(entry)?,
+        },
+        State::Gone => {}
+    }
+    if made {
+        mountpoint::remove(entry.mountpoint());
+    }
+    Ok(())
+}
+
+fn unmount_by_path(entry: &MountEntry) -> Result<()> {
+    let path = entry.mountpoint();
+    let doing = |errno| Error::os(errno, format_args!("opening {}", path.display()));
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mount = rustix::fs::open(path, flags, Mode::empty()).map_err(doing)?;
+    let found = Identity::at(&mount, Path::new(""), AtFlags::EMPTY_PATH).map_err(doing)?;
+    match found == entry.identity {
+        true => kernel::unmount(&mount),
+        // Something was mounted over it, or it was unmounted, since the list was read.
+        false => Err(failed(covered_by_another(entry))),
+    }
+}
+
+fn covered_by_another(entry: &MountEntry) -> String {
+    let shown = entry.mountpoint().display();
+    format!("something else is mounted over {shown}; unmount that, and then run: umount -l {shown}")
+}
+
+fn others(claim: &Claim) -> String {
+    let shown = claim.entry.mountpoint().display();
+    format!("the mount on {shown} is another server's")
+}
+
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|errno| Error::os(errno, "taking a random number"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn failed(why: String) -> Error {
+    Error::new(Kind::MountFailed, why)
+}

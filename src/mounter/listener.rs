@@ -1,0 +1,195 @@
+//! The mounter as a service of its own.
+
+use std::fs::DirBuilder;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Gid, Uid};
+
+use super::connection::Service;
+use super::policy::Policy;
+use super::privilege;
+use super::wire::{self, Reply};
+use crate::error::{Error, Kind, Result};
+
+/// How many servers may be connected: a host has one or two.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How many may wait for the mounter to take them.
+const BACKLOG: i32 = 64;
+
+/// How long to wait when a connection cannot be taken, for lack of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Who may have mounts made, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admission {
+    /// The account that may connect. Root may in any case.
+    pub uid: u32,
+    /// Mounts are made strictly below these directories only. They must belong to root, and nobody else may write to them;
+    /// one that is missing is made.
+    pub beneath: Vec<PathBuf>,
+}
+
+/// Makes a listening socket at `path`: mode 0600, and `uid`'s own. One that a mounter left behind is replaced. Must be
+/// called while there is only one thread, and before [`listen`], which gives up the privilege to do it.
+///
+/// # Errors
+/// [`Kind::Config`] when something listens there already, or is there and not a socket, or the path will not do.
+pub fn bind(path: &Path, uid: u32) -> Result<OwnedFd> {
+    let shown = path.display();
+    let refuse = |why: String| Error::new(Kind::Config, why);
+    let cannot = |errno: Errno| refuse(format!("listening on {shown}: {errno}"));
+    let path = std::path::absolute(path).map_err(|error| refuse(format!("listening on {shown}: {error}")))?;
+    let parent = path
+        .parent()
+        .ok_or_else(|| refuse(format!("{shown} is not the path of a socket")))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(parent)
+        .map_err(|error| refuse(format!("making {}: {error}", parent.display())))?;
+    let address = SocketAddrUnix::new(&path).map_err(|errno| match errno {
+        Errno::NAMETOOLONG => refuse(format!(
+            "the socket's path {shown} is longer than 107 bytes; use a shorter one"
+        )),
+        errno => cannot(errno),
+    })?;
+    // Two mounters that start at once must not each take the other's socket for one that was left behind.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(parent, flags, Mode::empty()).map_err(cannot)?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(cannot)?;
+    remove_stale(&path, &address)?;
+    let socket = seqpacket().map_err(cannot)?;
+    // From the beginning, not only after a chmod.
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = rustix::net::bind(&socket, &address);
+    rustix::process::umask(mask);
+    bound.map_err(cannot)?;
+    let owner = (Some(Uid::from_raw(uid)), Some(Gid::ROOT));
+    rustix::fs::chown(&path, owner.0, owner.1).map_err(cannot)?;
+    rustix::net::listen(&socket, BACKLOG).map_err(cannot)?;
+    Ok(socket)
+}
+
+/// Serves whoever connects to `socket` and is admitted, each with its own mounts, until `stop` can be read. Then the
+/// mounts are left as they are, for the next mounter to take over: sessions outlive a restart of the mounter.
+///
+/// Gives up every capability but CAP_SYS_ADMIN first.
+///
+/// # Errors
+/// [`Kind::Config`] when the directories of `admission` will not do; [`Kind::MountFailed`] when the socket is not one that
+/// listens, or fails.
+pub fn listen(socket: &OwnedFd, admission: &Admission, stop: impl AsFd) -> Result<()> {
+    privilege::confine()?;
+    let failed = |errno: Errno| Error::new(Kind::MountFailed, format!("listening: {errno}"));
+    if !rustix::net::sockopt::socket_acceptconn(socket).map_err(failed)? {
+        let why =
+            "the socket that was passed is not one that listens; set ListenSequentialPacket= in its unit";
+        return Err(Error::new(Kind::Config, why));
+    }
+    let service = Arc::new(Service::new(Policy::beneath(&admission.beneath)?));
+    loop {
+        let mut ready = [
+            PollFd::new(socket, PollFlags::IN),
+            PollFd::new(&stop, PollFlags::IN),
+        ];
+        match poll(&mut ready, None) {
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(failed(errno)),
+            Ok(_) => {}
+        }
+        let [connecting, stopping] = ready.map(|descriptor| !descriptor.revents().is_empty());
+        if stopping {
+            service.stop();
+            return Ok(());
+        }
+        if connecting {
+            match rustix::net::accept_with(socket, SocketFlags::CLOEXEC) {
+                Ok(peer) => take(&service, peer, admission.uid),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(errno) => {
+                    log::error!("taking a connection: {errno}");
+                    thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+}
+
+/// Welcomes one who has connected, or says why not.
+fn take(service: &Arc<Service>, peer: OwnedFd, admitted: u32) {
+    if let Err(why) = may_connect(service, &peer, admitted) {
+        log::warn!("refused a connection: {why}");
+        // Whoever is gone already does not want to know.
+        let _ = wire::send(&peer, &Reply::Failed(why), None);
+        return;
+    }
+    let connection = service.connection();
+    let serve = move || {
+        let said = wire::send(&peer, &Reply::Welcome, None).map_err(Error::from);
+        if let Err(error) = said.and_then(|()| connection.converse(peer.as_fd())) {
+            log::warn!("closed a connection: {error}");
+        }
+    };
+    let started = thread::Builder::new().name("connection".to_owned()).spawn(serve);
+    if let Err(error) = started {
+        log::error!("starting a thread for a connection: {error}");
+    }
+}
+
+fn may_connect(service: &Service, peer: &OwnedFd, admitted: u32) -> std::result::Result<(), String> {
+    let uid = rustix::net::sockopt::socket_peercred(peer)
+        .map_err(|errno| errno.to_string())?
+        .uid;
+    if !uid.is_root() && uid.as_raw() != admitted {
+        return Err(format!(
+            "uid {} may not ask for mounts, only uid {admitted} and root may (--admit)",
+            uid.as_raw()
+        ));
+    }
+    match service.connections() {
+        0..MAX_CONNECTIONS => Ok(()),
+        _ => Err(format!(
+            "{MAX_CONNECTIONS} servers are connected, and no more may be"
+        )),
+    }
+}
+
+/// Removes the socket of a mounter that is gone.
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<()> {
+    let shown = path.display();
+    let refuse = |why: String| Err(Error::new(Kind::Config, why));
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return refuse(format!("looking at {shown}: {error}")),
+        Ok(found) if !found.file_type().is_socket() => {
+            return refuse(format!("{shown} is there already, and is not a socket"));
+        }
+        Ok(_) => {}
+    }
+    let connected = seqpacket().and_then(|probe| rustix::net::connect(&probe, address));
+    match connected {
+        Err(Errno::CONNREFUSED) => std::fs::remove_file(path)
+            .map_err(|error| Error::io(&error, format_args!("removing the old socket {shown}"))),
+        Ok(()) => refuse(format!("another mounter listens on {shown} already")),
+        Err(errno) => refuse(format!("{shown} is the socket of something else: {errno}")),
+    }
+}
+
+fn seqpacket() -> rustix::io::Result<OwnedFd> {
+    rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+}

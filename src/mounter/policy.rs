@@ -1,0 +1,212 @@
+//! Where mounts may be made.
+
+use std::fs::DirBuilder;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::mount_entry;
+use crate::error::{Error, Kind, Result};
+
+/// Where mounts may be made.
+pub(super) enum Policy {
+    /// Wherever the server says. It has its mounter to itself, and was root when it started it.
+    Anywhere,
+    /// Strictly below one of these directories.
+    Beneath(Vec<Root>),
+}
+
+/// A directory that belongs to root, and that nobody else may write to: opened once, so that what becomes of the path does
+/// not matter.
+pub(super) struct Root {
+    /// As it was given.
+    given: PathBuf,
+    /// As the kernel spells it.
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+/// A path that is resolved as far as a policy cares.
+pub(super) struct Located {
+    /// None: the path is the caller's, as it stands.
+    pub(super) base: Option<OwnedFd>,
+    pub(super) path: PathBuf,
+}
+
+impl Located {
+    pub(super) fn base(&self) -> BorrowedFd<'_> {
+        self.base.as_ref().map_or(CWD, AsFd::as_fd)
+    }
+}
+
+impl Policy {
+    /// Mounts below these directories only; makes those that are missing, mode 0755.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when there is none, or one cannot be made or opened, or others than root may write to it.
+    pub(super) fn beneath(directories: &[PathBuf]) -> Result<Self> {
+        if directories.is_empty() {
+            let why =
+                "a mounter that listens must be told below which directories it may mount: --beneath DIR";
+            return Err(Error::new(Kind::Config, why));
+        }
+        let roots = directories.iter().map(|path| Root::open(path));
+        roots.collect::<Result<_>>().map(Self::Beneath)
+    }
+
+    /// The mountpoint at `path`. With `by_parent`, as a name in an open directory in any case.
+    ///
+    /// # Errors
+    /// [`Kind::MountFailed`] when nothing may be mounted there, or its directory is missing.
+    pub(super) fn locate(&self, path: &Path, by_parent: bool) -> Result<Located> {
+        let name = path.file_name().map(PathBuf::from);
+        let (base, name) = match (self, name) {
+            (Self::Anywhere, _) if !by_parent => {
+                let (base, path) = (None, path.to_owned());
+                return Ok(Located { base, path });
+            }
+            (_, None) => {
+                return Err(refused(format!(
+                    "the mountpoint {} must end in a name",
+                    path.display()
+                )));
+            }
+            (Self::Anywhere, Some(name)) => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                let opened = rustix::fs::open(parent, DIRECTORY, Mode::empty());
+                (opened.map_err(|errno| no_parent(parent, errno))?, name)
+            }
+            (Self::Beneath(roots), Some(name)) => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                let Some((root, relative)) = roots.iter().find_map(|root| root.inside(parent)) else {
+                    return Err(refused(format!(
+                        "the mountpoint {} is not below {}, and this mounter mounts nowhere else",
+                        path.display(),
+                        shown(roots)
+                    )));
+                };
+                let opened = root.open_below(relative);
+                (opened.map_err(|errno| no_parent(parent, errno))?, name)
+            }
+        };
+        let (base, path) = (Some(base), name);
+        Ok(Located { base, path })
+    }
+
+    /// A directory that may have mountpoints, as the kernel spells its path.
+    ///
+    /// # Errors
+    /// [`Kind::MountFailed`] when it may not, or is missing.
+    pub(super) fn directory(&self, path: &Path) -> Result<PathBuf> {
+        let opened = match self {
+            Self::Anywhere => rustix::fs::open(path, DIRECTORY, Mode::empty()),
+            Self::Beneath(roots) => match roots.iter().find_map(|root| root.inside(path)) {
+                Some((root, relative)) => root.open_below(relative),
+                None => {
+                    let why = format!("{} is not {} or below", path.display(), shown(roots));
+                    return Err(refused(why));
+                }
+            },
+        };
+        mount_entry::path_of(&opened.map_err(|errno| no_parent(path, errno))?)
+    }
+
+    /// Whether a mount on that place, as the kernel spells it, may be taken over from an earlier mounter. A forked mounter
+    /// has none before it.
+    pub(super) fn may_adopt(&self, mountpoint: &Path) -> bool {
+        match self {
+            Self::Anywhere => false,
+            Self::Beneath(roots) => roots
+                .iter()
+                .any(|root| mountpoint.starts_with(&root.path) && mountpoint != root.path),
+        }
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Root {
+    fn open(given: &Path) -> Result<Self> {
+        let shown = given.display();
+        let refuse = |why: String| Error::new(Kind::Config, why);
+        let given = std::path::absolute(given)
+            .map_err(|error| refuse(format!("the path {shown} cannot be made absolute: {error}")))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&given)
+            .map_err(|error| refuse(format!("the directory {shown} cannot be made: {error}")))?;
+        let directory = rustix::fs::open(&given, DIRECTORY, Mode::empty())
+            .map_err(|errno| refuse(format!("the directory {shown} cannot be opened: {errno}")))?;
+        let stat = stat(&directory).map_err(|errno| Error::os(errno, format_args!("looking at {shown}")))?;
+        if !is_roots_alone(&stat) {
+            return Err(refuse(format!(
+                "{shown} must belong to root, and nobody else may write to it: chown root {shown}; chmod 755 {shown}"
+            )));
+        }
+        let path = mount_entry::path_of(&directory)?;
+        Ok(Self {
+            given,
+            path,
+            directory,
+        })
+    }
+
+    /// What of `path` is to be resolved from here, if it is this directory or below.
+    fn inside<'p>(&self, path: &'p Path) -> Option<(&Self, &'p Path)> {
+        let relative = path
+            .strip_prefix(&self.path)
+            .or_else(|_| path.strip_prefix(&self.given))
+            .ok()?;
+        let plain = relative
+            .components()
+            .all(|component| matches!(component, Component::Normal(_)));
+        plain.then_some((self, relative))
+    }
+
+    fn open_below(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
+        let relative = match relative.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => relative,
+        };
+        let resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
+        rustix::fs::openat2(&self.directory, relative, DIRECTORY, Mode::empty(), resolve)
+    }
+}
+
+/// What an open directory is.
+pub(super) fn stat(directory: &OwnedFd) -> rustix::io::Result<Statx> {
+    rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+}
+
+/// Whether it belongs to root, and nobody else may write to it.
+pub(super) fn is_roots_alone(stat: &Statx) -> bool {
+    stat.stx_uid == 0 && stat.stx_mode & 0o022 == 0
+}
+
+fn shown(roots: &[Root]) -> String {
+    let paths = roots.iter().map(|root| root.given.display().to_string());
+    paths.collect::<Vec<_>>().join(" or ")
+}
+
+fn no_parent(path: &Path, errno: Errno) -> Error {
+    let shown = path.display();
+    refused(match errno {
+        Errno::NOENT => format!("the directory {shown} does not exist; create it: mkdir {shown}"),
+        Errno::LOOP => {
+            format!("the path {shown} has a symbolic link in it; give the directory that it leads to")
+        }
+        Errno::XDEV => format!("the path {shown} leads onto another mount; use a directory that does not"),
+        errno => format!("the directory {shown} cannot be opened: {errno}"),
+    })
+}
+
+fn refused(why: String) -> Error {
+    Error::new(Kind::MountFailed, why)
+}

@@ -1,0 +1,365 @@
+//! What is killed comes back, and what cannot come back is cleared away: the daemon, the mounter, and both.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::daemon::Daemon;
+use common::{
+    ALICE, AuthService, BOB, Conversation, Layout, Volume, errno, eventually, is_mounted, shell, tenantfs,
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Something else that is mounted where the views are.
+struct Stranger(PathBuf);
+
+impl Stranger {
+    fn mount(place: &Path) -> Self {
+        fs::create_dir_all(place).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "stranger"]).arg(place);
+        common::success(command, "");
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn when_the_daemon_is_killed_its_mounts_are_gone_within_a_second() {
+    let volume = Volume::new(Layout::default());
+    let mut daemon = Daemon::start(&volume, &[]);
+    let (alices, bobs) = (daemon.login(&ALICE), daemon.login(&BOB));
+    let mut held = Conversation::start_in(
+        ALICE.uid,
+        &alices,
+        "import os\nos.chdir('schedules')\nprint(1, flush=True); input()\n\
+         try: os.listdir('.'); print('still there', flush=True)\nexcept OSError as error: print(error.errno, flush=True)\ninput()",
+    );
+    held.next();
+    daemon.signal(Signal::KILL);
+    let killed = Instant::now();
+    assert!(eventually(Duration::from_secs(1), || !is_mounted(&alices)
+        && !is_mounted(&bobs)));
+    eprintln!("gone after {:?}", killed.elapsed());
+    assert_ne!(held.next(), "still there");
+    daemon.wait();
+    assert!(
+        eventually(Duration::from_secs(1), || !alices.exists()),
+        "the mountpoints go too"
+    );
+
+    let daemon = Daemon::start(&volume, &[]);
+    assert_eq!(
+        daemon.state(ALICE.uid),
+        "none",
+        "without systemd nobody keeps the keys"
+    );
+    daemon.login(&ALICE);
+}
+
+#[test]
+fn leftovers_of_a_killed_daemon_are_cleared_and_strangers_mounts_are_not_touched() {
+    let volume = Volume::new(Layout::default());
+    let mut daemon = Daemon::start(&volume, &[]);
+    let (alices, bobs) = (daemon.login(&ALICE), daemon.login(&BOB));
+    // Both halves at once: nobody is left to clear up.
+    let mounter = children_of(daemon.pid());
+    assert_eq!(mounter.len(), 1);
+    daemon.signal(Signal::STOP);
+    kill_process(mounter[0], Signal::KILL).unwrap();
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    assert!(
+        is_mounted(&alices) && is_mounted(&bobs),
+        "what this test is about"
+    );
+    let stranger = Stranger::mount(&daemon.mounts.join("70000"));
+    let covering = Stranger::mount(&bobs);
+
+    let daemon = Daemon::start(&volume, &[]);
+    assert!(!is_mounted(&alices));
+    assert!(is_mounted(&stranger.0));
+    assert!(is_mounted(&covering.0), "what somebody mounted over ours");
+    daemon.login(&ALICE);
+    let output = daemon.ask(BOB.uid, &["login"], BOB.api_key);
+    assert_eq!(output.status.code(), Some(5));
+    drop(covering);
+    // What was below is still there, and nobody's: root clears it.
+    let _ = rustix::mount::unmount(&bobs, rustix::mount::UnmountFlags::DETACH);
+    daemon.login(&BOB);
+    drop(stranger);
+}
+
+/// A mounter that is a service of its own.
+struct MounterService {
+    socket: PathBuf,
+    beneath: PathBuf,
+    child: Child,
+}
+
+impl MounterService {
+    fn start(volume: &Volume) -> Self {
+        let socket = volume.base().join("mounter.sock");
+        let beneath = volume.base().join("mnt");
+        let child = Self::spawn(&socket, &beneath);
+        let service = Self {
+            socket,
+            beneath,
+            child,
+        };
+        service.listens();
+        service
+    }
+
+    fn spawn(socket: &Path, beneath: &Path) -> Child {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(socket.with_extension("log"))
+            .unwrap();
+        let mut command = tenantfs();
+        command
+            .arg("mounter")
+            .arg("--listen")
+            .arg(socket)
+            .arg("--beneath")
+            .arg(beneath);
+        command
+            .args(["--admit", &common::SERVICE_UID.to_string()])
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    fn listens(&self) {
+        assert!(eventually(Duration::from_secs(5), || self.socket.exists()));
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = Self::spawn(&self.socket, &self.beneath);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Drop for MounterService {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn when_the_mounter_is_killed_sessions_go_on_and_a_new_one_serves_new_logins() {
+    let volume = Volume::new(Layout::default());
+    let mut mounter = MounterService::start(&volume);
+    let mut daemon = Daemon::start(&volume, &["--mounter", mounter.socket.to_str().unwrap()]);
+    let alices = daemon.login(&ALICE);
+    mounter.kill();
+    assert_eq!(
+        shell(ALICE.uid, &alices, "echo '{}' > schedules/x.json; ls schedules"),
+        "x.json\n"
+    );
+    let output = daemon.ask(BOB.uid, &["login"], BOB.api_key);
+    assert_eq!(
+        output.status.code(),
+        Some(5),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+
+    mounter.restart();
+    let bobs = daemon.login(&BOB);
+    assert_eq!(shell(ALICE.uid, &alices, "ls schedules"), "x.json\n");
+    // The new one ends what the old one made.
+    daemon.asked(ALICE.uid, &["logout"], "");
+    assert!(!is_mounted(&alices));
+    daemon.login(&ALICE);
+
+    // And it is there for the daemon's own death, also when nobody asked it anything since.
+    mounter.kill();
+    mounter.restart();
+    thread::sleep(Duration::from_secs(3));
+    daemon.signal(Signal::KILL);
+    assert!(eventually(Duration::from_secs(1), || !is_mounted(&alices)
+        && !is_mounted(&bobs)));
+    daemon.wait();
+}
+
+#[test]
+fn a_session_that_ends_without_a_mounter_is_dark_and_is_unmounted_when_there_is_one() {
+    let volume = Volume::new(Layout::default());
+    let mut mounter = MounterService::start(&volume);
+    let daemon = Daemon::start(&volume, &["--mounter", mounter.socket.to_str().unwrap()]);
+    let alices = daemon.login(&ALICE);
+    mounter.kill();
+    let output = daemon.ask(ALICE.uid, &["logout"], "");
+    assert_eq!(
+        output.status.code(),
+        Some(5),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        errno(ALICE.uid, volume.base(), &format!("os.listdir({alices:?})")),
+        "ENOTCONN"
+    );
+    mounter.restart();
+    assert!(eventually(Duration::from_secs(10), || !is_mounted(&alices)));
+    assert!(eventually(Duration::from_secs(1), || daemon.state(ALICE.uid) == "none"));
+    daemon.login(&ALICE);
+}
+
+/// A daemon that systemd runs.
+struct Supervised<'v> {
+    supervisor: Child,
+    happened: Receiver<String>,
+    daemon: Option<Daemon<'v>>,
+}
+
+impl<'v> Supervised<'v> {
+    fn start(volume: &'v Volume, options: &[&str]) -> Self {
+        let run = volume.base().join("run");
+        fs::create_dir_all(&run).unwrap();
+        let command = Daemon::command(volume, options);
+        let mut supervisor = Command::new("python3");
+        supervisor
+            .arg("-B")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_systemd.py"));
+        supervisor
+            .arg(Daemon::socket_of(volume))
+            .arg(command.get_program())
+            .args(command.get_args());
+        let log = File::create(Daemon::log_of(volume)).unwrap();
+        supervisor
+            .env("TENANTFS_LOG", "debug")
+            .stdout(Stdio::piped())
+            .stderr(log);
+        let mut supervisor = supervisor.spawn().unwrap();
+        let (sender, happened) = channel();
+        let lines = BufReader::new(supervisor.stdout.take().unwrap()).lines();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self {
+            supervisor,
+            happened,
+            daemon: Some(Daemon::supervised(volume)),
+        }
+    }
+
+    fn daemon(&self) -> &Daemon<'v> {
+        self.daemon.as_ref().unwrap()
+    }
+
+    /// Waits until something has happened, and returns what follows those words.
+    fn wait_for(&self, words: &str) -> String {
+        loop {
+            let line = self.happened.recv_timeout(Duration::from_secs(10));
+            let line = line.unwrap_or_else(|_| panic!("{words}: did not happen\n{}", self.daemon().log()));
+            if let Some(rest) = line.strip_prefix(words) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Supervised<'_> {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.supervisor), Signal::TERM);
+        let _ = self.supervisor.wait();
+        self.daemon = None;
+    }
+}
+
+#[test]
+fn a_restarted_daemon_brings_every_session_back_by_itself() {
+    let volume = Volume::new(Layout::default());
+    let mut mounter = MounterService::start(&volume);
+    let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key), (BOB.user, BOB.api_key)]);
+    let socket = mounter.socket.to_str().unwrap().to_owned();
+    let options = ["--auth-url", &service.url(), "--mounter", &socket];
+    let systemd = Supervised::start(&volume, &options);
+    let pid = systemd.wait_for("started");
+    systemd.wait_for("notified READY=1");
+    systemd.wait_for("notified WATCHDOG=1");
+
+    let alices = systemd.daemon().login(&ALICE);
+    systemd.wait_for("stored session-61001");
+    let bobs = systemd.daemon().login(&BOB);
+    systemd.wait_for("stored session-61002");
+    shell(ALICE.uid, &alices, "echo '{\"a\":1}' > schedules/x.json");
+    let kill = |pid: &str| kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    kill(&pid);
+    systemd.wait_for("exited -9");
+    let pid = systemd.wait_for("started");
+    systemd.wait_for("notified READY=1");
+    for (tenant, place) in [(&ALICE, &alices), (&BOB, &bobs)] {
+        assert!(eventually(Duration::from_secs(5), || systemd
+            .daemon()
+            .state(tenant.uid)
+            == "active"));
+        assert!(is_mounted(place));
+    }
+    assert_eq!(shell(ALICE.uid, &alices, "cat schedules/x.json"), "{\"a\":1}\n");
+
+    // Who logged out stays out; who was revoked meanwhile too; and the service need not be there yet.
+    systemd.daemon().asked(BOB.uid, &["logout"], "");
+    systemd.wait_for("removed session-61002");
+    service.kill();
+    kill(&pid);
+    let pid = systemd.wait_for("started");
+    systemd.wait_for("notified READY=1");
+    assert!(eventually(Duration::from_secs(5), || systemd
+        .daemon()
+        .state(ALICE.uid)
+        == "restoring"));
+    assert_eq!(systemd.daemon().state(BOB.uid), "none");
+    assert!(
+        !is_mounted(&alices),
+        "nothing is shown before the key is validated"
+    );
+    service.restart();
+    assert!(eventually(Duration::from_secs(15), || systemd
+        .daemon()
+        .state(ALICE.uid)
+        == "active"));
+    assert!(is_mounted(&alices) && !is_mounted(&bobs));
+
+    service.revoke(ALICE.api_key);
+    mounter.kill();
+    mounter.restart();
+    kill(&pid);
+    systemd.wait_for("started");
+    systemd.wait_for("notified READY=1");
+    systemd.wait_for("removed session-61001");
+    assert!(eventually(Duration::from_secs(5), || systemd
+        .daemon()
+        .state(ALICE.uid)
+        == "none"));
+    assert!(systemd.daemon().mounted().is_empty());
+}
+
+fn children_of(pid: Pid) -> Vec<Pid> {
+    let pid = pid.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let children = children
+        .split_whitespace()
+        .map(|child| Pid::from_raw(child.parse().unwrap()).unwrap());
+    children.collect()
+}
