@@ -30,13 +30,17 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         Some(listener) => listener,
         None => listen(&settings.control)?,
     };
+    let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
+    if rustix::process::geteuid().is_root() {
+        std::fs::create_dir_all(&places)
+            .map_err(|error| Error::io(&error, format_args!("making {}", places.display())))?;
+    }
     let (mounter, _) = serving::mounter(settings.serving.mounter.as_deref(), false, Stdio::inherit())?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     // As the account that will have to read it again when it changes.
     let authenticator = serving::authenticator(&settings.serving.auth)
         .map_err(|error| readable_by(&settings.serving.auth, server_uid, error))?;
-    let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     for warning in mounter.take_over(&places)? {
         log::warn!("{warning}");
     }
