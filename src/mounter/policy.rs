@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::mount_entry;
@@ -167,17 +167,26 @@ impl Root {
         plain.then_some((self, relative))
     }
 
+    /// A component at a time: openat2 does it in one go, but is no more where RestrictSUIDSGID= is set, as it is in
+    /// tenantfs-mounter.service. What is opened by O_PATH alone has no say in it.
     fn open_below(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
-        let relative = match relative.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => relative,
-        };
-        let resolve = ResolveFlags::BENEATH
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS
-            | ResolveFlags::NO_XDEV;
-        rustix::fs::openat2(&self.directory, relative, DIRECTORY, Mode::empty(), resolve)
+        let flags = DIRECTORY | OFlags::NOFOLLOW;
+        let mut directory = rustix::fs::openat(&self.directory, ".", flags, Mode::empty())?;
+        let mount = mount_of(&directory)?;
+        for component in relative.components() {
+            directory = rustix::fs::openat(&directory, component.as_os_str(), flags, Mode::empty())?;
+            if mount_of(&directory)? != mount {
+                return Err(Errno::XDEV);
+            }
+        }
+        Ok(directory)
     }
+}
+
+/// The mount that an open directory is on.
+fn mount_of(directory: &OwnedFd) -> rustix::io::Result<u64> {
+    let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    Ok(stat.stx_mnt_id)
 }
 
 /// What an open directory is.
@@ -199,8 +208,10 @@ fn no_parent(path: &Path, errno: Errno) -> Error {
     let shown = path.display();
     refused(match errno {
         Errno::NOENT => format!("the directory {shown} does not exist; create it: mkdir {shown}"),
-        Errno::LOOP => {
-            format!("the path {shown} has a symbolic link in it; give the directory that it leads to")
+        Errno::NOTDIR => {
+            format!(
+                "the path {shown} has a symbolic link or a file in it; give the directory that it leads to"
+            )
         }
         Errno::XDEV => format!("the path {shown} leads onto another mount; use a directory that does not"),
         errno => format!("the directory {shown} cannot be opened: {errno}"),

@@ -26,11 +26,11 @@ fn keep_one_capability() -> rustix::io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::thread::clear_ambient_capability_set()?;
-    let held = rustix::thread::capabilities(None)?.permitted;
-    if held.contains(CapabilitySet::SETGID) {
+    let held = rustix::thread::capabilities(None)?;
+    if held.permitted.contains(CapabilitySet::SETGID) {
         rustix::thread::set_thread_groups(&[])?;
     }
-    if held.contains(CapabilitySet::SETPCAP) {
+    if held.permitted.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(CapabilitySet::SYS_ADMIN).iter() {
             match rustix::thread::remove_capability_from_bounding_set(capability) {
                 // A capability that this kernel does not know.
@@ -39,15 +39,17 @@ fn keep_one_capability() -> rustix::io::Result<()> {
             }
         }
     }
-    let kept = held.intersection(CapabilitySet::SYS_ADMIN);
-    rustix::thread::set_capabilities(
-        None,
-        CapabilitySets {
-            effective: kept,
-            permitted: kept,
-            inheritable: CapabilitySet::empty(),
-        },
-    )
+    let kept = held.permitted.intersection(CapabilitySet::SYS_ADMIN);
+    let wanted = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    // tenantfs-mounter.service gives no others, and does not allow the call.
+    match held == wanted {
+        true => Ok(()),
+        false => rustix::thread::set_capabilities(None, wanted),
+    }
 }
 
 /// As many as are allowed: each mount needs one.

@@ -111,6 +111,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL", env = "TENANTFS_AUTH_URL")]
     pub(crate) auth_url: Option<String>,
 
+    /// Unix socket through which the service is reached, by whoever listens there: for a server without a network
+    #[arg(long, value_name = "SOCKET", env = "TENANTFS_AUTH_SOCKET")]
+    pub(crate) auth_socket: Option<PathBuf>,
+
     /// File of key hashes and user ids instead of a service; `tenantfs key-hash` makes the hashes
     #[arg(long, value_name = "FILE", env = "TENANTFS_STATIC_KEYS")]
     pub(crate) static_keys: Option<PathBuf>,

@@ -35,7 +35,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         std::fs::create_dir_all(&places)
             .map_err(|error| Error::io(&error, format_args!("making {}", places.display())))?;
     }
-    let (mounter, _) = serving::mounter(settings.serving.mounter.as_deref(), false, Stdio::inherit())?;
+    let (mounter, _) = serving::mounter(&settings.serving, false, Stdio::inherit())?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     // As the account that will have to read it again when it changes.
@@ -116,6 +116,6 @@ fn readable_by(source: &AuthSource, uid: u32, error: Error) -> Error {
             "the daemon reads {} as uid {uid}, to notice its changes",
             path.display()
         )),
-        AuthSource::Url { .. } => error,
+        AuthSource::Service { .. } => error,
     }
 }

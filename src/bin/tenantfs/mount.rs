@@ -42,7 +42,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         true => Stdio::null(),
         false => Stdio::inherit(),
     };
-    let (mounter, elsewhere) = serving::mounter(settings.serving.mounter.as_deref(), true, log)?;
+    let (mounter, elsewhere) = serving::mounter(&settings.serving, true, log)?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     let serve = serve(settings, authenticator.as_ref(), key, &mounter, elsewhere);

@@ -1,6 +1,5 @@
 //! What `mount` and `daemon` do alike before they serve.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Resource, Rlimit};
@@ -11,7 +10,7 @@ use tenantfs::volume::Volume;
 use tokio::runtime::Runtime;
 
 use crate::account;
-use crate::config::{AuthSource, DEFAULT_MOUNTER, Serving};
+use crate::config::{AuthSource, Serving};
 
 /// No core dumps, which would have keys and records in them; as many open files as are allowed.
 pub(crate) fn limit_resources() {
@@ -42,22 +41,25 @@ pub(crate) fn server_account(serving: &Serving) -> Result<(u32, u32)> {
 /// Who is asked whose a key is.
 pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator>> {
     Ok(match source {
-        AuthSource::Url { url, insecure } => Box::new(Shared::new(HttpService::new(url, *insecure)?)),
+        AuthSource::Service {
+            url,
+            socket,
+            insecure,
+        } => Box::new(Shared::new(HttpService::new(url, socket.as_deref(), *insecure)?)),
         AuthSource::StaticKeys(path) => Box::new(StaticKeysFile::open(path)?),
     })
 }
 
 /// The privileged half, and whether somebody else runs it: the one that was named, or the one that runs beside us, or
 /// one that we start. As root, `mount` starts its own before it looks for others: theirs may not mount anywhere.
-pub(crate) fn mounter(named: Option<&Path>, prefer_own: bool, log: Stdio) -> Result<(Mounter, bool)> {
-    if let Some(socket) = named {
+pub(crate) fn mounter(serving: &Serving, prefer_own: bool, log: Stdio) -> Result<(Mounter, bool)> {
+    if let Some(socket) = &serving.mounter {
         return Ok((Mounter::connect(socket)?, true));
     }
-    let beside = Path::new(DEFAULT_MOUNTER);
     let own = prefer_own && rustix::process::geteuid().is_root();
-    match own || !beside.exists() {
+    match own || !serving.mounter_beside.exists() {
         true => Ok((Mounter::spawn(log)?, false)),
-        false => Ok((Mounter::connect(beside)?, true)),
+        false => Ok((Mounter::connect(&serving.mounter_beside)?, true)),
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) struct Volume {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Auth {
     pub(super) url: Option<String>,
+    pub(super) socket: Option<PathBuf>,
     pub(super) static_keys: Option<PathBuf>,
     pub(super) lease: Option<String>,
     pub(super) grace: Option<String>,

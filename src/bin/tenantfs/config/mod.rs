@@ -18,7 +18,7 @@ use file::File;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
 const DEFAULT_CONTROL: &str = "/run/tenantfs/control.sock";
-pub(crate) const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
+const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
 
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
@@ -29,8 +29,10 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 /// Who says whose a key is.
 pub(crate) enum AuthSource {
     /// A service.
-    Url {
+    Service {
         url: String,
+        /// Through which it is reached, where this process has no network.
+        socket: Option<PathBuf>,
         /// Whether the key may travel in the clear.
         insecure: bool,
     },
@@ -45,8 +47,10 @@ pub(crate) struct Serving {
     pub(crate) auth: AuthSource,
     pub(crate) terms: Terms,
     pub(crate) exec: bool,
-    /// The socket of a mounter that somebody else runs, if one was named.
+    /// The socket of a mounter that must be used.
     pub(crate) mounter: Option<PathBuf>,
+    /// Where one listens that is used if it is there.
+    pub(crate) mounter_beside: PathBuf,
     pub(crate) server_user: Option<String>,
 }
 
@@ -133,10 +137,19 @@ impl Serving {
         let resources = args.resources.or(file.volume.resources);
         let max_size = args.max_size.or(file.records.max_size);
         let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
-        let auth = match auth_source(args.auth_url, args.static_keys, insecure)? {
+        let socket = args.auth_socket.or(file.auth.socket);
+        let auth = match auth_source(args.auth_url, args.static_keys)? {
             Some(auth) => Some(auth),
-            None => auth_source(file.auth.url, file.auth.static_keys, insecure)?,
+            None => auth_source(file.auth.url, file.auth.static_keys)?,
         };
+        let auth = auth.map(|auth| match auth {
+            Either::Url(url) => AuthSource::Service {
+                url,
+                socket,
+                insecure,
+            },
+            Either::File(path) => AuthSource::StaticKeys(path),
+        });
         let period = |text: Option<String>, what, least, default| match text {
             Some(text) => value::duration(&text, what, least),
             None => Ok(default),
@@ -178,7 +191,8 @@ impl Serving {
                 )?,
             },
             exec: args.exec.or(file.mounts.exec).unwrap_or(false),
-            mounter: args.mounter.or(file.mounts.mounter),
+            mounter: args.mounter,
+            mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),
             server_user: args.server_user.or(file.server.user),
         })
     }
@@ -188,18 +202,20 @@ fn missing(what: &str, flag: &str) -> Error {
     Error::new(Kind::Config, format!("no {what} is given; use {flag}"))
 }
 
-fn auth_source(
-    url: Option<String>,
-    static_keys: Option<PathBuf>,
-    insecure: bool,
-) -> Result<Option<AuthSource>> {
+/// What one level of configuration says.
+enum Either {
+    Url(String),
+    File(PathBuf),
+}
+
+fn auth_source(url: Option<String>, static_keys: Option<PathBuf>) -> Result<Option<Either>> {
     match (url, static_keys) {
         (Some(_), Some(_)) => Err(Error::new(
             Kind::Config,
             "both an auth service and a static keys file are given; keep one of them",
         )),
-        (Some(url), None) => Ok(Some(AuthSource::Url { url, insecure })),
-        (None, Some(file)) => Ok(Some(AuthSource::StaticKeys(file))),
+        (Some(url), None) => Ok(Some(Either::Url(url))),
+        (None, Some(file)) => Ok(Some(Either::File(file))),
         (None, None) => Ok(None),
     }
 }

@@ -8,7 +8,7 @@ use tenantfs::mounter::Mounter;
 use tenantfs::session::confine::{self, Confinement};
 
 use super::{Finding, look};
-use crate::config::DEFAULT_MOUNTER;
+use crate::config::Serving;
 
 /// The oldest kernel that has what is used: mounts without symbolic links (5.14), statx that tells mount points (5.8),
 /// openat2 (5.6), fsopen (5.2).
@@ -122,10 +122,10 @@ pub(super) fn places(template: &str) -> Finding {
     )
 }
 
-pub(super) fn mounter(named: Option<&Path>) -> Finding {
-    let socket = named.unwrap_or(Path::new(DEFAULT_MOUNTER));
+pub(super) fn mounter(serving: &Serving) -> Finding {
+    let socket = serving.mounter.as_ref().unwrap_or(&serving.mounter_beside);
     let shown = socket.display();
-    let own = named.is_none() && rustix::process::geteuid().is_root() && !socket.exists();
+    let own = serving.mounter.is_none() && rustix::process::geteuid().is_root() && !socket.exists();
     look(
         "mounter",
         match (!own).then(|| Mounter::connect(socket)).transpose() {

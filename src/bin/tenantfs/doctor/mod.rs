@@ -58,7 +58,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<()> {
         Ok(settings) => {
             findings.push(host::config_file(&shown));
             findings.push(host::places(&settings.mounts));
-            findings.push(host::mounter(settings.serving.mounter.as_deref()));
+            findings.push(host::mounter(&settings.serving));
             findings.push(host::control(&settings.control));
             findings.extend(as_server(&settings));
         }

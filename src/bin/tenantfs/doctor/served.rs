@@ -87,7 +87,7 @@ pub(super) fn authenticator(source: &AuthSource) -> Finding {
                 );
                 explained(&error, &mend)
             }),
-        AuthSource::Url { url, .. } => setup::authenticator(source)
+        AuthSource::Service { url, .. } => setup::authenticator(source)
             .map_err(|error| explained(&error, "correct auth.url"))
             .and_then(|authenticator| ask(url, authenticator.as_ref())),
     };
