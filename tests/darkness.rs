@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use common::auth::AuthService;
 use common::daemon::Daemon;
-use common::{ALICE, AuthService, BOB, Conversation, Layout, Tenant, Volume, as_user, eventually, shell};
+use common::{ALICE, BOB, Conversation, Layout, Tenant, Volume, as_user, eventually, shell};
 
 /// What a program can hold of a view, each tried every two milliseconds until it fails; then it says how, and when.
 const WAYS: [(&str, &str); 7] = [

@@ -12,9 +12,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::auth::AuthService;
 use common::daemon::Daemon;
 use common::{
-    ALICE, AuthService, BOB, Conversation, Layout, Volume, errno, eventually, is_mounted, shell, tenantfs,
+    ALICE, BOB, Conversation, Layout, Volume, errno, eventually, is_mounted, shell, tenantfs,
 };
 use rustix::process::{Pid, Signal, kill_process};
 

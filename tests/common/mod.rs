@@ -13,6 +13,7 @@
     clippy::indexing_slicing
 )]
 
+pub(crate) mod auth;
 pub(crate) mod daemon;
 
 use std::fs::{self, File};
