@@ -7,7 +7,8 @@ mod common;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use common::daemon::Daemon;
@@ -24,7 +25,7 @@ struct Holdings {
 }
 
 impl Holdings {
-    fn of(pid: Pid) -> Self {
+    fn of(pid: Pid, connections: &Path) -> Self {
         let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
         let count = |directory: &str| fs::read_dir(process.join(directory)).unwrap().count();
         let status = fs::read_to_string(process.join("status")).unwrap();
@@ -32,17 +33,31 @@ impl Holdings {
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))
             .unwrap();
-        // Every mount of the kernel's: nothing else mounts by the hundred while this runs.
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         Self {
             threads: count("task"),
             descriptors: count("fd"),
             memory_kib: resident.trim().trim_end_matches(" kB").parse().unwrap(),
-            connections: mounts
-                .lines()
-                .filter(|line| line.contains(" fuse.tenantfs "))
-                .count(),
+            connections: fs::read_dir(connections).unwrap().count(),
         }
+    }
+}
+
+/// What /sys/fs/fuse/connections shows, at a place of our own.
+struct Connections(PathBuf);
+
+impl Connections {
+    fn mount(place: &Path) -> Self {
+        fs::create_dir(place).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "fusectl", "fusectl"]).arg(place);
+        common::success(command, "");
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
     }
 }
 
@@ -58,6 +73,7 @@ fn ask(daemon: &Daemon<'_>, request: &str) -> String {
 #[test]
 fn a_thousand_logins_and_logouts_leave_nothing_behind() {
     let volume = Volume::new(Layout::default());
+    let connections = Connections::mount(&volume.base().join("connections"));
     let daemon = Daemon::start(&volume, &[]);
     let bobs = daemon.login(&BOB);
     let (uid, key) = (ALICE.uid, ALICE.api_key);
@@ -80,18 +96,23 @@ fn a_thousand_logins_and_logouts_leave_nothing_behind() {
     };
     // What is made once and kept is there after these.
     (0..100).for_each(cycle);
-    let before = Holdings::of(daemon.pid());
+    let before = Holdings::of(daemon.pid(), &connections.0);
     (0..1000).for_each(cycle);
     let settled = || {
-        let after = Holdings::of(daemon.pid());
+        let after = Holdings::of(daemon.pid(), &connections.0);
         after.threads <= before.threads && after.descriptors <= before.descriptors
     };
     eventually(Duration::from_secs(15), settled);
-    let after = Holdings::of(daemon.pid());
+    let after = Holdings::of(daemon.pid(), &connections.0);
     eprintln!("before {before:?}\nafter  {after:?}");
     assert!(settled(), "before {before:?}, after {after:?}");
     assert!(
         after.memory_kib < before.memory_kib + 8192,
+        "before {before:?}, after {after:?}"
+    );
+    // The test beside this one may have a mount, and the kernel a few that it has not quite let go of.
+    assert!(
+        after.connections <= before.connections + 4,
         "before {before:?}, after {after:?}"
     );
     assert!(!place.exists());

@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::auth::AuthService;
 use common::daemon::Daemon;
-use common::{
-    ALICE, BOB, Conversation, Layout, Volume, errno, eventually, is_mounted, shell, tenantfs,
-};
+use common::{ALICE, BOB, Conversation, Layout, Volume, errno, eventually, is_mounted, shell, tenantfs};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something else that is mounted where the views are.
@@ -25,6 +23,10 @@ struct Stranger(PathBuf);
 impl Stranger {
     fn mount(place: &Path) -> Self {
         fs::create_dir_all(place).unwrap();
+        Self::mount_over(place)
+    }
+
+    fn mount_over(place: &Path) -> Self {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "stranger"]).arg(place);
         common::success(command, "");
@@ -88,7 +90,8 @@ fn leftovers_of_a_killed_daemon_are_cleared_and_strangers_mounts_are_not_touched
         "what this test is about"
     );
     let stranger = Stranger::mount(&daemon.mounts.join("70000"));
-    let covering = Stranger::mount(&bobs);
+    // The directory is beneath a dead mount by now, and cannot be looked at.
+    let covering = Stranger::mount_over(&bobs);
 
     let daemon = Daemon::start(&volume, &[]);
     assert!(!is_mounted(&alices));

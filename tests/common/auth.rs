@@ -33,11 +33,17 @@ impl AuthService {
     pub(crate) fn start_with(users: &[(&str, &str)], options: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let users = users.iter().map(|(user, key)| ((*key).to_owned(), (*user).to_owned()));
+        let users = users
+            .iter()
+            .map(|(user, key)| ((*key).to_owned(), (*user).to_owned()));
         let users = users.collect::<BTreeMap<_, _>>();
         write_keys(directory.path(), &users);
         // Free now, and hardly anybody else's in the next moment.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let process = spawn(directory.path(), port, &options);
         let service = Self {
             directory,
@@ -116,17 +122,30 @@ impl Drop for AuthService {
 
 fn spawn(directory: &Path, port: u16, options: &[String]) -> Child {
     let mut command = Command::new(python());
-    command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/auth.py"));
-    command.arg("--keys").arg(directory.join("keys.json")).args(["--port", &port.to_string()]);
+    command
+        .arg("-B")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/auth.py"));
+    command
+        .arg("--keys")
+        .arg(directory.join("keys.json"))
+        .args(["--port", &port.to_string()]);
     let log = fs::File::create(directory.join("log")).unwrap();
-    command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    command
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 /// The Python that scripts/test made, which has FastAPI.
 fn python() -> PathBuf {
     match std::env::var_os("TENANTFS_TEST_PYTHON") {
         Some(python) => python.into(),
-        None => panic!("TENANTFS_TEST_PYTHON is not set: run the tests with scripts/test, which makes that Python"),
+        None => panic!(
+            "TENANTFS_TEST_PYTHON is not set: run the tests with scripts/test, which makes that Python"
+        ),
     }
 }
 

@@ -16,10 +16,11 @@ use tenantfs::session::privilege;
 use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::account;
 use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings};
 use crate::passed::ToDaemon;
-use crate::{account, serving};
+use crate::serving::{self, Half};
 
 pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let passed = ToDaemon::take()?;
@@ -35,12 +36,13 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         std::fs::create_dir_all(&places)
             .map_err(|error| Error::io(&error, format_args!("making {}", places.display())))?;
     }
-    let (mounter, _) = serving::mounter(&settings.serving, false, Stdio::inherit())?;
+    let mounter = Half::of(&settings.serving, false, Stdio::inherit())?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     // As the account that will have to read it again when it changes.
     let authenticator = serving::authenticator(&settings.serving.auth)
         .map_err(|error| readable_by(&settings.serving.auth, server_uid, error))?;
+    let mounter = mounter.reach()?;
     for warning in mounter.take_over(&places)? {
         log::warn!("{warning}");
     }

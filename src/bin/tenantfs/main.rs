@@ -23,6 +23,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     close_inherited();
+    keep_large_buffers_apart();
     // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
@@ -45,6 +46,21 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("tenantfs: {}", one_line(&error.to_string()));
             exit::code(error.kind())
+        }
+    }
+}
+
+/// Each serving thread has 16 MiB to receive requests in, of which it touches as much as the largest request. Once one of
+/// them was freed, the C library would take the next from memory that it recycles, and fill all of it with zeros.
+fn keep_large_buffers_apart() {
+    #[cfg(target_env = "gnu")]
+    {
+        const FROM: libc::c_int = 1 << 20;
+        // SAFETY: mallopt(3) changes a setting of the allocator, and there is no other thread yet that could use it.
+        #[expect(unsafe_code, reason = "no crate has this call")]
+        let set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, FROM) };
+        if set == 0 {
+            log::warn!("the C library does not keep large buffers apart: sessions will take more memory");
         }
     }
 }

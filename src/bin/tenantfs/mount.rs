@@ -17,7 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::MountArgs;
 use crate::config::MountSettings;
-use crate::{account, background, key, serving};
+use crate::serving::{self, Half};
+use crate::{account, background, key};
 
 pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
     let settings = MountSettings::of(*args)?;
@@ -42,10 +43,12 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         true => Stdio::null(),
         false => Stdio::inherit(),
     };
-    let (mounter, elsewhere) = serving::mounter(&settings.serving, true, log)?;
+    let mounter = Half::of(&settings.serving, true, log)?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
-    let serve = serve(settings, authenticator.as_ref(), key, &mounter, elsewhere);
+    let makes_mountpoint = mounter.is_elsewhere();
+    let mounter = mounter.reach()?;
+    let serve = serve(settings, authenticator.as_ref(), key, &mounter, makes_mountpoint);
     serving::runtime()?.block_on(serve)
 }
 

@@ -1,5 +1,6 @@
 //! What `mount` and `daemon` do alike before they serve.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use rustix::process::{Resource, Rlimit};
@@ -50,16 +51,37 @@ pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator
     })
 }
 
-/// The privileged half, and whether somebody else runs it: the one that was named, or the one that runs beside us, or
-/// one that we start. As root, `mount` starts its own before it looks for others: theirs may not mount anywhere.
-pub(crate) fn mounter(serving: &Serving, prefer_own: bool, log: Stdio) -> Result<(Mounter, bool)> {
-    if let Some(socket) = &serving.mounter {
-        return Ok((Mounter::connect(socket)?, true));
+/// The privileged half: one that we started while we still could, or one that somebody else runs.
+pub(crate) enum Half {
+    Own(Mounter),
+    Elsewhere(PathBuf),
+}
+
+impl Half {
+    /// The one that was named, or the one that runs beside us, or one that we start. As root, `mount` starts its own
+    /// before it looks for others: theirs may not mount anywhere.
+    pub(crate) fn of(serving: &Serving, prefer_own: bool, log: Stdio) -> Result<Self> {
+        if let Some(socket) = &serving.mounter {
+            return Ok(Self::Elsewhere(socket.clone()));
+        }
+        let own = prefer_own && rustix::process::geteuid().is_root();
+        match own || !serving.mounter_beside.exists() {
+            true => Mounter::spawn(log).map(Self::Own),
+            false => Ok(Self::Elsewhere(serving.mounter_beside.clone())),
+        }
     }
-    let own = prefer_own && rustix::process::geteuid().is_root();
-    match own || !serving.mounter_beside.exists() {
-        true => Ok((Mounter::spawn(log)?, false)),
-        false => Ok((Mounter::connect(&serving.mounter_beside)?, true)),
+
+    /// Whether somebody else runs it, and makes mountpoints.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Elsewhere(_))
+    }
+
+    /// The mounter. One that is elsewhere is watched by a thread: not before privileges are dropped.
+    pub(crate) fn reach(self) -> Result<Mounter> {
+        match self {
+            Self::Own(mounter) => Ok(mounter),
+            Self::Elsewhere(socket) => Mounter::connect(&socket),
+        }
     }
 }
 
