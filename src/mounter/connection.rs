@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::held::{self, Ledger};
+use super::held::Ledger;
 use super::policy::Policy;
 use super::privilege;
 use super::wire::{self, Claim, Fault, Places, Reply, Request};
@@ -94,7 +94,7 @@ impl Connection {
 
     fn answer(&self, socket: BorrowedFd<'_>, request: Request) -> std::result::Result<(), Fault> {
         let mut ledger = self.service.ledger.lock();
-        let failed = |error: Error| Reply::Failed(error.to_string());
+        let failed = |error: Error| Reply::failed(&error.to_string());
         let reply = match request {
             Request::Mount(request) => match ledger.mount(self.number, &self.service.policy, &request) {
                 Ok(mounted) => {
@@ -105,13 +105,13 @@ impl Connection {
                 Err(error) => failed(error),
             },
             Request::Unmount(claim) => {
-                let ended = ledger.unmount(self.number, &claim);
+                let ended = ledger.unmount(self.number, &self.service.policy, &claim);
                 ended.map_or_else(failed, |()| Reply::Unmounted)
             }
             Request::Adopt { mounts, places } => {
                 let adopted = self.adopt(&mut ledger, mounts, places);
                 adopted.map_or_else(failed, |warnings| Reply::Adopted {
-                    warnings: held::that_fit(warnings),
+                    warnings: wire::that_fit(warnings),
                 })
             }
         };

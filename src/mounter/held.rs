@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::rand::GetRandomFlags;
 
 use super::MountRequest;
@@ -13,7 +13,7 @@ use super::mount_entry::{Identity, MountEntry};
 use super::mountinfo::{Mountinfo, State};
 use super::mountpoint;
 use super::policy::Policy;
-use super::wire::{self, Claim};
+use super::wire::Claim;
 use crate::error::{Error, Kind, Result};
 
 /// The mounts of all connections, by their numbers, which no two mounts have at the same time: whatever else had the
@@ -34,19 +34,19 @@ struct Held {
 }
 
 impl Held {
-    fn end(&self, table: &Mountinfo) -> Result<()> {
-        end(&self.claim.entry, self.beneath.as_ref(), self.claim.made, table)
+    fn end(&self, state: State) -> Result<()> {
+        end(&self.claim.entry, self.beneath.as_ref(), self.claim.made, state)
     }
 }
 
-/// What there is of a mount that a server claims.
+/// What the ledger knows of a mount that a server claims.
 enum Found<'l> {
     /// A connection has it.
     Held(&'l Held),
-    /// It is there, and no connection has it.
-    There,
-    /// It is not there any more, even if another one has its place.
-    Gone,
+    /// It is gone: a connection has one that the kernel gave the same entry.
+    Replaced,
+    /// No connection has it.
+    Unheld,
 }
 
 /// What the server is given.
@@ -86,42 +86,45 @@ impl Ledger {
     }
 
     /// Ends a mount of `owner`'s. One that is gone is no failure; one that cannot be ended is still `owner`'s.
-    pub(super) fn unmount(&mut self, owner: u64, claim: &Claim) -> Result<()> {
-        let table = Mountinfo::read()?;
-        match self.find(claim, &table) {
+    pub(super) fn unmount(&mut self, owner: u64, policy: &Policy, claim: &Claim) -> Result<()> {
+        match self.find(claim) {
             Found::Held(held) if held.owner == owner => {
-                held.end(&table)?;
+                held.end(state(policy, &claim.entry)?)?;
                 self.held.remove(&claim.entry.identity.number);
                 Ok(())
             }
             Found::Held(_) => Err(failed(others(claim))),
-            Found::Gone => Ok(()),
-            Found::There => Err(failed(format!(
+            Found::Replaced => Ok(()),
+            Found::Unheld if Mountinfo::read()?.state(&claim.entry) == State::Gone => Ok(()),
+            Found::Unheld => Err(failed(format!(
                 "the mounter has not taken over the mount on {}",
                 claim.entry.mountpoint().display()
             ))),
         }
     }
 
-    /// Takes over the mounts that `owner` has from an earlier mounter. Returns what could not be.
+    /// Takes over the mounts that `owner` has from an earlier mounter; whoever is admitted is believed, as long as it is a
+    /// mount of ours, and nobody else's. Returns what could not be.
     pub(super) fn adopt(&mut self, owner: u64, policy: &Policy, claims: Vec<Claim>) -> Result<Vec<String>> {
         let table = Mountinfo::read()?;
         let mut warnings = Vec::new();
         for claim in claims {
             let shown = claim.entry.mountpoint().display();
-            match self.find(&claim, &table) {
+            let gone = table.state(&claim.entry) == State::Gone;
+            match self.find(&claim) {
                 Found::Held(held) if held.owner == owner => {}
                 Found::Held(_) => warnings.push(others(&claim)),
-                Found::Gone => warnings.push(format!("the mount on {shown} is gone")),
-                Found::There if !table.is_tenantfs(&claim.entry) => {
+                Found::Replaced => warnings.push(format!("the mount on {shown} is gone")),
+                Found::Unheld if gone => warnings.push(format!("the mount on {shown} is gone")),
+                Found::Unheld if !table.is_tenantfs(&claim.entry) => {
                     warnings.push(format!("the mount on {shown} is not one of tenantfs"));
                 }
-                Found::There if !policy.may_adopt(claim.entry.mountpoint()) => {
+                Found::Unheld if !policy.may_adopt(claim.entry.mountpoint()) => {
                     warnings.push(format!(
                         "the mount on {shown} is where this mounter mounts nothing"
                     ));
                 }
-                Found::There => self.insert(owner, claim, None),
+                Found::Unheld => self.insert(owner, claim, None),
             }
         }
         Ok(warnings)
@@ -154,7 +157,7 @@ impl Ledger {
             }
             for entry in on_top {
                 let shown = entry.mountpoint().display();
-                match end(&entry, None, true, &table) {
+                match end(&entry, None, true, State::OnTop) {
                     Ok(()) => log::info!("ended the mount on {shown}, which a server left behind"),
                     Err(error) => {
                         failed.insert(entry.identity.number);
@@ -173,7 +176,7 @@ impl Ledger {
             Err(error) => return log::error!("{error}"),
         };
         for (_, held) in self.held.extract_if(|_, held| held.owner == owner) {
-            if let Err(error) = held.end(&table) {
+            if let Err(error) = held.end(table.state(&held.claim.entry)) {
                 log::error!("{error}");
             }
         }
@@ -189,12 +192,11 @@ impl Ledger {
         self.held.insert(number, held);
     }
 
-    fn find(&self, claim: &Claim, table: &Mountinfo) -> Found<'_> {
+    fn find(&self, claim: &Claim) -> Found<'_> {
         match self.held.get(&claim.entry.identity.number) {
             Some(held) if held.claim == *claim => Found::Held(held),
-            Some(held) if held.claim.entry == claim.entry => Found::Gone,
-            _ if table.state(&claim.entry) == State::Gone => Found::Gone,
-            _ => Found::There,
+            Some(held) if held.claim.entry == claim.entry => Found::Replaced,
+            _ => Found::Unheld,
         }
     }
 
@@ -204,26 +206,10 @@ impl Ledger {
     }
 }
 
-/// As many of the warnings as one message takes; the rest goes to the log.
-pub(super) fn that_fit(warnings: Vec<String>) -> Vec<String> {
-    let mut room = wire::MAX_LIST;
-    let fits = |warning: &String| {
-        // Escaped, a character takes up to six bytes.
-        let size = 6 * warning.len();
-        let fits = size <= room;
-        match fits {
-            true => room -= size,
-            false => log::warn!("{warning}"),
-        }
-        fits
-    };
-    warnings.into_iter().filter(fits).collect()
-}
-
 /// Ends a mount, and removes its directory if that was made for it. Unless somebody was first; and unless something else
 /// is mounted over it, for that is what the kernel would unmount.
-fn end(entry: &MountEntry, beneath: Option<&OwnedFd>, made: bool, table: &Mountinfo) -> Result<()> {
-    match table.state(entry) {
+fn end(entry: &MountEntry, beneath: Option<&OwnedFd>, made: bool, state: State) -> Result<()> {
+    match state {
         State::Covered => return Err(failed(covered_by_another(entry))),
         State::OnTop => match beneath {
             Some(directory) => kernel::unmount(directory)?,
@@ -235,6 +221,16 @@ fn end(entry: &MountEntry, beneath: Option<&OwnedFd>, made: bool, table: &Mounti
         mountpoint::remove(entry.mountpoint());
     }
     Ok(())
+}
+
+/// What became of one mount. The list tells, but it is as long as there are mounts; where that cannot keep us waiting, a
+/// look at its place comes first.
+fn state(policy: &Policy, entry: &MountEntry) -> Result<State> {
+    let on_top = || Identity::at(CWD, entry.mountpoint(), AtFlags::SYMLINK_NOFOLLOW);
+    match policy.is_local() && on_top().is_ok_and(|found| found == entry.identity) {
+        true => Ok(State::OnTop),
+        false => Mountinfo::read().map(|table| table.state(entry)),
+    }
 }
 
 fn unmount_by_path(entry: &MountEntry) -> Result<()> {

@@ -38,6 +38,9 @@ const POLL: Duration = Duration::from_millis(5);
 const PATIENCE_FOR_THE_NEXT: Duration = Duration::from_secs(2);
 const POLL_FOR_THE_NEXT: Duration = Duration::from_millis(50);
 
+/// How long no other request waits after one has done so in vain: they come in crowds.
+const IMPATIENCE: Duration = Duration::from_secs(10);
+
 /// How long to wait between attempts to reconnect when nobody asks for anything: the first time, and at most.
 const PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
@@ -69,6 +72,8 @@ struct State {
     places: Option<PathBuf>,
     /// Whether the mounter knows all that.
     told: bool,
+    /// When a request last waited for a mounter in vain, if none has come since.
+    waited: Option<Stopwatch>,
 }
 
 impl Link {
@@ -177,7 +182,16 @@ impl Link {
         let mut attempted = 0;
         loop {
             if state.socket.is_none() {
-                state.renew(wait_for_the_next(address)?);
+                let waited = state.waited.is_some_and(|since| since.elapsed() < IMPATIENCE);
+                let patience = match waited {
+                    true => Duration::ZERO,
+                    false => PATIENCE_FOR_THE_NEXT,
+                };
+                let next = wait_for_the_next(address, patience);
+                if next.is_err() && !waited {
+                    state.waited = Some(Stopwatch::start());
+                }
+                state.renew(next?);
             }
             attempted += 1;
             match attempt(state) {
@@ -263,6 +277,7 @@ impl State {
         self.socket = Some(Arc::new(socket));
         self.late = 0;
         self.told = false;
+        self.waited = None;
     }
 
     /// Has another mount. One with the same entry is gone.
@@ -384,11 +399,11 @@ fn wait_for_the_end(socket: &OwnedFd) {
     }
 }
 
-fn wait_for_the_next(address: &Path) -> Result<OwnedFd> {
+fn wait_for_the_next(address: &Path, patience: Duration) -> Result<OwnedFd> {
     let watch = Stopwatch::start();
     loop {
         match open(address) {
-            Err(_) if watch.elapsed() < PATIENCE_FOR_THE_NEXT => thread::sleep(POLL_FOR_THE_NEXT),
+            Err(_) if watch.elapsed() < patience => thread::sleep(POLL_FOR_THE_NEXT),
             result => return result,
         }
     }

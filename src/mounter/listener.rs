@@ -130,7 +130,7 @@ fn take(service: &Arc<Service>, peer: OwnedFd, admitted: u32) {
     if let Err(why) = may_connect(service, &peer, admitted) {
         log::warn!("refused a connection: {why}");
         // Whoever is gone already does not want to know.
-        let _ = wire::send(&peer, &Reply::Failed(why), None);
+        let _ = wire::send(&peer, &Reply::failed(&why), None);
         return;
     }
     let connection = service.connection();

@@ -1,7 +1,7 @@
 //! What may be mounted on.
 
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxAttributes, StatxFlags};
@@ -53,13 +53,23 @@ fn try_to_remove(path: &Path) -> rustix::io::Result<()> {
         return Err(Errno::INVAL);
     };
     let parent = rustix::fs::open(parent, OPEN, Mode::empty())?;
+    let name = Path::new(name);
+    if is_mounted_on(parent.as_fd(), name)? {
+        return Err(Errno::BUSY);
+    }
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let stat = rustix::fs::statx(&parent, name, flags, StatxFlags::BASIC_STATS)?;
-    let roots_alone = policy::is_roots_alone(&policy::stat(&parent)?) && policy::is_roots_alone(&stat);
-    match roots_alone && !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+    match policy::is_roots_alone(&policy::stat(&parent)?) && policy::is_roots_alone(&stat) {
         true => rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR),
-        false => Err(Errno::BUSY),
+        false => Err(Errno::PERM),
     }
+}
+
+/// Asks for no attribute: that much a FUSE mount tells others than its user, and without its server, which may hang.
+fn is_mounted_on(base: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(base, path, flags, StatxFlags::empty())?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 const OPEN: OFlags = OFlags::PATH
@@ -104,23 +114,14 @@ fn check(located: &Located, path: &Path) -> Result<Mountpoint> {
             "the mountpoint {shown} cannot be reached or listed: the mounter has no right to enter other users' private \
              directories; use one below a directory that root may enter, such as /run/tenantfs/mnt"
         )),
-        // What a FUSE mount says whose server is gone, and what it says to anybody but its user.
-        Errno::NOTCONN => refused(format!(
-            "the mountpoint {shown} has a dead mount on it; run: umount -l {shown}"
-        )),
         errno => refused(format!("the mountpoint {shown} cannot be opened: {errno}")),
     };
+    if is_mounted_on(located.base(), &located.path).map_err(cannot)? {
+        return Err(refused(already_mounted(path)));
+    }
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let stat = |wanted| rustix::fs::statx(located.base(), &located.path, flags, wanted);
-    let named = stat(StatxFlags::BASIC_STATS).map_err(|errno| {
-        // A FUSE mount tells others than its user only that it is one.
-        match (errno, stat(StatxFlags::empty())) {
-            (Errno::ACCESS, Ok(found)) if found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => {
-                refused(already_mounted(path))
-            }
-            _ => cannot(errno),
-        }
-    })?;
+    let named =
+        rustix::fs::statx(located.base(), &located.path, flags, StatxFlags::BASIC_STATS).map_err(cannot)?;
     match FileType::from_raw_mode(u32::from(named.stx_mode)) {
         FileType::Directory => {}
         FileType::Symlink => {

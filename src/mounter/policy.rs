@@ -114,6 +114,12 @@ impl Policy {
         mount_entry::path_of(&opened.map_err(|errno| no_parent(path, errno))?)
     }
 
+    /// Whether every mountpoint is where the way to it leads through the administrator's directories only, and not, say, into
+    /// a file system over a network that hangs.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Beneath(_))
+    }
+
     /// Whether a mount on that place, as the kernel spells it, may be taken over from an earlier mounter. A forked mounter
     /// has none before it.
     pub(super) fn may_adopt(&self, mountpoint: &Path) -> bool {

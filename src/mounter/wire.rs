@@ -21,11 +21,14 @@ use super::MountRequest;
 use super::mount_entry::MountEntry;
 use crate::error::{Error, Kind};
 
-/// The longest message, in bytes: a path of 4096 bytes as JSON numbers, and the rest.
-const MAX_MESSAGE: usize = 32 * 1024;
+/// The longest message, in bytes: a list, a path of 4096 bytes as JSON numbers, and the rest.
+const MAX_MESSAGE: usize = 64 * 1024;
 
 /// How much of a message a list may fill, in bytes.
-pub(super) const MAX_LIST: usize = MAX_MESSAGE / 4 * 3;
+pub(super) const MAX_LIST: usize = MAX_MESSAGE / 2;
+
+/// How many bytes a byte or a character of text may take in a message: `\u0001`.
+const MAX_ESCAPE: usize = 6;
 
 /// What the server asks.
 #[derive(Serialize, Deserialize)]
@@ -57,6 +60,28 @@ pub(super) enum Reply {
         warnings: Vec<String>,
     },
     Failed(String),
+}
+
+impl Reply {
+    /// A refusal, as much of it as a message takes.
+    pub(super) fn failed(why: &str) -> Self {
+        Self::Failed(why.chars().take(MAX_LIST / MAX_ESCAPE).collect())
+    }
+}
+
+/// As many of the warnings as one message takes; the rest goes to the mounter's log.
+pub(super) fn that_fit(warnings: Vec<String>) -> Vec<String> {
+    let mut room = MAX_LIST;
+    let fits = |warning: &String| {
+        let size = MAX_ESCAPE * warning.len();
+        let fits = size <= room;
+        match fits {
+            true => room -= size,
+            false => log::warn!("{warning}"),
+        }
+        fits
+    };
+    warnings.into_iter().filter(fits).collect()
 }
 
 /// A mount, as a server shows any mounter that it is its own.
