@@ -122,6 +122,11 @@ class Daemon:
             self.process.wait()
 
 
+def kernel_stacks():
+    """What the kernel has for all threads there are, in KiB."""
+    return int(re.search(r"^KernelStack:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)[1])
+
+
 def quantiles(times):
     """Median, 99th percentile and maximum, in milliseconds."""
     ordered = sorted(times)
@@ -151,13 +156,14 @@ def reads(daemon, seconds):
 
 
 def measure(daemon, sessions, seconds):
-    memory, threads = daemon.status("VmRSS"), daemon.status("Threads")
+    memory, threads, stacks = daemon.status("VmRSS"), daemon.status("Threads"), kernel_stacks()
     login = {number: {"login": {"key": key(number), "uid": FIRST_UID + number}} for number in range(sessions)}
     logins = timed(lambda number: daemon.ask(login[number]), range(sessions))
     print(f"login            {quantiles(logins)}; the last hundred {quantiles(logins[-100:])}")
 
     memory, threads = daemon.status("VmRSS") - memory, daemon.status("Threads") - threads
-    print(f"idle session     {memory / sessions:.0f} KiB of the daemon's memory, {threads / sessions:.1f} threads")
+    own, kernels = memory / sessions, (kernel_stacks() - stacks) / sessions
+    print(f"idle session     {own:.0f} KiB of the daemon, {kernels:.0f} KiB of the kernel for {threads / sessions:.1f} threads")
 
     time.sleep(1)
     before = daemon.cpu()

@@ -84,7 +84,7 @@ fn a_thousand_logins_and_logouts_leave_nothing_behind() {
             &format!("{{\"login\":{{\"key\":\"{key}\",\"uid\":{uid}}}}}"),
         );
         assert!(answer.contains("\"session\""), "{answer}");
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             shell(
                 uid,
                 &place,

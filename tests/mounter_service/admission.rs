@@ -103,7 +103,7 @@ fn it_mounts_nowhere_else() {
         ("mnt/../elsewhere/x", "is not below"),
         ("mnt/x/..", "must end in a name"),
         ("mnt/../mnt/x", "is not below"),
-        ("mnt/link/x", "has a symbolic link in it"),
+        ("mnt/link/x", "has a symbolic link or a file in it"),
         ("mnt/link", "is a symbolic link"),
         ("mnt/missing/x", "does not exist"),
         ("mnt/open/x", "nobody but root"),
