@@ -42,41 +42,54 @@ fn name_of(sentence: &str) -> String {
     words.join("_").to_lowercase()
 }
 
-#[test]
-fn every_sentence_of_the_readme_has_its_test() {
+/// The names of the bold sentences of a section of the README.
+fn sentences(heading: &str) -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let section = readme.split("\n## What the mount does\n").nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let sentences: Vec<String> = section
-        .split("\n- **")
-        .skip(1)
-        .map(|item| name_of(item.split("**").next().unwrap()))
-        .collect();
-    assert!(sentences.len() > 40, "{sentences:?}");
+    let section = readme.split(&format!("\n{heading}\n")).nth(1).unwrap();
+    let level = heading.split(' ').next().unwrap();
+    let section = section.split(&format!("\n{level} ")).next().unwrap();
+    let bold = section.split("\n- **").skip(1);
+    bold.map(|item| name_of(item.split("**").next().unwrap()))
+        .collect()
+}
+
+/// The names of the tests in the files of tests/ whose names begin so.
+fn tests_in(prefix: &str) -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
-    for entry in fs::read_dir(root.join("tests")).unwrap() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")).unwrap() {
         let path = entry.unwrap().path();
-        if path
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .starts_with("semantics")
-        {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with(prefix) && path.is_file() {
             let text = fs::read_to_string(&path).unwrap();
             let parts = text.split("#[test]\nfn ").skip(1);
             tests.extend(parts.map(|part| part.split('(').next().unwrap().to_owned()));
         }
     }
-    tests.remove("every_sentence_of_the_readme_has_its_test");
-    let said: BTreeSet<String> = sentences.iter().cloned().collect();
+    tests
+}
+
+#[test]
+fn every_sentence_on_the_mount_has_its_test() {
+    let said = sentences("## What the mount does");
+    assert!(said.len() > 40, "{said:?}");
+    let mut tests = tests_in("semantics");
+    tests.retain(|test| !test.starts_with("every_sentence_"));
     let untested: Vec<_> = said.difference(&tests).collect();
     let unsaid: Vec<_> = tests.difference(&said).collect();
     assert!(
         untested.is_empty() && unsaid.is_empty(),
         "without a test: {untested:#?}\nwithout a sentence: {unsaid:#?}"
     );
+}
+
+#[test]
+fn every_sentence_on_sessions_has_its_test() {
+    let said = sentences("### Sessions");
+    assert!(said.len() > 10, "{said:?}");
+    let tests = tests_in("");
+    let untested: Vec<_> = said.difference(&tests).collect();
+    assert!(untested.is_empty(), "without a test: {untested:#?}");
 }
 
 #[test]
