@@ -109,6 +109,13 @@ fn assert_dark(ended: &[(&str, String, Duration)], errnos: &[&str], deadline: Du
         assert!(expected.contains(&how.as_str()), "{way}: {how}");
         assert!(*after < deadline, "{way}: dark after {after:?}");
     }
+    let mut times: Vec<_> = ended.iter().map(|(_, _, after)| *after).collect();
+    times.sort_unstable();
+    eprintln!(
+        "dark: p50 {:?}, max {:?}",
+        times[times.len() / 2],
+        times[times.len() - 1]
+    );
 }
 
 /// Nothing of what is written later gets to the volume.

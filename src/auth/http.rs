@@ -10,6 +10,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{ApiKey, Authenticator, Validating, Validation};
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
+/// Questions at the same time: a service that hangs must not take all descriptors.
+const MAX_QUESTIONS: usize = 128;
+
 /// Connections that are kept for the next question, and how long.
 const IDLE_CONNECTIONS: usize = 4;
 const IDLE: Duration = Duration::from_secs(30);
@@ -30,6 +34,7 @@ const IDLE: Duration = Duration::from_secs(30);
 pub struct HttpService {
     client: Client,
     url: Url,
+    questions: Semaphore,
 }
 
 impl HttpService {
@@ -55,7 +60,11 @@ impl HttpService {
             client = client.unix_socket(socket);
         }
         let client = client.build().map_err(|error| config(&causes(&error)))?;
-        Ok(Self { client, url })
+        Ok(Self {
+            client,
+            url,
+            questions: Semaphore::new(MAX_QUESTIONS),
+        })
     }
 
     async fn ask(&self, key: &ApiKey) -> Result<Validation> {
@@ -66,6 +75,8 @@ impl HttpService {
     }
 
     async fn exchange(&self, key: &ApiKey) -> Result<Validation> {
+        // Never closed: this only waits.
+        let _turn = self.questions.acquire().await;
         let request = self
             .client
             .get(self.url.clone())

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::LogObserver;
 use crate::identity::Principal;
 use crate::mounter::Mounter;
-use crate::session::{Ending, Leased, Session, SessionOptions};
+use crate::session::{Ending, Leased, Session, SessionOptions, apart};
 use crate::store::{self, Store, Uncommitted};
 use crate::volume::Volume;
 
@@ -216,8 +216,7 @@ impl Sessions {
         }
         loop {
             let session = Arc::clone(live.leased.session());
-            let ended = tokio::task::spawn_blocking(move || session.end()).await;
-            let ended = ended.unwrap_or_else(|panic| Err(bug(&panic)));
+            let ended = apart(move || session.end()).await.and_then(|ended| ended);
             let done = ended.is_ok();
             if let Err(error) = &ended {
                 log::warn!("session of {user}: {error}");

@@ -100,6 +100,11 @@ impl Server {
         self.gate.broken().await;
     }
 
+    /// Lets nobody in any more, and waits for nothing.
+    pub fn shut(&self) {
+        self.gate.suspend(Duration::ZERO);
+    }
+
     /// Lets nobody in for the time being: what programs have mapped is written back, every request from now on is EACCES,
     /// who is inside comes out, and the kernel drops what it has cached. What is open stays open, and drafts stay in memory.
     /// Takes bounded time, also when the volume hangs; that nobody gets in does not wait for it.

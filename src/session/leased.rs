@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
-use super::Session;
+use super::{Session, apart};
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::identity::Principal;
+
+/// When it is tried again to suspend or resume a session, if that fails: for want of threads, for example.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A session, the key it was made with, and the lease on it.
 pub struct Leased {
@@ -150,21 +153,21 @@ impl Leased {
             }
             State::Ended => {}
         }
-        let session = Arc::clone(&self.session);
         let change = match (before, after) {
             (State::Suspended, State::Active | State::Stale) => Session::resume,
             (_, State::Suspended) => Session::suspend,
             _ => return,
         };
-        // It waits for those who are inside.
-        if tokio::task::spawn_blocking(move || change(&session))
-            .await
-            .is_err()
-        {
-            log::error!(
-                "session of {user}: panic while changing to {}; this is a bug, please report it",
-                after.as_str()
-            );
+        loop {
+            let session = Arc::clone(&self.session);
+            match apart(move || change(&session)).await {
+                Ok(()) => return,
+                Err(error) => log::error!("session of {user}: becoming {}: {error}", after.as_str()),
+            }
+            if after == State::Suspended {
+                self.session.shut();
+            }
+            sleep(AGAIN).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One mount of one tenant's view, from the first byte served to the last.
 
+mod apart;
 pub mod confine;
 mod leased;
 pub mod privilege;
@@ -15,6 +16,7 @@ use crate::fuse::{Pages, Server};
 use crate::mounter::{Mount, MountRequest, Mounter};
 use crate::store::Store;
 use crate::vfs::Vfs;
+pub use apart::apart;
 use confine::Confinement;
 pub use leased::{Ending, Leased};
 
@@ -100,6 +102,12 @@ impl Session {
     /// Waits until nothing is served any more: because of [`end`](Self::end), or because somebody else unmounted it.
     pub async fn broken(&self) {
         self.server.broken().await;
+    }
+
+    /// Refuses everything with EACCES from now on, without waiting for anything. What is cached may still be read: this is
+    /// the first half of [`suspend`](Self::suspend).
+    pub fn shut(&self) {
+        self.server.shut();
     }
 
     /// Refuses everything with EACCES until [`resume`](Self::resume), cached content included. What is open stays open.
