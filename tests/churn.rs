@@ -7,12 +7,11 @@ mod common;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use common::daemon::Daemon;
-use common::{ALICE, BOB, Layout, Volume, eventually, shell};
+use common::{ALICE, BOB, Layout, OtherMount, Volume, eventually, shell};
 use rustix::process::Pid;
 
 /// What a process holds, and the kernel for it.
@@ -42,25 +41,6 @@ impl Holdings {
     }
 }
 
-/// What /sys/fs/fuse/connections shows, at a place of our own.
-struct Connections(PathBuf);
-
-impl Connections {
-    fn mount(place: &Path) -> Self {
-        fs::create_dir(place).unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "fusectl", "fusectl"]).arg(place);
-        common::success(command, "");
-        Self(place.to_owned())
-    }
-}
-
-impl Drop for Connections {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
 fn ask(daemon: &Daemon<'_>, request: &str) -> String {
     let mut stream = UnixStream::connect(&daemon.socket).unwrap();
     stream.write_all(format!("{request}\n").as_bytes()).unwrap();
@@ -73,7 +53,10 @@ fn ask(daemon: &Daemon<'_>, request: &str) -> String {
 #[test]
 fn a_thousand_logins_and_logouts_leave_nothing_behind() {
     let volume = Volume::new(Layout::default());
-    let connections = Connections::mount(&volume.base().join("connections"));
+    // What /sys/fs/fuse/connections shows, at a place of our own.
+    let connections = volume.base().join("connections");
+    fs::create_dir(&connections).unwrap();
+    let connections = OtherMount::over(&connections, "fusectl");
     let daemon = Daemon::start(&volume, &[]);
     let bobs = daemon.login(&BOB);
     let (uid, key) = (ALICE.uid, ALICE.api_key);
@@ -96,14 +79,14 @@ fn a_thousand_logins_and_logouts_leave_nothing_behind() {
     };
     // What is made once and kept is there after these.
     (0..100).for_each(cycle);
-    let before = Holdings::of(daemon.pid(), &connections.0);
+    let before = Holdings::of(daemon.pid(), &connections.place);
     (0..1000).for_each(cycle);
     let settled = || {
-        let after = Holdings::of(daemon.pid(), &connections.0);
+        let after = Holdings::of(daemon.pid(), &connections.place);
         after.threads <= before.threads && after.descriptors <= before.descriptors
     };
     eventually(Duration::from_secs(15), settled);
-    let after = Holdings::of(daemon.pid(), &connections.0);
+    let after = Holdings::of(daemon.pid(), &connections.place);
     eprintln!("before {before:?}\nafter  {after:?}");
     assert!(settled(), "before {before:?}, after {after:?}");
     assert!(

@@ -14,30 +14,15 @@ use std::time::{Duration, Instant};
 
 use common::auth::AuthService;
 use common::daemon::Daemon;
-use common::{ALICE, BOB, Conversation, Layout, Volume, errno, eventually, is_mounted, shell, tenantfs};
+use common::{
+    ALICE, BOB, Conversation, Layout, OtherMount, Volume, errno, eventually, is_mounted, shell, tenantfs,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something else that is mounted where the views are.
-struct Stranger(PathBuf);
-
-impl Stranger {
-    fn mount(place: &Path) -> Self {
-        fs::create_dir_all(place).unwrap();
-        Self::mount_over(place)
-    }
-
-    fn mount_over(place: &Path) -> Self {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "stranger"]).arg(place);
-        common::success(command, "");
-        Self(place.to_owned())
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
+fn stranger(place: &Path) -> OtherMount {
+    fs::create_dir(place).unwrap();
+    OtherMount::over(place, "tmpfs")
 }
 
 #[test]
@@ -89,14 +74,14 @@ fn leftovers_of_a_killed_daemon_are_cleared_and_strangers_mounts_are_not_touched
         is_mounted(&alices) && is_mounted(&bobs),
         "what this test is about"
     );
-    let stranger = Stranger::mount(&daemon.mounts.join("70000"));
+    let stranger = stranger(&daemon.mounts.join("70000"));
     // The directory is beneath a dead mount by now, and cannot be looked at.
-    let covering = Stranger::mount_over(&bobs);
+    let covering = OtherMount::over(&bobs, "tmpfs");
 
     let daemon = Daemon::start(&volume, &[]);
     assert!(!is_mounted(&alices));
-    assert!(is_mounted(&stranger.0));
-    assert!(is_mounted(&covering.0), "what somebody mounted over ours");
+    assert!(is_mounted(&stranger.place));
+    assert!(is_mounted(&covering.place), "what somebody mounted over ours");
     daemon.login(&ALICE);
     let output = daemon.ask(BOB.uid, &["login"], BOB.api_key);
     assert_eq!(output.status.code(), Some(5));

@@ -1,15 +1,15 @@
 //! The embedded authenticator: a file of key hashes and user ids (DESIGN.md section 4).
 
 use std::collections::HashSet;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::{ApiKey, Authenticator, Validating, Validation};
+use super::{ApiKey, Authenticator, Validating, Validation, open_key_file};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Principal, UserId};
 
@@ -171,19 +171,7 @@ impl Version {
 fn load(path: &Path) -> Result<(Version, StaticKeys)> {
     let shown = path.display();
     let config = |what: String| Error::new(Kind::Config, what);
-    let unreadable = |error: std::io::Error| unreadable(path, &error);
-    // Whatever the path leads to, opening it must not wait.
-    let nonblocking = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path);
-    let file = nonblocking.map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(config(format!(
-            "the static keys file {shown} is not a regular file"
-        )));
-    }
+    let (file, metadata) = open_key_file(path, "static keys file", "--static-keys")?;
     let owner = metadata.uid();
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(config(format!(
@@ -198,7 +186,7 @@ fn load(path: &Path) -> Result<(Version, StaticKeys)> {
     let mut text = String::new();
     file.take(MAX_FILE + 1)
         .read_to_string(&mut text)
-        .map_err(unreadable)?;
+        .map_err(|error| unreadable(path, &error))?;
     if text.len() as u64 > MAX_FILE {
         return Err(config(format!(
             "the static keys file {shown} is larger than 16 MiB"

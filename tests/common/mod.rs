@@ -415,6 +415,28 @@ pub(crate) fn is_mounted(path: &Path) -> bool {
         .any(|line| line.split(' ').nth(4) == Some(path))
 }
 
+/// A file system that is not ours, on a place of a test's. Dropped, it is unmounted.
+pub(crate) struct OtherMount {
+    pub(crate) place: PathBuf,
+}
+
+impl OtherMount {
+    pub(crate) fn over(place: &Path, fstype: &str) -> Self {
+        let mut command = Command::new("mount");
+        command.args(["-t", fstype, "other"]).arg(place);
+        success(command, "");
+        Self {
+            place: place.to_owned(),
+        }
+    }
+}
+
+impl Drop for OtherMount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.place, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
 /// A command that runs as `uid` in `directory`, with its home there among the volumes' files and a plain environment.
 ///
 /// The directory is entered as that user: root cannot enter a mount.

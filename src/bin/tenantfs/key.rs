@@ -1,13 +1,12 @@
 //! Where API keys come from: a file, systemd's credentials, or standard input; never the command line, which everybody
 //! on the host can read.
 
-use std::fs::File;
 use std::io::{BufRead, IsTerminal};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use tenantfs::auth::{ApiKey, key_hash};
+use tenantfs::auth::{ApiKey, key_hash, open_key_file};
 use tenantfs::error::{Error, Kind, Result};
 use zeroize::Zeroizing;
 
@@ -32,24 +31,7 @@ fn credential() -> Option<PathBuf> {
 
 fn read_file(path: &Path) -> Result<ApiKey> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| {
-        Error::new(
-            Kind::Config,
-            format!("the API key file {shown} cannot be read: {error}; correct --api-key-file or its mode"),
-        )
-    };
-    let nonblocking = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path);
-    let file = nonblocking.map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(Error::new(
-            Kind::Config,
-            format!("the API key file {shown} is not a regular file"),
-        ));
-    }
+    let (file, metadata) = open_key_file(path, "API key file", "--api-key-file")?;
     if metadata.mode() & 0o077 != 0 {
         log::warn!("the API key file {shown} is not its owner's alone; run: chmod go= {shown}");
     }
