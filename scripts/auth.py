@@ -1,67 +1,98 @@
 #!/usr/bin/env python3
-"""An auth service as tenantfs asks one: says whose an API key is.
+"""An auth service: tells tenantfs, or whoever else asks, whose an API key is.
 
-    scripts/auth.py --keys FILE [--port PORT] [--expires-in SECONDS]
+    auth.py --keys FILE [--host ADDRESS] [--port PORT] [--expires-in SECONDS]
 
-FILE has the hashes of the keys, as `tenantfs key-hash` prints them, and is read again when it changes:
+    GET /validate, Authorization: Bearer KEY    200 {"user_id": "alice"}, with "expires_in" if wanted; else 401
 
-    {"keys": [{"sha256": "d0c04f4b…", "user_id": "alice"}]}
-
-Needs FastAPI and uvicorn: scripts/requirements.txt. Listens on this host only.
+FILE is a static keys file of tenantfs, {"keys": [{"sha256": HASH, "user_id": "alice"}]}, and is read again when it
+changes; `tenantfs key-hash` prints a key's hash. Once it listens it prints its URL. It needs the packages in
+requirements.txt beside it, and speaks plain HTTP: other hosts are to reach it through something that adds TLS.
 """
 
 import argparse
 import hashlib
 import json
+import logging
 import os
-from pathlib import Path
+import socket
 from typing import Annotated
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import FastAPI, Header, HTTPException
+
+log = logging.getLogger("uvicorn.error")
 
 
 class Keys:
-    """The users by the hashes of their keys, as the file has them now."""
+    """Whose each key is, as the file at `path` says now. Keys are known by their hashes alone."""
 
     def __init__(self, path):
-        self.path, self.version, self.users = path, None, {}
+        self.path = path
+        self.version = None
+        self.users = {}
+        self.refresh()
+
+    def refresh(self):
+        """Reads the file if it is not the one that was read last. One that cannot be read is an OSError or ValueError."""
+        with open(self.path, encoding="utf-8") as file:
+            stat = os.fstat(file.fileno())
+            version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns)
+            if version == self.version:
+                return
+            try:
+                entries = json.load(file)["keys"]
+                self.users = {entry["sha256"].lower(): entry["user_id"] for entry in entries}
+            except (AttributeError, KeyError, TypeError) as error:
+                raise ValueError(f"not a static keys file: {error!r}") from None
+            self.version = version
 
     def user(self, key):
-        stat = os.stat(self.path)
-        version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if version != self.version:
-            entries = json.loads(self.path.read_text())["keys"]
-            self.users = {entry["sha256"].lower(): entry["user_id"] for entry in entries}
-            self.version = version
+        # What is looked up is a hash of the secret: how long that takes tells nothing of the key.
         return self.users.get(hashlib.sha256(key.encode()).hexdigest())
 
 
-def service(keys, expires_in):
-    app = FastAPI(title="An auth service for tenantfs")
-    bearer = HTTPBearer()
+def application(keys, expires_in=None):
+    # No pages of documentation: they would be the only answers that need no key.
+    app = FastAPI(title="auth service", openapi_url=None)
 
     @app.get("/validate")
-    def validate(sent: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]):
-        """Whose the key is that was sent as bearer token."""
-        user = keys.user(sent.credentials)
-        if user is None:
-            raise HTTPException(401, "no such key", {"WWW-Authenticate": "Bearer"})
-        return {"user_id": user} | ({"expires_in": expires_in} if expires_in else {})
+    async def validate(authorization: Annotated[str, Header()] = ""):
+        try:
+            keys.refresh()
+        except (OSError, ValueError) as error:
+            # Neither a yes nor a no: a broken file must not look like a revoked key.
+            log.error("the keys file cannot be read: %s", error)
+            raise HTTPException(503) from None
+        scheme, _, key = authorization.partition(" ")
+        user_id = keys.user(key) if scheme.lower() == "bearer" else None
+        if user_id is None:
+            log.info("refused a key")
+            raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
+        log.info("accepted a key of %s", ascii(user_id))
+        return {"user_id": user_id} | ({} if expires_in is None else {"expires_in": expires_in})
 
     return app
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Says whose an API key is.")
-    parser.add_argument("--keys", type=Path, required=True, help="file of key hashes and user ids")
-    parser.add_argument("--port", type=int, default=8089)
-    parser.add_argument("--expires-in", type=int, help="how long an answer is good, in seconds")
+    parser = argparse.ArgumentParser(description="Tells whose an API key is, from a static keys file of tenantfs.")
+    parser.add_argument("--keys", metavar="FILE", required=True, help="the static keys file")
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="an IPv4 address of this host (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8089, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--expires-in", type=int, metavar="SECONDS", help="how long an answer is good for")
     args = parser.parse_args()
-    keys = Keys(args.keys)
-    keys.user("")
-    uvicorn.run(service(keys, args.expires_in), host="127.0.0.1", port=args.port, log_level="warning")
+
+    try:
+        keys = Keys(args.keys)
+        listener = socket.create_server((args.host, args.port))
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"auth.py: {error}\n")
+    # The log of requests has their queries, in which a confused client might send its key: it is off.
+    config = uvicorn.Config(application(keys, args.expires_in), access_log=False)
+    host, port = listener.getsockname()[:2]
+    print(f"http://{host}:{port}/validate", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -173,8 +173,8 @@ fn a_session_that_ends_is_dark_at_once_in_every_way() {
 #[test]
 fn a_key_that_the_service_revokes_is_dark_within_the_lease_and_a_second() {
     let volume = Volume::new(Layout::default());
-    let service = AuthService::start(&[(ALICE.user, ALICE.api_key), (BOB.user, BOB.api_key)]);
-    let daemon = Daemon::start(&volume, &["--auth-url", &service.url(), "--lease", "2s"]);
+    let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key), (BOB.user, BOB.api_key)]);
+    let daemon = Daemon::start(&volume, &["--auth-url", service.url(), "--lease", "2s"]);
     let place = daemon.login(&ALICE);
     let bobs = daemon.login(&BOB);
     let observers = Observers::start(&ALICE, &place);
@@ -197,7 +197,7 @@ fn a_silent_service_suspends_after_the_grace_period_and_its_return_brings_everyt
     for silence in ["hangs", "is down"] {
         let volume = Volume::new(Layout::default());
         let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
-        let options = ["--auth-url", &service.url(), "--lease", "1s", "--grace", "2s"];
+        let options = ["--auth-url", service.url(), "--lease", "1s", "--grace", "2s"];
         let daemon = Daemon::start(&volume, &options);
         let place = daemon.login(&ALICE);
         let observers = Observers::start(&ALICE, &place);
@@ -257,7 +257,7 @@ fn a_service_that_comes_back_with_a_no_ends_the_session() {
     let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
     let daemon = Daemon::start(
         &volume,
-        &["--auth-url", &service.url(), "--lease", "1s", "--grace", "0s"],
+        &["--auth-url", service.url(), "--lease", "1s", "--grace", "0s"],
     );
     let place = daemon.login(&ALICE);
     service.kill();
@@ -278,7 +278,7 @@ fn what_was_typed_before_a_suspension_is_saved_after_it() {
     let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
     let daemon = Daemon::start(
         &volume,
-        &["--auth-url", &service.url(), "--lease", "1s", "--grace", "0s"],
+        &["--auth-url", service.url(), "--lease", "1s", "--grace", "0s"],
     );
     let place = daemon.login(&ALICE);
     let mut typing = Conversation::start_in(
@@ -305,8 +305,8 @@ fn what_was_typed_before_a_suspension_is_saved_after_it() {
 #[test]
 fn a_mount_of_its_own_lives_by_the_same_lease() {
     let volume = Volume::new(Layout::default());
-    let service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
-    let mount = volume.mount_with(&ALICE, &["--auth-url", &service.url(), "--lease", "1s"]);
+    let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
+    let mount = volume.mount_with(&ALICE, &["--auth-url", service.url(), "--lease", "1s"]);
     let observers = Observers::start(&ALICE, &mount.path);
     let begun = SystemTime::now();
     service.revoke(ALICE.api_key);

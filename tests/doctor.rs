@@ -43,7 +43,7 @@ fn assert_problem(output: &Output, check: &str, message: &str, mend: &str) {
 fn all_is_well_beside_a_running_daemon() {
     let volume = Volume::new(Layout::default());
     let service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
-    let options = ["--auth-url", &service.url()];
+    let options = ["--auth-url", service.url()];
     let daemon = Daemon::start(&volume, &options);
     daemon.login(&ALICE);
     let output = doctor(&volume, &options);
@@ -68,7 +68,7 @@ fn all_is_well_beside_a_running_daemon() {
 fn each_problem_is_named_with_how_to_mend_it() {
     let volume = Volume::new(Layout::default());
     let mut service = AuthService::start(&[]);
-    let url = service.url();
+    let url = service.url().to_owned();
     let with_service = ["--auth-url", &url, "--json"];
     assert_problem(
         &doctor(&volume, &with_service),

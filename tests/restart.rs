@@ -282,7 +282,7 @@ fn a_restarted_daemon_brings_every_session_back_by_itself() {
     let mut mounter = MounterService::start(&volume);
     let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key), (BOB.user, BOB.api_key)]);
     let socket = mounter.socket.to_str().unwrap().to_owned();
-    let options = ["--auth-url", &service.url(), "--mounter", &socket];
+    let options = ["--auth-url", service.url(), "--mounter", &socket];
     let systemd = Supervised::start(&volume, &options);
     let pid = systemd.wait_for("started");
     systemd.wait_for("notified READY=1");

@@ -1,277 +1,257 @@
-//! The auth service, asked over HTTP (DESIGN.md section 4): one GET, and very little that is taken for a yes.
+//! The auth service: one GET tells whose key it is (DESIGN.md section 4).
 
-use std::collections::HashSet;
-use std::fmt;
-use std::net::IpAddr;
+use std::error::Error as StdError;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url};
-use serde::Deserializer;
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONNECTION, HeaderValue, USER_AGENT};
+use reqwest::{Client, Method, Request, Response, StatusCode, Url, redirect, retry};
+use rustls::CertificateError;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use super::answer;
 use super::{ApiKey, Authenticator, Validating, Validation};
 use crate::error::{Error, Kind, Result};
-use crate::identity::{Principal, UserId};
 
-/// How long a question may take in all: name, connection, TLS, headers and body.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a validation may take, from the look-up of the name to the last byte of the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest answer, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
-
-/// Questions at the same time: a service that hangs must not take all descriptors.
+/// How many questions are asked at the same time: a service that hangs must not take all descriptors.
 const MAX_QUESTIONS: usize = 128;
 
-/// Connections that are kept for the next question, and how long.
-const IDLE_CONNECTIONS: usize = 4;
-const IDLE: Duration = Duration::from_secs(30);
+/// The largest body, in bytes.
+const MAX_BODY: usize = 64 << 10;
 
-/// A service that says whose a key is.
+/// An auth service over HTTP. It is asked anew for every validation, on a connection of its own.
+///
+/// It may be made anywhere, and asked from any tokio runtime that has I/O and time enabled.
 pub struct HttpService {
     client: Client,
     url: Url,
+    /// What messages call it: the URL without its query, in which an operator may keep a secret.
+    name: String,
     questions: Semaphore,
 }
 
 impl HttpService {
-    /// The service at `url`; reached through the Unix socket `socket`, if there is one, by whoever listens there. With
-    /// `insecure`, keys may travel to other hosts in the clear.
+    /// The service at `url`: `https://…`, or `http://…` on this host; reached through the Unix socket `socket`, if there is
+    /// one, by whoever listens there. With `insecure`, keys may go over the network in plain text. The system's certificates are read now; those that are added later count from the next start on.
     ///
     /// # Errors
-    /// [`Kind::Config`] when keys should not be sent to such a URL.
+    /// [`Kind::Config`] when the URL is none that a key may be sent to, or TLS cannot be set up.
     pub fn new(url: &str, socket: Option<&Path>, insecure: bool) -> Result<Self> {
-        let url = check(url, socket.is_some() || insecure)?;
-        let config = |why: &dyn fmt::Display| Error::new(Kind::Config, format!("the auth service: {why}"));
-        // A second time it is there already.
+        let url = service_url(url, insecure || socket.is_some())?;
+        let name = {
+            let mut shown = url.clone();
+            shown.set_query(None);
+            format!("the auth service {shown}")
+        };
+        // reqwest takes the process's provider. A program around this library may have chosen one: then it is that one.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let localhost = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let mut client = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
             .no_proxy()
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(concat!("tenantfs/", env!("CARGO_PKG_VERSION")))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(IDLE);
+            // What is left over of the answer to one key can never be taken for the answer to the next.
+            .pool_max_idle_per_host(0)
+            // Plain http is good enough on this host: so no name server is asked where `localhost` is.
+            .resolve_to_addrs("localhost", &localhost.map(|ip: IpAddr| SocketAddr::new(ip, 0)));
+        if url.scheme() == "http" {
+            // Without redirects no certificate is ever looked at, and a system without any is no reason to fail.
+            client = client.tls_certs_only([]);
+        }
         if let Some(socket) = socket {
             client = client.unix_socket(socket);
         }
-        let client = client.build().map_err(|error| config(&causes(&error)))?;
+        let client = client.build().map_err(|error| {
+            let (_, cause) = cause(&error);
+            let what =
+                format!("TLS cannot be set up for {name}: {cause}; install the package ca-certificates");
+            Error::new(Kind::Config, what)
+        })?;
         Ok(Self {
             client,
             url,
+            name,
             questions: Semaphore::new(MAX_QUESTIONS),
         })
     }
 
     async fn ask(&self, key: &ApiKey) -> Result<Validation> {
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(key)).await;
-        answer.unwrap_or_else(|_| {
-            Err(self.not_a_yes(&format_args!("no answer within {} s", PATIENCE.as_secs())))
-        })
-    }
-
-    async fn exchange(&self, key: &ApiKey) -> Result<Validation> {
-        // Never closed: this only waits.
+        // Never closed: this only waits, and the time for it counts too.
         let _turn = self.questions.acquire().await;
-        let request = self
+        let mut request = Request::new(Method::GET, self.url.clone());
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, bearer(key)?);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        // Some guards of web services answer 403, a no, to whoever does not say what it is.
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("tenantfs/", env!("CARGO_PKG_VERSION"))),
+        );
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        let response = self
             .client
-            .get(self.url.clone())
-            .header(ACCEPT, "application/json");
-        let request = request.header(AUTHORIZATION, bearer(key)?);
-        let response = request
-            .send()
+            .execute(request)
             .await
-            .map_err(|error| self.not_a_yes(&causes(&error)))?;
-        match response.status() {
+            .map_err(|error| failure(&error))?;
+        let status = response.status();
+        match status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(Error::new(
-                    Kind::AuthenticationRefused,
-                    format!("the auth service {} refuses the API key", self.shown()),
-                ));
+                let what = format!("refused the API key (status {})", status.as_u16());
+                return Err(Error::new(Kind::AuthenticationRefused, what));
             }
-            status => return Err(self.not_a_yes(&format_args!("it answers {status}"))),
-        }
-        if !is_json(&response) {
-            return Err(self.not_a_yes(&"the answer is no application/json"));
-        }
-        let body = self.body(response).await?;
-        let answer = Answer::parse(&body).map_err(|why| self.not_a_yes(&why))?;
-        let user = UserId::new(answer.user_id).map_err(|error| self.not_a_yes(&error))?;
-        Ok(Validation {
-            principal: Principal::authenticated(user),
-            expires_in: answer.expires_in,
-        })
-    }
-
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.not_a_yes(&causes(&error)))?
-        {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(self.not_a_yes(&"the answer is longer than 64 KiB"));
+            _ if status.is_redirection() => {
+                return Err(answer::not_a_yes(format!(
+                    "answered with a redirect (status {}), which is never followed; give the URL that it leads to",
+                    status.as_u16()
+                )));
             }
-            body.extend_from_slice(&chunk);
+            _ => {
+                return Err(answer::not_a_yes(format!(
+                    "answered with status {}, which is neither a yes nor a no",
+                    status.as_u16()
+                )));
+            }
         }
-        Ok(body)
-    }
-
-    fn not_a_yes(&self, why: &dyn fmt::Display) -> Error {
-        Error::new(
-            Kind::AuthenticationUnreachable,
-            format!("the auth service {}: {why}", self.shown()),
-        )
-    }
-
-    /// The URL without its query, which may have what is nobody's business.
-    fn shown(&self) -> String {
-        let mut shown = self.url.clone();
-        shown.set_query(None);
-        shown.to_string()
+        answer::check_headers(response.headers())?;
+        answer::parse(&body(response).await?)
     }
 }
 
 impl Authenticator for HttpService {
     fn validate<'a>(&'a self, key: &'a ApiKey) -> Validating<'a> {
-        Box::pin(self.ask(key))
+        Box::pin(async move {
+            // Around everything: each of reqwest's own limits leaves out the name's look-up, the connecting or the body.
+            let answer = tokio::time::timeout(TIMEOUT, self.ask(key)).await;
+            let answer = answer.unwrap_or_else(|_| {
+                let seconds = TIMEOUT.as_secs();
+                Err(answer::not_a_yes(format!("did not answer within {seconds} s")))
+            });
+            answer.map_err(|error| Error::new(error.kind(), format!("{} {error}", self.name)))
+        })
     }
 }
 
-/// The header. What the HTTP library copies of it into its buffers is out of our hands; it is freed with the connection.
-fn bearer(key: &ApiKey) -> Result<HeaderValue> {
-    let text = Zeroizing::new(format!("Bearer {}", key.expose()).into_bytes());
-    let wrong = |_| Error::new(Kind::Config, "the API key cannot be sent in a header");
-    let mut value = HeaderValue::from_bytes(&text).map_err(wrong)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn check(text: &str, may_be_plain: bool) -> Result<Url> {
-    let refuse = |why: &str| {
-        Err(Error::new(
-            Kind::Config,
-            format!("the auth service's URL {why}; see --auth-url"),
-        ))
-    };
-    let Ok(url) = Url::parse(text) else {
-        return refuse("is no URL, such as https://auth.example.org/validate");
-    };
-    if !matches!(url.scheme(), "http" | "https") {
-        return refuse("must begin with https://, or http:// on this host");
+/// Checks that keys may be sent to `text`. What is wrong is told without the URL: it may have a password in it.
+fn service_url(text: &str, insecure: bool) -> Result<Url> {
+    let wrong = |what: &str| Error::new(Kind::Config, format!("the URL of the auth service {what}"));
+    let not_a_url = || wrong("is not a URL; expected https://HOST/PATH");
+    let url = Url::parse(text).map_err(|_| not_a_url())?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(wrong(
+            "must begin with https://, or with http:// for a service on this host",
+        ));
+    }
+    // The parser repairs what browsers' users mistype: blanks, line breaks, backslashes, missing slashes.
+    let repaired = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
+    let slashes = text
+        .get(url.scheme().len()..)
+        .is_some_and(|rest| rest.starts_with("://"));
+    if text.contains(repaired) || !slashes {
+        return Err(not_a_url());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return refuse("has a password in it, which everybody could read");
+        return Err(wrong(
+            "has a user name or password in it; take them out: the API key alone is sent",
+        ));
     }
     if url.fragment().is_some() {
-        return refuse("has a fragment (#…), which is never sent");
+        return Err(wrong("has a fragment (#…), which is never sent; take it out"));
     }
-    if url.scheme() == "http" && !may_be_plain && !is_loopback(&url) {
-        return refuse("leads to another host without TLS: use https://, or --insecure if you must");
+    if url.scheme() == "http" && !insecure && !is_loopback(&url) {
+        return Err(wrong(
+            "would send keys over the network in plain text; use https://, or allow that as insecure",
+        ));
     }
     Ok(url)
 }
 
+/// Whether the URL leads to this host, whatever name servers say.
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || literal
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || literal.is_ok_and(|ip| ip.is_loopback())
 }
 
-fn is_json(response: &Response) -> bool {
-    let value = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let media_type = value.and_then(|value| value.split(';').next());
-    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+/// The header that carries the key.
+///
+/// The copies in this value, in hyper's write buffer, in TLS and in the kernel are freed without being overwritten: none
+/// of them can be reached from here. They live no longer than the validation.
+fn bearer(key: &ApiKey) -> Result<HeaderValue> {
+    const SCHEME: &str = "Bearer ";
+    let mut text = Zeroizing::new(String::with_capacity(SCHEME.len() + key.expose().len()));
+    text.push_str(SCHEME);
+    text.push_str(key.expose());
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Error::new(Kind::AuthenticationRefused, "cannot be sent such an API key"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
-/// An error and what it comes from, on one line: the library's own words say only that something went wrong.
-fn causes(error: &reqwest::Error) -> String {
-    let mut said = Vec::new();
-    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        said.push(cause.to_string());
-        next = cause.source();
+/// Reads the body, and no more of it than is allowed, whatever length was announced.
+async fn body(mut response: Response) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(answer::not_a_yes("answered with more than 64 KiB"));
+        }
+        body.extend_from_slice(&chunk);
     }
-    // Outer ones often repeat what inner ones say.
-    let mut distinct: Vec<String> = Vec::new();
-    for cause in said {
-        if !distinct.iter().any(|known| known.contains(&cause)) {
-            distinct.push(cause);
+    Ok(body)
+}
+
+/// An error of the connection as ours. reqwest's own text has the URL with its query, and leaves out the cause.
+fn failure(error: &reqwest::Error) -> Error {
+    let (trusted, cause) = cause(error);
+    answer::not_a_yes(match (trusted, error.is_connect()) {
+        (false, _) => format!("is not trusted: {cause}"),
+        (true, true) => format!("cannot be reached: {cause}"),
+        (true, false) => format!("gave no answer that can be understood: {cause}"),
+    })
+}
+
+/// Whether the peer's certificate is not what is wrong; and what is, in one line, from the error's deepest source.
+fn cause(error: &reqwest::Error) -> (bool, String) {
+    let mut deepest: &(dyn StdError + 'static) = error;
+    loop {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = deepest.downcast_ref() {
+            return (false, certificate(reason));
+        }
+        // An I/O error passes over the error that it wraps, and names that one's source as its own.
+        let wrapped = deepest.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let source = wrapped.map(|inner| inner as &(dyn StdError + 'static));
+        match source.or_else(|| deepest.source()) {
+            Some(source) => deepest = source,
+            None => return (true, deepest.to_string().replace(char::is_control, " ")),
         }
     }
-    match distinct.is_empty() {
-        true => "it cannot be reached".to_owned(),
-        false => distinct.join(": "),
-    }
 }
 
-/// What a yes says.
-#[derive(PartialEq, Eq, Debug)]
-struct Answer {
-    user_id: String,
-    expires_in: Option<Duration>,
-}
-
-impl Answer {
-    /// Strict: what two readers could read in two ways is no yes.
-    fn parse(body: &[u8]) -> std::result::Result<Self, &'static str> {
-        let no = "the answer is no JSON object with a string user_id, and each member once";
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let answer = reader.deserialize_map(AnswerVisitor).map_err(|_| no)?;
-        reader.end().map_err(|_| no)?;
-        Ok(answer)
-    }
-}
-
-struct AnswerVisitor;
-
-impl<'de> Visitor<'de> for AnswerVisitor {
-    type Value = Answer;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> std::result::Result<Answer, A::Error> {
-        let (mut user_id, mut expires_in, mut seen) = (None, None, HashSet::new());
-        while let Some(name) = members.next_key::<String>()? {
-            match name.as_str() {
-                "user_id" => user_id = Some(members.next_value::<String>()?),
-                "expires_in" => {
-                    let seconds = members.next_value::<u64>()?;
-                    if seconds == 0 {
-                        return Err(A::Error::custom("expired"));
-                    }
-                    expires_in = Some(Duration::from_secs(seconds));
-                }
-                _ => {
-                    members.next_value::<IgnoredAny>()?;
-                }
-            }
-            if !seen.insert(name) {
-                return Err(A::Error::custom("twice"));
-            }
+/// What is wrong with a certificate. The names in it are not repeated: whoever answers has chosen them.
+fn certificate(reason: &CertificateError) -> String {
+    match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired".to_owned()
         }
-        let user_id = user_id.ok_or_else(|| A::Error::missing_field("user_id"))?;
-        Ok(Answer { user_id, expires_in })
-    }
-}
-
-impl fmt::Debug for HttpService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HttpService({})", self.shown())
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; is this host's clock right?".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "its certificate has an unknown issuer; add that one's certificate to the \
+             system's, or name its file in SSL_CERT_FILE"
+                .to_owned()
+        }
+        CertificateError::Other(reason) => format!("its certificate is not valid ({reason})"),
+        other => format!("its certificate is not valid ({other})"),
     }
 }
 
@@ -280,88 +260,66 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_yes_is_one_object_with_a_user_and_each_member_once() {
-        for (body, user, seconds) in [
-            (r#"{"user_id":"alice"}"#, "alice", None),
+    fn keys_go_to_this_host_or_over_tls() {
+        for (url, name) in [
+            ("https://auth.example/validate", "https://auth.example/validate"),
             (
-                " {\"a\":[{}],\"user_id\":\"\\u00e4\",\"expires_in\":60}\n",
-                "ä",
-                Some(60),
+                "HTTPS://auth.example:8443/v?token=t",
+                "https://auth.example:8443/v",
             ),
-            (
-                r#"{"user_id":"alice","expires_in":18446744073709551615}"#,
-                "alice",
-                Some(u64::MAX),
-            ),
+            ("http://127.0.0.1:8089/validate", "http://127.0.0.1:8089/validate"),
+            ("http://127.255.0.1", "http://127.255.0.1/"),
+            ("http://[::1]:8089", "http://[::1]:8089/"),
+            ("http://localhost:8089", "http://localhost:8089/"),
         ] {
-            let answer = Answer::parse(body.as_bytes()).unwrap();
-            assert_eq!(answer.user_id, user);
-            assert_eq!(answer.expires_in.map(|expires| expires.as_secs()), seconds);
+            let service = HttpService::new(url, None, false).unwrap();
+            assert_eq!(service.name, format!("the auth service {name}"));
         }
-        for body in [
-            "",
-            "null",
-            "[]",
-            r#"["alice"]"#,
-            r#""alice""#,
-            "{}",
-            r#"{"user_id":7}"#,
-            r#"{"user_id":null}"#,
-            r#"{"user_id":["alice"]}"#,
-            r#"{"user_id":"alice","user_id":"alice"}"#,
-            r#"{"user_id":"alice","user\u005fid":"bob"}"#,
-            r#"{"user_id":"alice","a":1,"a":2}"#,
-            r#"{"user_id":"alice"} {}"#,
-            r#"{"user_id":"alice""#,
-            r#"{"user_id":"alice","expires_in":0}"#,
-            r#"{"user_id":"alice","expires_in":-1}"#,
-            r#"{"user_id":"alice","expires_in":1.5}"#,
-            r#"{"user_id":"alice","expires_in":"60"}"#,
-            r#"{"user_id":"alice","expires_in":null}"#,
-            r#"{"user_id":"alice","expires_in":18446744073709551616}"#,
-            r#"{"user_id":"\ud800"}"#,
-            "\u{feff}{\"user_id\":\"alice\"}",
+        for (url, said) in [
+            ("", "not a URL"),
+            ("auth.example", "not a URL"),
+            ("https:auth.example", "not a URL"),
+            ("https:/auth.example", "not a URL"),
+            ("https://", "not a URL"),
+            (" https://auth.example", "not a URL"),
+            ("https://auth.example/a\nb", "not a URL"),
+            ("https:\\\\auth.example", "not a URL"),
+            ("ftp://auth.example", "https://"),
+            ("file:///etc/passwd", "https://"),
+            ("https://user@auth.example", "user name"),
+            ("https://:secret@auth.example", "user name"),
+            ("https://auth.example/#top", "fragment"),
+            ("http://auth.example", "plain text"),
+            ("http://10.0.0.1", "plain text"),
+            ("http://[::ffff:127.0.0.1]", "plain text"),
+            ("http://[::2]", "plain text"),
+            ("http://0.0.0.0", "plain text"),
+            ("http://localhost.example", "plain text"),
+            ("http://127.0.0.1.example", "plain text"),
         ] {
-            assert!(Answer::parse(body.as_bytes()).is_err(), "{body}");
+            let error = HttpService::new(url, None, false).err().unwrap();
+            assert_eq!(error.kind(), Kind::Config, "{url}");
+            assert!(error.to_string().contains(said), "{url}: {error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
-        assert!(Answer::parse(b"{\"user_id\":\"al\xffce\"}").is_err());
+        assert!(HttpService::new("http://auth.example", None, true).is_ok());
+        assert!(HttpService::new("http://auth", Some(Path::new("/run/auth.sock")), false).is_ok());
     }
 
     #[test]
-    fn keys_are_sent_where_nobody_else_reads_them() {
-        for good in [
-            "https://auth.example.org/validate?service=x",
-            "http://127.0.0.1:8089/validate",
-            "http://[::1]/",
-            "http://localhost/",
-        ] {
-            assert!(HttpService::new(good, None, false).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "auth.example.org",
-            "ftp://127.0.0.1/",
-            "http://auth.example.org/",
-            "http://localhost.example.org/",
-            "http://127.0.0.1.example.org/",
-            "https://user:password@auth.example.org/",
-            "https://auth.example.org/#x",
-        ] {
-            let error = HttpService::new(bad, None, false).unwrap_err();
-            assert_eq!(error.kind(), Kind::Config, "{bad}");
-        }
-        assert!(HttpService::new("http://auth.example.org/", None, true).is_ok());
-        assert!(HttpService::new("http://auth/", Some(Path::new("/run/auth.sock")), false).is_ok());
+    fn the_header_is_marked_as_a_secret() {
+        let header = bearer(&ApiKey::new("sesame").unwrap()).unwrap();
+        assert_eq!(header, "Bearer sesame");
+        assert_eq!(format!("{header:?}"), "Sensitive");
     }
 
     #[test]
-    fn the_key_and_the_query_are_not_shown() {
-        let service = HttpService::new("https://auth.example.org/validate?token=x", None, false).unwrap();
-        assert_eq!(
-            format!("{service:?}"),
-            "HttpService(https://auth.example.org/validate)"
-        );
-        let value = bearer(&ApiKey::new("sesame").unwrap()).unwrap();
-        assert!(!format!("{value:?}").contains("sesame"));
+    fn a_certificate_says_what_is_wrong_and_not_what_is_in_it() {
+        let error = CertificateError::NotValidForNameContext {
+            expected: "localhost".try_into().unwrap(),
+            presented: vec!["mallory".to_owned()],
+        };
+        assert_eq!(certificate(&error), "its certificate is for another name");
+        assert!(certificate(&CertificateError::UnknownIssuer).contains("SSL_CERT_FILE"));
     }
 }

@@ -1,5 +1,6 @@
 //! Who may prove to be whom: API keys, those who check them, and how long their word is good.
 
+mod answer;
 mod file;
 mod http;
 mod key;

@@ -1,161 +1,182 @@
-//! The auth service of scripts/auth.py, a process of its own on loopback.
+//! An auth service to log in at: scripts/auth.py, which admits, revokes, hangs, goes down and comes back as a test says.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::eventually;
+use super::with_deadline;
 
-/// A running service, with a keys file of its own. Dropped, it is killed.
+/// How long the service may take to listen: Python loads FastAPI meanwhile.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The running service, and the keys file that it reads. Dropped, it is killed.
 pub(crate) struct AuthService {
     directory: TempDir,
-    port: u16,
+    users: BTreeMap<String, String>,
     options: Vec<String>,
-    /// Users by key.
-    users: Mutex<BTreeMap<String, String>>,
-    process: Child,
+    host: Ipv4Addr,
+    url: String,
+    /// None while it is down.
+    server: Option<Child>,
 }
 
 impl AuthService {
-    /// Starts one that knows these (user, key).
-    pub(crate) fn start(users: &[(&str, &str)]) -> Self {
-        Self::start_with(users, &[])
+    /// Starts a service that knows these users by these keys: `&[("alice", "key-of-alice")]`.
+    pub(crate) fn start(tenants: &[(&str, &str)]) -> Self {
+        Self::start_with(tenants, &[])
     }
 
-    pub(crate) fn start_with(users: &[(&str, &str)], options: &[&str]) -> Self {
-        let directory = TempDir::new().unwrap();
-        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let users = users
-            .iter()
-            .map(|(user, key)| ((*key).to_owned(), (*user).to_owned()));
-        let users = users.collect::<BTreeMap<_, _>>();
-        write_keys(directory.path(), &users);
-        // Free now, and hardly anybody else's in the next moment.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let process = spawn(directory.path(), port, &options);
-        let service = Self {
+    /// Starts it with further options: `["--expires-in", "60"]`.
+    pub(crate) fn start_with(tenants: &[(&str, &str)], options: &[&str]) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("tenantfs-auth-")
+            .tempdir()
+            .unwrap();
+        let users = tenants.iter().map(|(user, key)| (hash(key), (*user).to_owned()));
+        let mut service = Self {
             directory,
-            port,
-            options,
-            users: Mutex::new(users),
-            process,
+            users: users.collect(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            host: own_address(),
+            url: String::new(),
+            server: None,
         };
-        service.listens();
+        service.write_keys();
+        service.launch(0);
         service
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// Where keys are checked: plain http on a loopback address that is this service's alone.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/validate", self.port)
+    /// From now on the key is the user's.
+    pub(crate) fn admit(&mut self, user: &str, key: &str) {
+        self.users.insert(hash(key), user.to_owned());
+        self.write_keys();
     }
 
-    /// From now on this key is nobody's.
-    pub(crate) fn revoke(&self, key: &str) {
-        let mut users = self.users.lock();
-        assert!(users.remove(key).is_some());
-        write_keys(self.directory.path(), &users);
+    /// From now on the key is refused.
+    pub(crate) fn revoke(&mut self, key: &str) {
+        self.users.remove(&hash(key));
+        self.write_keys();
     }
 
-    /// From now on this key is that user's.
-    pub(crate) fn admit(&self, user: &str, key: &str) {
-        let mut users = self.users.lock();
-        users.insert(key.to_owned(), user.to_owned());
-        write_keys(self.directory.path(), &users);
-    }
-
-    /// It still accepts connections, and answers nothing.
+    /// The service hangs: connections are accepted, and nothing comes.
     pub(crate) fn pause(&self) {
-        kill_process(self.pid(), Signal::STOP).unwrap();
+        self.signal(Signal::STOP);
     }
 
+    /// A service that hung answers again, what it was asked meanwhile included.
     pub(crate) fn resume(&self) {
-        kill_process(self.pid(), Signal::CONT).unwrap();
+        self.signal(Signal::CONT);
     }
 
-    /// Nobody listens any more.
+    /// The service is down: connections are refused.
     pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        if let Some(mut server) = self.server.take() {
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
     }
 
+    /// A service that was down is back under the same URL.
     pub(crate) fn restart(&mut self) {
-        self.process = spawn(self.directory.path(), self.port, &self.options);
-        self.listens();
+        self.kill();
+        let port = self.url.rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+        self.launch(port);
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.process)
-    }
-
-    fn listens(&self) {
-        let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
-        let log = self.directory.path().join("log");
+    fn launch(&mut self, port: u16) {
+        let mut command = Command::new(python_with_fastapi());
+        command
+            .args(["-B", concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/auth.py")])
+            .arg("--keys")
+            .arg(self.keys_file())
+            .args(["--host", &self.host.to_string(), "--port", &port.to_string()])
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(self.directory.path().join("log")).unwrap());
+        let server = self.server.insert(command.spawn().unwrap());
+        let mut stdout = BufReader::new(server.stdout.take().unwrap());
+        let said = with_deadline(START_DEADLINE, move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            line
+        });
+        // It says its URL once it listens: whoever asks from then on is answered.
+        let url = said.unwrap_or_default().trim_end().to_owned();
         assert!(
-            eventually(Duration::from_secs(20), listens),
-            "scripts/auth.py does not listen: {}",
-            fs::read_to_string(log).unwrap_or_default()
+            url.starts_with("http://"),
+            "scripts/auth.py did not start\n{}",
+            self.log()
         );
+        self.url = url;
+    }
+
+    /// What the service wrote to stderr since it was last started.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn keys_file(&self) -> PathBuf {
+        self.directory.path().join("keys.json")
+    }
+
+    /// Replaces the keys file at once: the service never sees a part of it.
+    fn write_keys(&self) {
+        let entry =
+            |(sha256, user): (&String, &String)| serde_json::json!({"sha256": sha256, "user_id": user});
+        let keys: Vec<_> = self.users.iter().map(entry).collect();
+        let new = self.directory.path().join("keys.json.new");
+        fs::write(&new, serde_json::json!({"keys": keys}).to_string()).unwrap();
+        fs::rename(new, self.keys_file()).unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.server.as_ref().unwrap()), signal).unwrap();
     }
 }
 
 impl Drop for AuthService {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 }
 
-fn spawn(directory: &Path, port: u16, options: &[String]) -> Child {
-    let mut command = Command::new(python());
-    command
-        .arg("-B")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/auth.py"));
-    command
-        .arg("--keys")
-        .arg(directory.join("keys.json"))
-        .args(["--port", &port.to_string()]);
-    let log = fs::File::create(directory.join("log")).unwrap();
-    command
-        .args(options)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+fn hash(key: &str) -> String {
+    hex::encode(Sha256::digest(key))
 }
 
-/// The Python that scripts/test made, which has FastAPI.
-fn python() -> PathBuf {
-    match std::env::var_os("TENANTFS_TEST_PYTHON") {
-        Some(python) => python.into(),
-        None => panic!(
-            "TENANTFS_TEST_PYTHON is not set: run the tests with scripts/test, which makes that Python"
-        ),
-    }
+/// A loopback address that no other service of these tests has: what is down stays down until it is restarted, whoever
+/// takes its port elsewhere.
+fn own_address() -> Ipv4Addr {
+    static STARTED: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, STARTED.fetch_add(1, Ordering::Relaxed), high, low)
 }
 
-fn write_keys(directory: &Path, users: &BTreeMap<String, String>) {
-    let entries = users.iter().map(|(key, user)| {
-        let sha256 = hex::encode(Sha256::digest(key));
-        serde_json::json!({"sha256": sha256, "user_id": user})
-    });
-    let keys = serde_json::json!({"keys": entries.collect::<Vec<_>>()});
-    let new = directory.join("keys.new");
-    fs::write(&new, keys.to_string()).unwrap();
-    fs::rename(new, directory.join("keys.json")).unwrap();
+/// The interpreter that scripts/test has prepared.
+fn python_with_fastapi() -> PathBuf {
+    let Some(python) = std::env::var_os("TENANTFS_TEST_PYTHON") else {
+        panic!(
+            "TENANTFS_TEST_PYTHON is not set: run the tests with scripts/test, which installs what scripts/auth.py \
+             needs; or set it to a Python that has the packages of scripts/requirements.txt"
+        );
+    };
+    python.into()
 }

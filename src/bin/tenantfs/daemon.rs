@@ -47,7 +47,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         log::warn!("{warning}");
     }
     let setup = setup(settings, authenticator, mounter, places)?;
-    serving::runtime()?.block_on(serve(setup, listener, passed.kept))
+    serving::run(serve(setup, listener, passed.kept))
 }
 
 fn setup(

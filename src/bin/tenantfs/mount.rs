@@ -49,7 +49,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     let makes_mountpoint = mounter.is_elsewhere();
     let mounter = mounter.reach()?;
     let serve = serve(settings, authenticator.as_ref(), key, &mounter, makes_mountpoint);
-    serving::runtime()?.block_on(serve)
+    serving::run(serve)
 }
 
 async fn serve(

@@ -8,7 +8,6 @@ use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{Error, Result};
 use tenantfs::mounter::Mounter;
 use tenantfs::volume::Volume;
-use tokio::runtime::Runtime;
 
 use crate::account;
 use crate::config::{AuthSource, Serving};
@@ -85,11 +84,15 @@ impl Half {
     }
 }
 
-/// One thread for everything that waits: leases, signals, the control socket.
-pub(crate) fn runtime() -> Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+/// Sees a task to its end, on one thread for everything that waits: leases, signals, the control socket.
+pub(crate) fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(64)
         .build()
-        .map_err(|error| Error::io(&error, "starting the event loop"))
+        .map_err(|error| Error::io(&error, "starting the event loop"))?;
+    let result = runtime.block_on(task);
+    // A name server that does not answer keeps a thread, which nobody waits for any more.
+    runtime.shutdown_background();
+    result
 }

@@ -98,8 +98,7 @@ pub(super) fn authenticator(source: &AuthSource) -> Finding {
 fn ask(url: &str, authenticator: &dyn Authenticator) -> Result<String, (String, String)> {
     let nobodys = ApiKey::new("tenantfs-doctor-asks-with-a-key-that-nobody-has")
         .map_err(|error| explained(&error, "this is a bug, please report it"))?;
-    let runtime = setup::runtime().map_err(|error| explained(&error, "this is a bug, please report it"))?;
-    match runtime.block_on(authenticator.validate(&nobodys)) {
+    match setup::run(authenticator.validate(&nobodys)) {
         Err(error) if error.kind() == Kind::AuthenticationRefused => {
             Ok(format!("{url} answers, and refuses a key that nobody has"))
         }
