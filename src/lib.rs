@@ -7,6 +7,7 @@ pub mod error;
 pub mod identity;
 pub mod name;
 
+pub mod budget;
 pub mod event;
 pub mod layout;
 pub mod record;

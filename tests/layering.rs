@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["error", "clock"],
     &["identity", "name"],
-    &["event", "layout", "record", "volume"],
+    &["budget", "event", "layout", "record", "volume"],
     &["store", "auth", "audit", "metrics"],
     &["vfs", "admin"],
     &["fuse", "mounter"],

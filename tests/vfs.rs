@@ -15,7 +15,7 @@ use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Kind;
 use tenantfs::event::LogObserver;
 use tenantfs::store::{Options, Store};
-use tenantfs::vfs::{Changes, Ino, Node, OpenMode, PageCache, ROOT, Vfs};
+use tenantfs::vfs::{Changes, Ino, Limits, Node, OpenMode, PageCache, Pools, ROOT, Vfs};
 use tenantfs::volume::{Rename, Volume};
 
 const UID: u32 = 1000;
@@ -55,6 +55,10 @@ struct Mounted {
 
 impl Mounted {
     fn new() -> Self {
+        Self::within(Limits::alone())
+    }
+
+    fn within(limits: Limits) -> Self {
         let volume = TempDir::new().unwrap();
         let key = ApiKey::new("sesame").unwrap();
         let keys = format!(
@@ -66,7 +70,7 @@ impl Mounted {
         let opened = Volume::open(volume.path()).unwrap();
         let store = Store::open(&opened, &alice, Options::default(), observer).unwrap();
         let pages = Arc::new(Pages::default());
-        let vfs = Vfs::new(store, UID, UID, Arc::clone(&pages) as _);
+        let vfs = Vfs::new(store, UID, UID, Arc::clone(&pages) as _, limits);
         let schedules = vfs.lookup(ROOT, b"schedules").unwrap().ino;
         Self {
             vfs,
@@ -382,4 +386,96 @@ fn drafts_cannot_take_all_memory() {
         assert!(open.len() < 1000);
     };
     assert_eq!(refused.kind(), Kind::NoSpace);
+}
+
+#[test]
+fn a_flood_of_open_files_leaves_room_for_others_and_is_over_when_they_are_closed() {
+    let pools = Pools::new(100, 1 << 30);
+    let (one, other) = (Mounted::within(pools.limits()), Mounted::within(pools.limits()));
+    for mounted in [&one, &other] {
+        mounted.write("x.json", "{}");
+        mounted.write("x.txt", "text");
+    }
+    let (record, attachment) = (one.lookup("x.json").ino, one.lookup("x.txt").ino);
+    let mut held = Vec::new();
+    let refused = loop {
+        match one.vfs.open([record, attachment][held.len() % 2], READ, 1) {
+            Ok(opened) => held.push(opened.fh),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((refused.kind(), held.len()), (Kind::TooManyOpen, 50));
+    let refused = one.vfs.opendir(one.schedules).unwrap_err();
+    assert_eq!(refused.kind(), Kind::TooManyOpen);
+    assert_eq!(other.read("x.json"), "{}");
+    let directories: Vec<_> = (0..20)
+        .map(|_| other.vfs.opendir(other.schedules).unwrap())
+        .collect();
+    other.write("y.json", "{}");
+    directories.into_iter().for_each(|fh| other.vfs.releasedir(fh));
+    held.into_iter().for_each(|fh| one.vfs.release(fh));
+    assert_eq!(one.vfs.open_handles() + other.vfs.open_handles(), 0);
+    one.write("y.json", "{}");
+}
+
+#[test]
+fn what_is_open_takes_no_more_memory_than_there_is_and_gives_it_back() {
+    let pools = Pools::new(10_000, 4 << 20);
+    let (one, other) = (Mounted::within(pools.limits()), Mounted::within(pools.limits()));
+    let record = format!("{{\"a\":\"{}\"}}", "x".repeat(100 << 10));
+    for number in 0..30 {
+        one.write(&format!("{number}.json"), &record);
+    }
+    other.write("x.json", &record);
+    let opened: Vec<_> = (0..30)
+        .map(|number| one.vfs.open(one.lookup(&format!("{number}.json")).ino, READ, 1))
+        .collect();
+    let held: Vec<_> = opened.iter().flatten().map(|opened| opened.fh).collect();
+    assert_eq!(held.len(), 20, "half of four megabytes");
+    let refused = opened.into_iter().find_map(Result::err).unwrap();
+    assert_eq!(refused.kind(), Kind::OutOfMemory);
+    // The same record once more takes nothing more.
+    assert!(one.vfs.open(one.lookup("0.json").ino, READ, 1).is_ok());
+    assert_eq!(other.read("x.json"), record);
+    other.write("y.json", &record);
+
+    held.into_iter().for_each(|fh| one.vfs.release(fh));
+    assert_eq!(one.read("29.json"), record);
+    // Records that are written and stay open count as they are read.
+    let mut written = 0;
+    while let Ok((_, opened)) = one.vfs.create(
+        one.schedules,
+        format!("w{written}.json").as_bytes(),
+        0o644,
+        WRITE,
+        1,
+    ) {
+        if one.vfs.write(opened.fh, 0, record.as_bytes(), false).is_err()
+            || one.vfs.flush(opened.fh, 1).is_err()
+        {
+            break;
+        }
+        written += 1;
+    }
+    assert!((10..=20).contains(&written), "{written}");
+}
+
+#[test]
+fn listings_are_counted_too() {
+    let pools = Pools::new(10_000, 64 << 10);
+    let mounted = Mounted::within(pools.limits());
+    for number in 0..200 {
+        mounted.write(&format!("{number}.json"), "{}");
+    }
+    let list = |fh| mounted.vfs.readdir(fh, 0, |_| true);
+    let listings: Vec<_> = (0..20)
+        .map(|_| mounted.vfs.opendir(mounted.schedules).unwrap())
+        .collect();
+    let results: Vec<_> = listings.iter().map(|fh| list(*fh)).collect();
+    let refused = results.into_iter().find_map(Result::err).unwrap();
+    assert_eq!(refused.kind(), Kind::OutOfMemory);
+    listings.into_iter().for_each(|fh| mounted.vfs.releasedir(fh));
+    let fh = mounted.vfs.opendir(mounted.schedules).unwrap();
+    list(fh).unwrap();
+    list(fh).unwrap();
 }

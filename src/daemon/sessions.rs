@@ -23,6 +23,7 @@ use crate::identity::Principal;
 use crate::mounter::Mounter;
 use crate::session::{Ending, Leased, Session, SessionOptions, apart};
 use crate::store::{self, Store, Uncommitted};
+use crate::vfs::Pools;
 use crate::volume::Volume;
 
 /// The most drafts that are shown of one session.
@@ -54,6 +55,8 @@ pub struct Setup {
     pub places: PathBuf,
     /// Whether programs in the mounts may be run.
     pub exec: bool,
+    /// What all sessions share.
+    pub pools: Pools,
     /// The primary group of a uid. May take its time.
     pub primary_group: fn(u32) -> u32,
 }
@@ -190,6 +193,7 @@ impl Sessions {
             uid,
             gid: (setup.primary_group)(uid),
             exec: setup.exec,
+            limits: setup.pools.limits(),
         };
         Session::start(store, &setup.mounter, &options)
     }

@@ -235,7 +235,7 @@ mod tests {
     use crate::event::Observer;
     use crate::identity::{Principal, UserId};
     use crate::store::{Options, Store};
-    use crate::vfs::{Ino, PageCache, ROOT};
+    use crate::vfs::{Ino, Limits, PageCache, ROOT};
     use crate::volume::Volume;
 
     struct NoPages;
@@ -266,7 +266,7 @@ mod tests {
         let volume = Volume::open(directory.path()).unwrap();
         let store = Store::open(&volume, &alice, Options::default(), Arc::clone(&noted) as _).unwrap();
         (
-            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages))),
+            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), Limits::alone())),
             noted,
             directory,
         )

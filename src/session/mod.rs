@@ -15,13 +15,13 @@ use crate::error::Result;
 use crate::fuse::{Pages, Server};
 use crate::mounter::{Mount, MountRequest, Mounter};
 use crate::store::Store;
-use crate::vfs::Vfs;
+use crate::vfs::{Limits, Vfs};
 pub use apart::apart;
 use confine::Confinement;
 pub use leased::{Ending, Leased};
 
 /// Where and for whom a session's mount is made.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// An empty directory.
     pub mountpoint: PathBuf,
@@ -33,6 +33,8 @@ pub struct SessionOptions {
     pub gid: u32,
     /// Whether programs in the mount may be run.
     pub exec: bool,
+    /// How much it may hold at a time.
+    pub limits: Limits,
 }
 
 /// A principal's store, mounted. Dropped, it ends.
@@ -80,7 +82,13 @@ impl Session {
             Ok(())
         };
         let pages = Arc::new(Pages::default());
-        let vfs = Vfs::new(store, options.uid, options.gid, Arc::clone(&pages) as _);
+        let vfs = Vfs::new(
+            store,
+            options.uid,
+            options.gid,
+            Arc::clone(&pages) as _,
+            options.limits.clone(),
+        );
         let server = Server::start(vfs, pages, connection, prepare)?;
         Ok(Self {
             server,

@@ -2,41 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
+use crate::budget::{Charge, Share};
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::volume::Times;
-
-/// The memory that all drafts of one session may take together: a tenant's budget is not everybody's.
-#[derive(Debug)]
-pub struct Budget {
-    left: AtomicU64,
-}
-
-impl Budget {
-    /// A budget of so many bytes.
-    pub fn new(bytes: u64) -> Self {
-        Self {
-            left: AtomicU64::new(bytes),
-        }
-    }
-
-    fn take(&self, bytes: u64) -> Result<()> {
-        self.left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(bytes)
-            })
-            .map(drop)
-            .map_err(|_| Error::new(Kind::NoSpace, "the session's drafts take all the memory they may"))
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
 
 /// The text of a record while it is being written: a file in memory.
 pub struct Draft {
@@ -49,7 +21,7 @@ pub struct Draft {
     /// Last change of the text.
     pub changed: Timestamp,
     max: u64,
-    budget: Option<Arc<Budget>>,
+    charge: Option<Charge>,
 }
 
 impl Draft {
@@ -61,17 +33,16 @@ impl Draft {
             times: Times::default(),
             changed: clock::now(),
             max,
-            budget: None,
+            charge: None,
         }
     }
 
-    /// The same draft, its text counted against `budget` as long as it lives.
+    /// The same draft, its text counted against `memory` as long as it lives.
     ///
     /// # Errors
-    /// [`Kind::NoSpace`] when the budget is spent.
-    pub fn within(mut self, budget: &Arc<Budget>) -> Result<Self> {
-        budget.take(self.len())?;
-        self.budget = Some(Arc::clone(budget));
+    /// [`Kind::NoSpace`] when there is no more.
+    pub fn within(mut self, memory: &Arc<Share>) -> Result<Self> {
+        self.charge = Some(memory.take(self.len()).ok_or_else(no_memory)?);
         Ok(self)
     }
 
@@ -127,10 +98,12 @@ impl Draft {
             .ok()
             .filter(|_| size <= self.max)
             .ok_or_else(|| Error::new(Kind::TooLarge, "the record would be larger than max_size"))?;
-        if let Some(budget) = &self.budget {
-            match size.checked_sub(self.len()) {
-                Some(growth) => budget.take(growth)?,
-                None => budget.give_back(self.len() - size),
+        let before = self.len();
+        if let Some(charge) = &mut self.charge {
+            match size.checked_sub(before) {
+                Some(growth) if !charge.grow(growth) => return Err(no_memory()),
+                Some(_) => {}
+                None => charge.set(size),
             }
         }
         self.text.resize(len, 0);
@@ -154,12 +127,8 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.give_back(self.len());
-        }
-    }
+fn no_memory() -> Error {
+    Error::new(Kind::NoSpace, "the session's drafts take all the memory they may")
 }
 
 impl fmt::Debug for Draft {
@@ -195,16 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn drafts_share_a_budget_and_give_it_back() {
-        let budget = Arc::new(Budget::new(10));
-        let mut one = Draft::new(b"1234".to_vec(), 100).within(&budget).unwrap();
-        let two = Draft::new(b"12345".to_vec(), 100).within(&budget).unwrap();
+    fn drafts_share_the_memory_and_give_it_back() {
+        let memory = Share::alone(10);
+        let mut one = Draft::new(b"1234".to_vec(), 100).within(&memory).unwrap();
+        let two = Draft::new(b"12345".to_vec(), 100).within(&memory).unwrap();
         assert_eq!(one.append(b"56").unwrap_err().kind(), Kind::NoSpace);
         assert_eq!(one.text(), b"1234");
         drop(two);
         one.append(b"567890").unwrap();
         one.resize(0).unwrap();
-        assert!(Draft::new(vec![0; 10], 100).within(&budget).is_ok());
-        assert!(Draft::new(vec![0; 11], 100).within(&budget).is_err());
+        assert!(Draft::new(vec![0; 10], 100).within(&memory).is_ok());
+        assert!(Draft::new(vec![0; 11], 100).within(&memory).is_err());
     }
 }

@@ -12,9 +12,6 @@ use crate::volume::{FileId, FileType, Version};
 /// one tick of the file system's clock leave the same version.
 const SETTLED_MILLIS: i64 = 50;
 
-/// What all remembered views may take together, in bytes.
-const MAX_VIEW_BYTES: usize = 8 << 20;
-
 /// Views longer than this are not remembered, only their length.
 const MAX_VIEW: usize = 64 << 10;
 
@@ -55,18 +52,19 @@ pub(super) struct Subject {
 pub(super) struct Facts {
     known: LruCache<Subject, Fact>,
     view_bytes: usize,
-}
-
-impl Default for Facts {
-    fn default() -> Self {
-        Self {
-            known: LruCache::unbounded(),
-            view_bytes: 0,
-        }
-    }
+    max_view_bytes: usize,
 }
 
 impl Facts {
+    /// A memory in which all views together may take so many bytes.
+    pub(super) fn new(max_view_bytes: usize) -> Self {
+        Self {
+            known: LruCache::unbounded(),
+            view_bytes: 0,
+            max_view_bytes,
+        }
+    }
+
     /// What is known of this version of the file.
     pub(super) fn get(&mut self, subject: Subject, version: &Version) -> Option<&Fact> {
         self.known.get(&subject).filter(|fact| fact.version == *version)
@@ -86,7 +84,7 @@ impl Facts {
         if let Some((_, old)) = self.known.push(subject, fact) {
             self.view_bytes -= view_bytes(&old);
         }
-        while self.view_bytes > MAX_VIEW_BYTES || self.known.len() > MAX_FACTS {
+        while self.view_bytes > self.max_view_bytes || self.known.len() > MAX_FACTS {
             match self.known.pop_lru() {
                 Some((_, old)) => self.view_bytes -= view_bytes(&old),
                 None => break,
@@ -135,7 +133,7 @@ mod tests {
     #[test]
     fn a_fact_holds_for_its_version_only() {
         let subject = subject(1);
-        let mut facts = Facts::default();
+        let mut facts = Facts::new(1 << 20);
         facts.remember(subject, fact(10, 3), NOW);
         assert!(facts.get(subject, &fact(10, 3).version).is_some());
         assert!(facts.get(subject, &fact(11, 3).version).is_none());
@@ -144,19 +142,19 @@ mod tests {
     #[test]
     fn a_file_that_just_changed_is_not_remembered() {
         let subject = subject(1);
-        let mut facts = Facts::default();
+        let mut facts = Facts::new(1 << 20);
         facts.remember(subject, fact(1000, 3), NOW);
         assert!(facts.get(subject, &fact(1000, 3).version).is_none());
     }
 
     #[test]
     fn memory_is_bounded_and_accounted() {
-        let mut facts = Facts::default();
+        let mut facts = Facts::new(1 << 20);
         for ino in 0..1000 {
             facts.remember(subject(ino), fact(1, 60 << 10), NOW);
             facts.remember(subject(5), fact(1, 10), NOW);
         }
-        assert!(facts.view_bytes <= MAX_VIEW_BYTES);
+        assert!(facts.view_bytes <= facts.max_view_bytes);
         let counted: usize = facts.known.iter().map(|(_, fact)| view_bytes(fact)).sum();
         assert_eq!(facts.view_bytes, counted);
     }

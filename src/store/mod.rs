@@ -53,7 +53,7 @@ use parking_lot::Mutex;
 
 pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
-pub use draft::{Budget, Draft};
+pub use draft::Draft;
 pub use folder::Folder;
 pub use records::Snapshot;
 pub use uncommitted::Uncommitted;
@@ -84,6 +84,8 @@ pub struct Options {
     pub max_record: u64,
     /// The members that are secret.
     pub secret_fields: Vec<String>,
+    /// What views may take that are remembered, to be served again without being read, in bytes.
+    pub remembered: usize,
 }
 
 impl Default for Options {
@@ -95,6 +97,7 @@ impl Default for Options {
             read_only: false,
             max_record: 16 << 20,
             secret_fields: DEFAULT_SECRET_FIELDS.iter().map(ToString::to_string).collect(),
+            remembered: 8 << 20,
         }
     }
 }
@@ -158,9 +161,9 @@ impl Store {
             lens: Lens::new(principal.user().clone(), options.secret_fields.clone()),
             user,
             full_hash,
+            facts: Mutex::new(Facts::new(options.remembered)),
             options,
             observer,
-            facts: Mutex::new(Facts::default()),
             markers,
         });
         let roots = directories

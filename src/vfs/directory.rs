@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::handle::Fh;
 use super::table::Place;
 use super::{Ino, Node, ROOT, Vfs};
+use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 use crate::store::NodeKind;
@@ -14,6 +15,9 @@ use crate::store::NodeKind;
 pub(super) struct Listing {
     ino: Ino,
     names: Vec<EntryName>,
+    /// What the names take.
+    memory: Charge,
+    _slot: Charge,
 }
 
 /// One entry of a listing.
@@ -57,13 +61,15 @@ impl Vfs {
     /// # Errors
     /// [`Kind::NotADirectory`], [`Kind::TooManyOpen`]; the volume's.
     pub fn opendir(&self, ino: Ino) -> Result<Fh> {
-        self.handles.has_room()?;
+        let slot = self.limits.handle()?;
         if self.getattr(ino)?.attributes.kind != NodeKind::Directory {
             return Err(Error::new(Kind::NotADirectory, "not a directory"));
         }
         Ok(self.handles.add_directory(Listing {
             ino,
             names: Vec::new(),
+            memory: self.limits.hold(0)?,
+            _slot: slot,
         }))
     }
 
@@ -76,7 +82,14 @@ impl Vfs {
         let listing = self.handles.directory(fh)?;
         let mut listing = listing.lock();
         if offset == 0 {
-            listing.names = self.names(listing.ino)?;
+            let names = self.names(listing.ino)?;
+            let taken: usize = names
+                .iter()
+                .map(|name| size_of::<EntryName>() + name.as_str().len())
+                .sum();
+            listing.memory.set(0);
+            listing.memory = self.limits.hold(taken as u64)?;
+            listing.names = names;
         }
         let directory = self.getattr(listing.ino)?;
         let dots = [ListedName::Itself, ListedName::Parent];

@@ -9,11 +9,9 @@ use parking_lot::{Mutex, RwLock};
 
 use super::directory::Listing;
 use super::inode::Inode;
+use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::store::Attachment;
-
-/// The most that one tenant may have open: a tenant's budget is not everybody's.
-const MAX_HANDLES: usize = 1 << 15;
 
 /// A file handle, of this session only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -28,6 +26,8 @@ pub(super) struct OpenFile {
     pub(super) append: bool,
     /// Where the bytes are, unless it is a record.
     pub(super) attachment: Option<Arc<Attachment>>,
+    /// The right to be open. A record takes no descriptor of the process, but memory: it counts all the same.
+    pub(super) _slot: Charge,
 }
 
 impl OpenFile {
@@ -52,18 +52,6 @@ pub(super) struct Handles {
 }
 
 impl Handles {
-    /// # Errors
-    /// [`Kind::TooManyOpen`].
-    pub(super) fn has_room(&self) -> Result<()> {
-        match self.open.read().len() < MAX_HANDLES {
-            true => Ok(()),
-            false => Err(Error::new(
-                Kind::TooManyOpen,
-                "too many open files in this session",
-            )),
-        }
-    }
-
     pub(super) fn count(&self) -> usize {
         self.open.read().len()
     }

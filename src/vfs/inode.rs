@@ -6,9 +6,10 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Ino;
+use crate::budget::{Charge, Share};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Attachment, Attributes, Budget, Draft, NodeKind, Snapshot};
+use crate::store::{Attachment, Attributes, Draft, NodeKind, Snapshot};
 use crate::volume::Version;
 
 /// One inode. What it is never changes: a record that is renamed to an attachment's name becomes another inode, under the
@@ -31,6 +32,8 @@ pub(super) struct Body {
     pub(super) writers: u32,
     /// A record as it was when it was last opened or committed.
     pub(super) snapshot: Option<Snapshot>,
+    /// What the snapshot takes of the session's memory, while the inode is open.
+    pub(super) held: Option<Charge>,
     /// A record as it was looked up, for the open that follows.
     pub(super) promised: Option<Promise>,
     /// What is being written to a record.
@@ -147,11 +150,11 @@ impl Body {
     ///
     /// # Errors
     /// [`Kind::NoSpace`] when the session's drafts take too much memory.
-    pub(super) fn begin(&mut self, max: u64, budget: &Arc<Budget>) -> Result<&mut Draft> {
+    pub(super) fn begin(&mut self, max: u64, memory: &Arc<Share>) -> Result<&mut Draft> {
         let writing = match self.writing.take() {
             Some(writing) => writing,
             None => Writing {
-                draft: Draft::new(self.text().to_vec(), max).within(budget)?,
+                draft: Draft::new(self.text().to_vec(), max).within(memory)?,
                 saved: false,
                 refused: false,
             },
@@ -198,12 +201,28 @@ impl Body {
         snapshot.attributes = attributes;
     }
 
+    /// How much memory the snapshot takes, in bytes.
+    pub(super) fn snapshot_size(&self) -> u64 {
+        self.snapshot
+            .as_ref()
+            .map_or(0, |snapshot| snapshot.view.len() as u64)
+    }
+
+    /// Counts another snapshot in place of the one that was counted: it is there already.
+    pub(super) fn recount(&mut self) {
+        let size = self.snapshot_size();
+        if let Some(held) = &mut self.held {
+            held.set(size);
+        }
+    }
+
     /// Lets go of what the volume has too, when nobody has the inode open.
     pub(super) fn rest(&mut self) {
         if self.opens > 0 {
             return;
         }
         self.snapshot = None;
+        self.held = None;
         if !self.unsaved() {
             self.writing = None;
         }

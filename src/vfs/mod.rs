@@ -7,6 +7,7 @@ mod directory;
 mod file;
 mod handle;
 mod inode;
+mod limits;
 mod lookup;
 mod names;
 mod open;
@@ -24,12 +25,13 @@ use parking_lot::Mutex;
 pub use change::Changes;
 pub use directory::{Listed, ListedName};
 pub use handle::Fh;
+pub use limits::{Limits, Pools};
 pub use open::{OpenMode, Opened};
 
 use crate::clock::{self, Stopwatch, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
-use crate::store::{Attributes, Budget, Folder, NodeKind, Store, Usage};
+use crate::store::{Attributes, Folder, NodeKind, Store, Usage};
 use crate::volume::{Access, FileId, Version};
 use handle::Handles;
 use inode::{Inode, stale};
@@ -48,9 +50,6 @@ pub const CACHE_LIFETIME: Duration = Duration::from_millis(700);
 
 /// The open directories of the volume that are kept for the next use.
 const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-
-/// What all drafts in memory may take together, in bytes: sixteen of the largest records.
-const MAX_DRAFT_BYTES: u64 = 256 << 20;
 
 /// How long a counted usage is good for.
 const USAGE_LIFETIME: Duration = Duration::from_secs(10);
@@ -102,7 +101,7 @@ pub struct Vfs {
     table: Table,
     handles: Handles,
     folders: Mutex<LruCache<Ino, Folder>>,
-    drafts: Arc<Budget>,
+    limits: Limits,
     /// Names whose lookup has to bring the content along, and since when; see [`contend`](Self::contend).
     contended: Mutex<HashMap<Place, Stopwatch>>,
     usage: Mutex<Option<(Stopwatch, Usage)>>,
@@ -111,7 +110,7 @@ pub struct Vfs {
 
 impl Vfs {
     /// The file system of `store`, shown as belonging to `uid` and `gid`.
-    pub fn new(store: Store, uid: u32, gid: u32, pages: Arc<dyn PageCache>) -> Self {
+    pub fn new(store: Store, uid: u32, gid: u32, pages: Arc<dyn PageCache>, limits: Limits) -> Self {
         Self {
             store,
             uid,
@@ -120,7 +119,7 @@ impl Vfs {
             table: Table::default(),
             handles: Handles::default(),
             folders: Mutex::new(LruCache::new(OPEN_FOLDERS)),
-            drafts: Arc::new(Budget::new(MAX_DRAFT_BYTES)),
+            limits,
             contended: Mutex::default(),
             usage: Mutex::default(),
             begun: clock::now(),

@@ -6,6 +6,7 @@ use super::handle::{Fh, OpenFile};
 use super::inode::{Body, Inode, Promise, Writing, stale};
 use super::table::Place;
 use super::{Ino, Node, Vfs, access, below_root, node};
+use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 use crate::store::{Attachment, Attributes, NodeKind};
@@ -21,6 +22,15 @@ pub struct OpenMode {
     pub truncate: bool,
     /// O_EXCL: fail if it exists.
     pub exclusive: bool,
+}
+
+/// An open under way.
+struct Opening {
+    mode: OpenMode,
+    /// The thread that asks.
+    opener: u32,
+    /// The right to have one more open.
+    slot: Charge,
 }
 
 /// An open file, and what the kernel may do.
@@ -41,22 +51,34 @@ impl Vfs {
     /// [`Kind::Stale`] when the file was replaced since it was looked up: the kernel then looks again.
     /// [`Kind::NotFound`], [`Kind::IsADirectory`], [`Kind::TooManyOpen`]; the volume's.
     pub fn open(&self, ino: Ino, mode: OpenMode, opener: u32) -> Result<Opened> {
-        self.handles.has_room()?;
+        let opening = self.opening(mode, opener)?;
         let inode = self.inode(ino)?;
         match inode.kind {
             NodeKind::Directory => Err(Error::new(Kind::IsADirectory, "a directory")),
-            NodeKind::Record => self.open_record(inode, mode, opener),
-            NodeKind::Attachment => self.open_attachment(inode, mode, opener),
+            NodeKind::Record => self.open_record(inode, opening),
+            NodeKind::Attachment => self.open_attachment(inode, opening),
         }
     }
 
-    fn open_record(&self, inode: Arc<Inode>, mode: OpenMode, opener: u32) -> Result<Opened> {
+    fn opening(&self, mode: OpenMode, opener: u32) -> Result<Opening> {
+        let slot = self.limits.handle()?;
+        Ok(Opening { mode, opener, slot })
+    }
+
+    fn open_record(&self, inode: Arc<Inode>, opening: Opening) -> Result<Opened> {
+        let mode = opening.mode;
         if self.store.read_only() && (mode.write || mode.truncate) {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
         let keep_cache = {
             let mut body = inode.body();
             let mut keep_cache = self.load(&inode, &mut body, mode)?;
+            if body.held.is_none() {
+                let held = self.limits.hold(body.snapshot_size());
+                body.held = Some(held.inspect_err(|_| body.rest())?);
+            } else {
+                body.recount();
+            }
             if mode.truncate {
                 self.begin(&inode, &mut body)?.resize(0)?;
                 keep_cache = false;
@@ -72,7 +94,7 @@ impl Vfs {
             body.opened(mode.write, None);
             keep_cache
         };
-        Ok(self.handle(inode, None, mode, opener, keep_cache))
+        Ok(self.handle(inode, None, opening, keep_cache))
     }
 
     /// Brings a record's content into memory, as it was when it was looked up. Whether the kernel's pages hold that
@@ -104,7 +126,7 @@ impl Vfs {
             let draft = folder.load_draft(&name)?.ok_or_else(stale)?;
             body.snapshot = folder.open_record(&name).ok();
             body.writing = Some(Writing {
-                draft: draft.within(&self.drafts)?,
+                draft: draft.within(self.limits.memory())?,
                 saved: true,
                 refused: false,
             });
@@ -126,7 +148,8 @@ impl Vfs {
         Ok(unchanged)
     }
 
-    fn open_attachment(&self, inode: Arc<Inode>, mode: OpenMode, opener: u32) -> Result<Opened> {
+    fn open_attachment(&self, inode: Arc<Inode>, opening: Opening) -> Result<Opened> {
+        let mode = opening.mode;
         let writable = mode.write || mode.truncate;
         let (folder, name) = self.place(&inode)?;
         let attachment = Arc::new(folder.open_attachment(&name, access(writable))?);
@@ -152,7 +175,7 @@ impl Vfs {
             body.opened(mode.write, Some(&attachment));
             unchanged && !mode.truncate
         };
-        Ok(self.handle(inode, Some(attachment), mode, opener, keep_cache))
+        Ok(self.handle(inode, Some(attachment), opening, keep_cache))
     }
 
     /// Creates the file `name` in `parent`, and opens it. A record comes into being in memory, and is on the volume
@@ -170,7 +193,7 @@ impl Vfs {
         opener: u32,
     ) -> Result<(Node, Opened)> {
         below_root(parent)?;
-        self.handles.has_room()?;
+        let opening = self.opening(mode, opener)?;
         if self.store.read_only() {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
@@ -189,63 +212,58 @@ impl Vfs {
                 return Err(Error::new(Kind::Exists, "the name exists"));
             }
             let node = self.lookup(parent, name)?;
+            drop(opening);
             let opened = self
                 .open(node.ino, mode, opener)
                 .inspect_err(|_| self.forget(node.ino, 1))?;
             return Ok((node, opened));
         }
         match place.name.is_record() {
-            true => self.create_record(place, permissions, mode, opener),
+            true => self.create_record(place, permissions, opening),
             false => {
                 let attachment = folder.create_attachment(&place.name, permissions & 0o777)?;
-                self.created_attachment(place, attachment, mode, opener)
+                self.created_attachment(place, attachment, opening)
             }
         }
     }
 
-    fn create_record(
-        &self,
-        place: Place,
-        permissions: u16,
-        mode: OpenMode,
-        opener: u32,
-    ) -> Result<(Node, Opened)> {
+    fn create_record(&self, place: Place, permissions: u16, opening: Opening) -> Result<(Node, Opened)> {
         let inode = self.table.enter_draft(place);
         let attributes = {
             let mut body = inode.body();
-            let draft = body.begin(self.store.max_record(), &self.drafts)?;
+            let draft = body.begin(self.store.max_record(), self.limits.memory())?;
             draft.mode = Some(permissions & 0o777);
             let attributes = Attributes::of_draft(draft, None);
-            body.opened(mode.write, None);
+            body.held = Some(self.limits.hold(0)?);
+            body.opened(opening.mode.write, None);
             attributes
         };
         let node = node(inode.ino, attributes);
-        Ok((node, self.handle(inode, None, mode, opener, false)))
+        Ok((node, self.handle(inode, None, opening, false)))
     }
 
     fn created_attachment(
         &self,
         place: Place,
         attachment: Attachment,
-        mode: OpenMode,
-        opener: u32,
+        opening: Opening,
     ) -> Result<(Node, Opened)> {
         let attachment = Arc::new(attachment);
         let attributes = attachment.attributes()?;
         let inode = self.table.enter(place, &attributes);
-        inode.body().opened(mode.write, Some(&attachment));
+        inode.body().opened(opening.mode.write, Some(&attachment));
         let node = node(inode.ino, attributes);
-        Ok((node, self.handle(inode, Some(attachment), mode, opener, false)))
+        Ok((node, self.handle(inode, Some(attachment), opening, false)))
     }
 
     fn handle(
         &self,
         inode: Arc<Inode>,
         attachment: Option<Arc<Attachment>>,
-        mode: OpenMode,
-        opener: u32,
+        opening: Opening,
         keep_cache: bool,
     ) -> Opened {
+        let Opening { mode, opener, slot } = opening;
         // Closing decides something only about a record that may have been written.
         let no_flush = attachment.is_some() || !mode.write;
         let fh = self.handles.add_file(OpenFile {
@@ -254,6 +272,7 @@ impl Vfs {
             writer: mode.write,
             append: mode.append,
             attachment,
+            _slot: slot,
         });
         Opened {
             fh,

@@ -56,7 +56,7 @@ impl Vfs {
     /// [`Kind::NoSpace`] when the session's drafts take too much memory.
     pub(super) fn begin<'body>(&self, inode: &Inode, body: &'body mut Body) -> Result<&'body mut Draft> {
         let begins = !body.unsaved();
-        let draft = body.begin(self.store.max_record(), &self.drafts)?;
+        let draft = body.begin(self.store.max_record(), self.limits.memory())?;
         if begins && self.table.place(inode).is_some() {
             self.table.set_drafting(inode, true);
         }
@@ -96,6 +96,7 @@ impl Vfs {
                 self.table.became(inode, &snapshot.attributes);
                 body.snapshot = Some(snapshot);
                 body.writing = None;
+                body.recount();
                 self.table.set_drafting(inode, false);
                 if !as_written {
                     self.pages.drop_attributes(inode.ino);

@@ -13,6 +13,7 @@ use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::mounter::Mounter;
 use tenantfs::session::privilege;
+use tenantfs::store;
 use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,6 +22,9 @@ use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings};
 use crate::passed::ToDaemon;
 use crate::serving::{self, Half};
+
+/// What each session may remember of views, in bytes: there are many.
+const REMEMBERED: usize = 1 << 20;
 
 pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let passed = ToDaemon::take()?;
@@ -58,12 +62,16 @@ fn setup(
 ) -> Result<Setup> {
     Ok(Setup {
         volume: Volume::open(&settings.serving.volume)?,
-        store: settings.serving.store,
+        store: store::Options {
+            remembered: REMEMBERED,
+            ..settings.serving.store
+        },
         authenticator,
         terms: settings.serving.terms,
         mounter,
         places,
         exec: settings.serving.exec,
+        pools: serving::pools(),
         primary_group: account::primary_group,
     })
 }

@@ -12,6 +12,7 @@ use tenantfs::event::LogObserver;
 use tenantfs::mounter::Mounter;
 use tenantfs::session::{Ending, Leased, Session, SessionOptions, privilege};
 use tenantfs::store::Store;
+use tenantfs::vfs::Limits;
 use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -80,6 +81,7 @@ async fn serve(
         uid,
         gid: account::primary_group(uid),
         exec: settings.serving.exec,
+        limits: Limits::alone(),
     };
     let session = Arc::new(Session::start(store, mounter, &options)?);
     let leased = Leased::new(

@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{Error, Result};
 use tenantfs::mounter::Mounter;
+use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
 
 use crate::account;
@@ -28,6 +29,14 @@ pub(crate) fn limit_resources() {
             log::warn!("setting the limit of {resource:?}: {errno}");
         }
     }
+}
+
+/// What the sessions of a daemon share: the memory for what is open and being written, in bytes; and three quarters of the
+/// descriptors that this process may have, for the sessions themselves and the daemon need some too.
+pub(crate) fn pools() -> Pools {
+    const MEMORY: u64 = 1 << 30;
+    let descriptors = rustix::process::getrlimit(Resource::Nofile).current;
+    Pools::new(descriptors.map_or(u64::MAX, |all| all / 4 * 3), MEMORY)
 }
 
 /// The account that serves, as (uid, gid): the volume's owner, unless another was asked for.

@@ -173,6 +173,7 @@ impl Serving {
                     .secret_fields
                     .or(file.records.secret_fields)
                     .map_or(Ok(defaults.secret_fields), check_secret_fields)?,
+                remembered: defaults.remembered,
             },
             auth: auth
                 .ok_or_else(|| missing("way to authenticate", "--auth-url URL or --static-keys FILE"))?,
