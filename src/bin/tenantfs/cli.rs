@@ -34,8 +34,8 @@ pub(crate) enum Command {
     Mount(Box<MountArgs>),
     /// Serve all users of this host, who log in with their API keys
     ///
-    /// Listens on the control socket, says so to systemd, and serves until SIGTERM or SIGINT. Needs a mounter beside it;
-    /// started as root without one, it starts its own.
+    /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. Needs
+    /// a mounter beside it; started as root without one, it starts its own.
     Daemon(Box<DaemonArgs>),
     /// Log in with an API key: prints where your view is mounted
     ///

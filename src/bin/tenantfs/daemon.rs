@@ -50,7 +50,9 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     for warning in mounter.take_over(&places)? {
         log::warn!("{warning}");
     }
+    let control = settings.control.clone();
     let setup = setup(settings, authenticator, mounter, places)?;
+    serving::announce(&control)?;
     serving::run(serve(setup, listener, passed.kept))
 }
 

@@ -1,6 +1,5 @@
 //! `tenantfs mount`.
 
-use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -108,16 +107,9 @@ async fn serve(
     }
 }
 
-/// Prints the mountpoint, alone, and tells systemd: whoever started this knows then that it is ready, and where.
+/// Says that it is ready, on standard output and to systemd.
 fn announce(session: &Session, in_background: bool) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    let written = writeln!(stdout, "{}", session.mountpoint().display()).and_then(|()| stdout.flush());
-    match written {
-        // Nobody wants to know: that is no reason not to serve.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        Err(error) => return Err(Error::new(Kind::Io, format!("printing the mountpoint: {error}"))),
-        Ok(()) => {}
-    }
+    serving::announce(session.mountpoint())?;
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         log::warn!("telling systemd that it is ready: {error}");
     }

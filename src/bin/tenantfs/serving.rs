@@ -1,11 +1,12 @@
 //! What `mount` and `daemon` do alike before they serve.
 
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::process::{Resource, Rlimit};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
-use tenantfs::error::{Error, Result};
+use tenantfs::error::{Error, Kind, Result};
 use tenantfs::mounter::Mounter;
 use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
@@ -90,6 +91,20 @@ impl Half {
             Self::Own(mounter) => Ok(mounter),
             Self::Elsewhere(socket) => Mounter::connect(&socket),
         }
+    }
+}
+
+/// Prints a path, alone: whoever started this knows then that it is ready, and where.
+pub(crate) fn announce(path: &Path) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    let written = writeln!(stdout, "{}", path.display()).and_then(|()| stdout.flush());
+    match written {
+        // Nobody wants to know: that is no reason not to serve.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new(
+            Kind::Io,
+            format!("printing {}: {error}", path.display()),
+        )),
+        _ => Ok(()),
     }
 }
 
