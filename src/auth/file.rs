@@ -11,17 +11,26 @@ use crate::error::{Error, Kind, Result};
 /// # Errors
 /// [`Kind::Config`] when it cannot be opened, or is not a regular file.
 pub fn open_key_file(path: &Path, what: &str, option: &str) -> Result<(File, Metadata)> {
-    let wrong = |why: String| Error::new(Kind::Config, format!("the {what} {} {why}", path.display()));
     // Whatever the path leads to, opening it must not wait.
     let nonblocking = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path);
     let opened = nonblocking.and_then(|file| Ok((file.metadata()?, file)));
-    let (metadata, file) =
-        opened.map_err(|error| wrong(format!("cannot be read: {error}; correct {option} or its mode")))?;
+    let (metadata, file) = opened.map_err(|error| unreadable(path, what, option, &error))?;
     match metadata.is_file() {
         true => Ok((file, metadata)),
-        false => Err(wrong("is not a regular file".to_owned())),
+        false => {
+            let why = format!("the {what} {} is not a regular file", path.display());
+            Err(Error::new(Kind::Config, why))
+        }
     }
+}
+
+/// Whoever reads it is named: a server is another account than who starts it.
+pub(super) fn unreadable(path: &Path, what: &str, option: &str, error: &std::io::Error) -> Error {
+    let (shown, uid) = (path.display(), rustix::process::geteuid().as_raw());
+    let why =
+        format!("the {what} {shown} cannot be read by uid {uid}: {error}; correct {option} or its mode");
+    Error::new(Kind::Config, why)
 }

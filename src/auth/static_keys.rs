@@ -9,12 +9,17 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::{ApiKey, Authenticator, Validating, Validation, open_key_file};
+use super::file::{self, open_key_file};
+use super::{ApiKey, Authenticator, Validating, Validation};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Principal, UserId};
 
 /// The largest file, in bytes: a hundred thousand keys.
 const MAX_FILE: u64 = 16 << 20;
+
+/// What messages call it, and what names it.
+const WHAT: &str = "static keys file";
+const OPTION: &str = "--static-keys";
 
 /// Known keys, by their hashes.
 pub struct StaticKeys {
@@ -171,7 +176,7 @@ impl Version {
 fn load(path: &Path) -> Result<(Version, StaticKeys)> {
     let shown = path.display();
     let config = |what: String| Error::new(Kind::Config, what);
-    let (file, metadata) = open_key_file(path, "static keys file", "--static-keys")?;
+    let (file, metadata) = open_key_file(path, WHAT, OPTION)?;
     let owner = metadata.uid();
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(config(format!(
@@ -198,11 +203,7 @@ fn load(path: &Path) -> Result<(Version, StaticKeys)> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    let shown = path.display();
-    Error::new(
-        Kind::Config,
-        format!("the static keys file {shown} cannot be read: {error}; correct --static-keys or its mode"),
-    )
+    file::unreadable(path, WHAT, OPTION, error)
 }
 
 #[cfg(test)]
