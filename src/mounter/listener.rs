@@ -63,10 +63,13 @@ pub fn bind(path: &Path, uid: u32) -> Result<OwnedFd> {
         )),
         errno => cannot(errno),
     })?;
-    // Two mounters that start at once must not each take the other's socket for one that was left behind.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(parent, flags, Mode::empty()).map_err(cannot)?;
-    rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(cannot)?;
+    // Two mounters that start at once must not each take the other's socket for one that was left behind. The lock is a
+    // file of root's own: whoever may open a file can keep it locked, and its directory is everybody's to open.
+    let mut lock = path.clone().into_os_string();
+    lock.push(".lock");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(lock, flags, Mode::from_raw_mode(0o600)).map_err(cannot)?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(cannot)?;
     remove_stale(&path, &address)?;
     let socket = seqpacket().map_err(cannot)?;
     // From the beginning, not only after a chmod.

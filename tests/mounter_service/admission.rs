@@ -145,6 +145,21 @@ fn only_the_admitted_account_and_root_may_connect() {
 }
 
 #[test]
+fn nobody_can_keep_it_from_starting() {
+    let mut service = Service::start(&[]);
+    assert_eq!(service.end(Signal::TERM), Some(0));
+    let hold = "import fcntl, os, sys\n\
+        held = os.open('.', os.O_RDONLY); fcntl.flock(held, fcntl.LOCK_EX)\n\
+        for name in os.listdir('.'):\n\
+        \x20   try: fcntl.flock(os.open(name, os.O_RDONLY), fcntl.LOCK_EX)\n    except OSError: pass\n\
+        print('held', flush=True); input()";
+    let mut held = crate::common::Conversation::start_in(crate::UID, service.base.path(), hold);
+    assert_eq!(held.next(), "held");
+    service.start_again();
+    service.connect();
+}
+
+#[test]
 fn a_server_asks_no_mounter_but_roots() {
     let service = Service::start(&[]);
     let socket = service.path("home-61001/mounter.sock");
