@@ -144,14 +144,10 @@ impl Sessions {
 
     async fn validate(&self, uid: u32, key: &ApiKey) -> Result<Validation> {
         let answer = self.setup.authenticator.validate(key).await;
-        let mut throttle = self.throttle.lock();
-        match &answer {
-            Ok(_) => throttle.accepted(uid),
-            Err(error) => {
-                log::warn!("login of uid {uid}: {error}");
-                if error.kind() == Kind::AuthenticationRefused {
-                    throttle.refused(uid, clock::instant());
-                }
+        if let Err(error) = &answer {
+            log::warn!("login of uid {uid}: {error}");
+            if error.kind() == Kind::AuthenticationRefused {
+                self.throttle.lock().refused(uid, clock::instant());
             }
         }
         answer
