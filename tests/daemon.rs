@@ -8,8 +8,10 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::Output;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use common::auth::AuthService;
 use common::daemon::Daemon;
 use common::{
     ALICE, BOB, Layout, Volume, as_user, errno, eventually, is_mounted, python, run, shell, tenantfs,
@@ -269,6 +271,57 @@ fn guessing_keys_gets_slower_for_the_one_who_guesses() {
     let output = daemon.ask(ALICE.uid, &["login"], ALICE.api_key);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     daemon.login(&BOB);
+    // A good key in between is no way around that.
+    let guess = ["a-guess", "a-guess", BOB.api_key];
+    let mut answers = (0..12).map(|round| said(&daemon.ask(BOB.uid, &["login"], guess[round % 3])));
+    assert!(answers.any(|said| said.contains("try again in")));
+}
+
+#[test]
+fn a_login_that_a_logout_overtakes_brings_nothing_back() {
+    let volume = Volume::new(Layout::default());
+    let service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
+    let daemon = Daemon::start(&volume, &["--auth-url", &service.url()]);
+    daemon.login(&ALICE);
+    service.pause();
+    let again = thread::scope(|scope| {
+        let again = scope.spawn(|| daemon.ask(ALICE.uid, &["login"], ALICE.api_key));
+        thread::sleep(Duration::from_millis(300));
+        daemon.asked(ALICE.uid, &["logout"], "");
+        service.resume();
+        again.join().unwrap()
+    });
+    assert_eq!(again.status.code(), Some(1), "{}", said(&again));
+    assert!(said(&again).contains("has ended meanwhile"), "{}", said(&again));
+    assert_eq!(daemon.state(ALICE.uid), "none");
+    daemon.login(&ALICE);
+}
+
+#[test]
+fn a_terminal_shows_what_is_typed_again_when_the_prompt_for_the_key_is_left() {
+    let volume = Volume::new(Layout::default());
+    let daemon = Daemon::start(&volume, &[]);
+    let program = common::daemon::reachable_program(&volume);
+    let prompt = "import fcntl, os, pty, subprocess, sys, termios, time\n\
+        program, socket, key = sys.argv[1:]\n\
+        for typed in (b'\\x03', b'typed\\x1c', key.encode() + b'\\n'):\n\
+        \x20   master, terminal = pty.openpty()\n\
+        \x20   before = termios.tcgetattr(terminal)\n\
+        \x20   client = subprocess.Popen([program, 'login', '--socket', socket], stdin=terminal, stdout=terminal, stderr=terminal,\n\
+        \x20       preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)))\n\
+        \x20   while termios.tcgetattr(terminal)[3] & termios.ECHO: time.sleep(0.01)\n\
+        \x20   os.write(master, typed)\n\
+        \x20   status = client.wait(20)\n\
+        \x20   print(status, termios.tcgetattr(terminal) == before)\n\
+        \x20   shown = os.read(master, 1000); assert b'typed' not in shown and key.encode() not in shown, shown";
+    let args = [
+        program.to_str().unwrap(),
+        daemon.socket.to_str().unwrap(),
+        ALICE.api_key,
+    ];
+    let ended = python(ALICE.uid, volume.base(), prompt, &args);
+    assert_eq!(ended, "-2 True\n-3 True\n0 True\n");
+    assert!(is_mounted(&daemon.place(ALICE.uid)));
 }
 
 #[test]
@@ -324,7 +377,7 @@ fn whoever_abuses_the_control_socket_gets_an_answer_and_keeps_nobody_waiting() {
     let socket = daemon.socket.to_str().unwrap();
     let mut flooding = as_user(ALICE.uid, volume.base(), "python3");
     flooding.args(["-c", flood, socket]);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let flooded = scope.spawn(|| run(flooding, ""));
         let started = Instant::now();
         daemon.login(&BOB);
@@ -377,7 +430,7 @@ fn a_flood_by_one_user_leaves_the_others_responsive() {
         [t.start() for t in all]; [t.join() for t in all]";
     let mut flooding = as_user(ALICE.uid, &alices, "python3");
     flooding.args(["-B", "-c", flood]);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let flooded = scope.spawn(|| run(flooding, ""));
         let measure = "import os, time\nworst = 0\nend = time.time() + 2.5\n\
             while time.time() < end:\n    begun = time.time(); assert open('schedules/x.json').read() == '{\"a\":1}\\n'; os.listdir('results'); worst = max(worst, time.time() - begun); time.sleep(0.002)\n\

@@ -438,6 +438,13 @@ impl Live {
 
     /// Goes on with another key.
     fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<()> {
+        // While the key was being validated: a key that was given up with its session must not be kept again.
+        if self.ending.borrow().is_some() {
+            return Err(Error::new(
+                Kind::Busy,
+                "your session has ended meanwhile; log in again",
+            ));
+        }
         if validation.principal != *self.leased.principal() {
             return Err(Error::new(
                 Kind::Exists,

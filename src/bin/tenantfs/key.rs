@@ -5,7 +5,8 @@ use std::io::{BufRead, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tenantfs::auth::{ApiKey, key_hash, open_key_file};
 use tenantfs::error::{Error, Kind, Result};
 use zeroize::Zeroizing;
@@ -44,32 +45,54 @@ fn read_stdin() -> Result<ApiKey> {
         return ApiKey::read_from(stdin.lock(), "standard input");
     }
     eprint!("API key: ");
-    let mut line = Zeroizing::new(String::new());
-    let read = {
-        let _silent = Silent::new();
-        stdin.lock().read_line(&mut line)
-    };
-    eprintln!();
-    read.map_err(|error| {
+    let unreadable = |why: &dyn std::fmt::Display| {
         Error::new(
             Kind::Config,
-            format!("reading the API key from the terminal: {error}"),
+            format!("reading the API key from the terminal: {why}"),
         )
-    })?;
-    ApiKey::new(&line)
+    };
+    let (read, signal) = {
+        let (silent, mut stdin) = (Silent::new(), stdin.lock());
+        // A terminal gives one line at a time.
+        let read = stdin.fill_buf().map(|typed| Zeroizing::new(typed.to_vec()));
+        let signal = read.as_ref().ok().and_then(|line| silent.signal(line));
+        (read, signal)
+    };
+    eprintln!();
+    if let Some(signal) = signal {
+        let sent = kill_process(getpid(), signal);
+        sent.map_err(|errno| unreadable(&errno))?;
+    }
+    let line = read.map_err(|error| unreadable(&error))?;
+    let line = std::str::from_utf8(&line).map_err(|_| unreadable(&"it is not UTF-8"))?;
+    ApiKey::new(line)
 }
 
-/// A terminal that does not show what is typed, as long as this lives.
-struct Silent(Option<rustix::termios::Termios>);
+/// A terminal that does not show what is typed, as long as this lives. Ctrl-C ends the line: would it end the process, the
+/// terminal would stay as it is.
+struct Silent(Option<Termios>);
 
 impl Silent {
     fn new() -> Self {
         let before = tcgetattr(std::io::stdin()).ok();
         if let Some(mut silent) = before.clone() {
-            silent.local_modes.remove(LocalModes::ECHO);
+            silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+            silent.special_codes[SpecialCodeIndex::VEOL] = silent.special_codes[SpecialCodeIndex::VINTR];
+            silent.special_codes[SpecialCodeIndex::VEOL2] = silent.special_codes[SpecialCodeIndex::VQUIT];
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &silent);
         }
         Self(before)
+    }
+
+    /// The signal that the end of a line stands for.
+    fn signal(&self, line: &[u8]) -> Option<Signal> {
+        let (codes, last) = (&self.0.as_ref()?.special_codes, *line.last()?);
+        [
+            (SpecialCodeIndex::VINTR, Signal::INT),
+            (SpecialCodeIndex::VQUIT, Signal::QUIT),
+        ]
+        .into_iter()
+        .find_map(|(code, signal)| (codes[code] == last).then_some(signal))
     }
 }
 
