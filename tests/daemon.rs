@@ -281,7 +281,7 @@ fn guessing_keys_gets_slower_for_the_one_who_guesses() {
 fn a_login_that_a_logout_overtakes_brings_nothing_back() {
     let volume = Volume::new(Layout::default());
     let service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
-    let daemon = Daemon::start(&volume, &["--auth-url", &service.url()]);
+    let daemon = Daemon::start(&volume, &["--auth-url", service.url()]);
     daemon.login(&ALICE);
     service.pause();
     let again = thread::scope(|scope| {

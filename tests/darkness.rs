@@ -7,11 +7,13 @@ mod common;
 
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::auth::AuthService;
 use common::daemon::Daemon;
 use common::{ALICE, BOB, Conversation, Layout, Tenant, Volume, as_user, eventually, shell};
+use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest as _, Sha256};
 
 /// What a program can hold of a view, each tried every two milliseconds until it fails; then it says how, and when.
 const WAYS: [(&str, &str); 7] = [
@@ -168,6 +170,83 @@ fn a_session_that_ends_is_dark_at_once_in_every_way() {
             "x.json\n"
         );
     }
+}
+
+/// A volume whose file system can be made to answer nobody, as one over a network does.
+struct Hanging(Child);
+
+impl Hanging {
+    /// None, said aloud, when there is no bindfs.
+    fn beneath(volume: &Volume) -> Option<Self> {
+        let bindfs = common::tool("bindfs")?;
+        let disk = volume.base().join("disk");
+        std::fs::rename(volume.root(), &disk).unwrap();
+        std::fs::create_dir(volume.root()).unwrap();
+        let mut command = std::process::Command::new(bindfs);
+        command
+            .args(["-f", "-o", "allow_other"])
+            .arg(disk)
+            .arg(volume.root());
+        let hanging = Self(command.spawn().unwrap());
+        assert!(eventually(Duration::from_secs(5), || common::is_mounted(
+            &volume.root()
+        )));
+        Some(hanging)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.signal(Signal::CONT);
+        // Its own way of unmounting.
+        self.signal(Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_volume_that_hangs_keeps_no_session_from_its_end_and_no_other_waiting() {
+    let volume = Volume::new(Layout::default());
+    let Some(hanging) = Hanging::beneath(&volume) else {
+        return;
+    };
+    for resource in ["schedules", "results"] {
+        // bindfs cannot do what making one takes: RENAME_NOREPLACE.
+        let full_hash = hex::encode(Sha256::digest(ALICE.user));
+        volume.plant(&ALICE, resource, ".tenantfs-owner", full_hash);
+    }
+    volume.plant(&ALICE, "results", "plot.svg", "early");
+    volume.plant(&ALICE, "schedules", "x.json", r#"{"user_id":"alice"}"#);
+    let daemon = Daemon::start(&volume, &[]);
+    let place = daemon.login(&ALICE);
+    daemon.login(&BOB);
+    let mut held = Conversation::start_in(
+        ALICE.uid,
+        &place,
+        "import os\nfds = [os.open(file, os.O_RDWR) for file in ('results/plot.svg', 'schedules/x.json')]\n\
+         os.pwrite(fds[1], b'{\"typed\":1}', 0); os.ftruncate(fds[1], 11)\n\
+         def tried(fd):\n    try: return os.pread(fd, 10, 0)\n    except OSError as error: return error.errno\n\
+         while True: print(*map(tried, fds), flush=True); input()",
+    );
+    assert!(held.next().contains("early"));
+    hanging.signal(Signal::STOP);
+    let begun = Instant::now();
+    daemon.asked(ALICE.uid, &["logout"], "");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(held.next(), "107 107");
+    assert!(!place.exists());
+    let begun = Instant::now();
+    assert_eq!(daemon.state(BOB.uid), "active");
+    daemon.asked(0, &["revoke", "--all"], "");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    hanging.signal(Signal::CONT);
+    let saved = || volume.stored(&ALICE, "schedules", "x.json").contains("typed");
+    assert!(eventually(Duration::from_secs(5), saved), "{}", daemon.log());
+    daemon.login(&ALICE);
 }
 
 #[test]

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinError;
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::systemd::{self, Kept};
@@ -29,8 +28,9 @@ use crate::volume::Volume;
 /// The most drafts that are shown of one session.
 const MAX_DRAFTS: usize = 100;
 
-/// How long looking for them may take.
+/// How long looking for them may take: for one session, and for all that are asked for.
 const LOOK: Duration = Duration::from_secs(2);
+const LOOK_AT_ALL: Duration = Duration::from_secs(10);
 
 /// When it is tried again to bring a session back, at first and after many times.
 const FIRST_RESTORE: Duration = Duration::from_millis(500);
@@ -91,6 +91,8 @@ struct Live {
     uid: u32,
     leased: Leased,
     since: Timestamp,
+    /// Held while it is looked for drafts.
+    looking: Arc<AsyncMutex<()>>,
     /// Why it is to end.
     ending: watch::Sender<Option<String>>,
     /// How that went, when it was tried.
@@ -139,7 +141,7 @@ impl Sessions {
                 live
             }
         };
-        Ok(live.status().await)
+        Ok(live.status(LOOK).await)
     }
 
     async fn validate(&self, uid: u32, key: &ApiKey) -> Result<Validation> {
@@ -216,7 +218,7 @@ impl Sessions {
         }
         loop {
             let session = Arc::clone(live.leased.session());
-            let ended = apart(move || session.end()).await.and_then(|ended| ended);
+            let ended = apart("end", move || session.end()).await.and_then(|ended| ended);
             let done = ended.is_ok();
             if let Err(error) = &ended {
                 log::warn!("session of {user}: {error}");
@@ -315,16 +317,18 @@ impl Sessions {
         if lives.is_empty() && uids.is_empty() && *whose != Whose::All {
             return Err(Error::new(Kind::NotFound, "there is no such session"));
         }
+        let mut failed = None;
         for live in lives {
             let mut ended = live.ended.subscribe();
             let result = ended.wait_for(Option::is_some).await.map(|ended| ended.clone());
-            if let Ok(Some(result)) = result {
-                result?;
+            match result {
+                // The others are waited for all the same.
+                Ok(Some(Err(error))) => failed = failed.or(Some(error)),
+                _ => uids.push(live.uid),
             }
-            uids.push(live.uid);
         }
         uids.sort_unstable();
-        Ok(uids)
+        failed.map_or(Ok(uids), Err)
     }
 
     /// Tells the sessions to end. Returns those, and the uids of those that were not even there yet.
@@ -379,8 +383,10 @@ impl Sessions {
                 Slot::Starting => {}
             }
         }
+        let until = clock::instant() + LOOK_AT_ALL;
         for live in lives {
-            all.push(live.status().await);
+            let left = until.saturating_duration_since(clock::instant());
+            all.push(live.status(LOOK.min(left)).await);
         }
         all.sort_by_key(|status| status.uid);
         all
@@ -391,8 +397,7 @@ impl TakenSlot {
     /// Starts the session, and sees to it from now on.
     async fn fill(self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<Arc<Live>> {
         let (sessions, principal, uid) = (Arc::clone(&self.sessions), validation.principal.clone(), self.uid);
-        let started = tokio::task::spawn_blocking(move || sessions.start(uid, &principal)).await;
-        let session = started.unwrap_or_else(|panic| Err(bug(&panic)))?;
+        let session = apart("start", move || sessions.start(uid, &principal)).await??;
         keep(uid, &key);
         let live = Arc::new(Live {
             uid,
@@ -404,6 +409,7 @@ impl TakenSlot {
                 self.sessions.setup.terms,
             ),
             since: clock::now(),
+            looking: Arc::default(),
             ending: watch::Sender::new(None),
             ended: watch::Sender::new(None),
         });
@@ -465,11 +471,21 @@ impl Live {
         });
     }
 
-    async fn status(self: &Arc<Self>) -> SessionStatus {
+    /// What could not be saved, looked for by one thread at a time, however often it is asked for.
+    async fn drafts(&self) -> Result<Vec<Uncommitted>> {
+        let turn = Arc::clone(&self.looking).lock_owned().await;
         let session = Arc::clone(self.leased.session());
-        let looked = tokio::task::spawn_blocking(move || session.vfs().uncommitted(MAX_DRAFTS));
-        let drafts = match timeout(LOOK, looked).await {
-            Ok(Ok(Ok(drafts))) => drafts,
+        let look = move || {
+            let drafts = session.vfs().uncommitted(MAX_DRAFTS);
+            drop(turn);
+            drafts
+        };
+        apart("look", look).await?
+    }
+
+    async fn status(&self, patience: Duration) -> SessionStatus {
+        let drafts = match timeout(patience, self.drafts()).await {
+            Ok(Ok(drafts)) => drafts,
             // A volume that hangs is no reason not to tell the rest.
             other => {
                 log::warn!("looking for the drafts of uid {}: {other:?}", self.uid);
@@ -512,8 +528,4 @@ fn keep(uid: u32, key: &ApiKey) {
 
 fn rfc3339(time: Timestamp) -> String {
     jiff::Timestamp::from_second(time.seconds).map_or_else(|_| String::new(), |time| time.to_string())
-}
-
-fn bug(panic: &JoinError) -> Error {
-    Error::new(Kind::Io, format!("a bug, please report it: {panic}"))
 }

@@ -35,6 +35,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 const WRITE_BACK: Duration = Duration::from_millis(500);
 const LET_GO: Duration = Duration::from_secs(5);
 
+/// How long saving drafts may take at the end, and closing files after that. The volume decides, and the end must come.
+const SETTLE: Duration = Duration::from_secs(5);
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// How long the serving threads may take to end once the connection is gone.
 const JOIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(2);
@@ -124,15 +128,32 @@ impl Server {
     }
 
     /// Stops serving, in the order of DESIGN.md section 6: what programs have mapped is written back, nobody gets in
-    /// any more, who is inside comes out, the kernel drops what it has cached, and drafts are saved.
+    /// any more, who is inside comes out, and the kernel drops what it has cached.
     pub fn stop(&self) {
         self.drop_pages(WRITE_BACK);
         if !self.gate.close(DRAIN) {
             log::warn!("requests are still under way after {DRAIN:?}; ending the session without them");
         }
         self.drop_pages(LET_GO);
-        self.gate.vfs().settle_all();
         self.gate.break_off();
+    }
+
+    /// Saves drafts and closes what is open, once the connection is gone: for bounded time. What a volume that hangs does
+    /// not take by then is saved when it does, if this process is still there.
+    pub fn let_go(&self) {
+        let gate = Arc::clone(&self.gate);
+        if !within(SETTLE, "settle", move || gate.vfs().settle_all()) {
+            log::warn!(
+                "drafts are not saved yet, {SETTLE:?} after the end of their session: the volume hangs"
+            );
+        }
+        // Not left to whoever drops the session: closing a file may wait for the volume too.
+        let open = self.gate.vfs().take_open();
+        if !within(CLOSE, "close", move || drop(open)) {
+            log::warn!(
+                "files are still being closed, {CLOSE:?} after the end of their session: the volume hangs"
+            );
+        }
     }
 
     /// Makes the kernel drop the content and attributes of every file, for at most `patience`.
@@ -162,10 +183,8 @@ impl Server {
         if self.gate.is_broken() {
             return;
         }
-        match spawn("notify", work) {
-            Ok(thread) if finished(&thread, patience) => {}
-            Ok(_) => log::warn!("the kernel has not let go of cached content within {patience:?}"),
-            Err(error) => log::warn!("{error}"),
+        if !within(patience, "notify", work) {
+            log::warn!("the kernel has not let go of cached content within {patience:?}");
         }
     }
 
@@ -180,6 +199,17 @@ impl Server {
             );
         } else if thread.join().is_err() {
             log::error!("the serving thread panicked; this is a bug, please report it");
+        }
+    }
+}
+
+/// Does something on a thread of its own, and waits for it, for at most `patience`. Returns whether it is done.
+fn within(patience: Duration, name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    match spawn(name, work) {
+        Ok(thread) => finished(&thread, patience),
+        Err(error) => {
+            log::warn!("{error}");
+            false
         }
     }
 }

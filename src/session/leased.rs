@@ -160,7 +160,7 @@ impl Leased {
         };
         loop {
             let session = Arc::clone(&self.session);
-            match apart(move || change(&session)).await {
+            match apart("change", move || change(&session)).await {
                 Ok(()) => return,
                 Err(error) => log::error!("session of {user}: becoming {}: {error}", after.as_str()),
             }

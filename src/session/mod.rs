@@ -128,22 +128,28 @@ impl Session {
         self.server.resume();
     }
 
-    /// Ends the session: flag, drain, caches, drafts, abort, detach (DESIGN.md section 6). Called again, it waits until that
-    /// is done, and tries again what could not be done.
+    /// Ends the session: flag, drain, caches, abort, detach, drafts (DESIGN.md section 6). Called again, it waits until that
+    /// is done, and tries again what could not be done. Takes bounded time, also when the volume hangs.
     ///
     /// # Errors
     /// [`MountFailed`](crate::error::Kind::MountFailed) when the mount cannot be removed. Nothing is served any more, but
     /// the kernel lets go of the serving threads only when it is removed, or the process exits.
     pub fn end(&self) -> Result<()> {
         let mut end = self.end.lock();
-        if matches!(*end, End::Ahead(_)) {
+        let is_first = matches!(*end, End::Ahead(_));
+        if is_first {
             self.server.stop();
         }
         let (End::Ahead(mount) | End::Dark(mount)) = std::mem::replace(&mut *end, End::Reached) else {
             return Ok(());
         };
         let shown = self.mountpoint.display();
-        if let Err(error) = mount.unmount() {
+        let unmounted = mount.unmount();
+        if is_first {
+            // Only now: the volume may hang, and what is dark must not wait for it.
+            self.server.let_go();
+        }
+        if let Err(error) = unmounted {
             *end = End::Dark(mount);
             return Err(error.context(format_args!("{shown} is still mounted; run: umount -l {shown}")));
         }

@@ -95,6 +95,11 @@ impl Handles {
         }
     }
 
+    /// Everything that is open, to be closed by the caller. May be much.
+    pub(super) fn take_all(&self) -> impl Send + use<> {
+        std::mem::take(&mut *self.open.write())
+    }
+
     pub(super) fn remove_directory(&self, fh: Fh) {
         self.open.write().remove(&fh);
     }

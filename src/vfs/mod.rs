@@ -153,6 +153,12 @@ impl Vfs {
         self.handles.count()
     }
 
+    /// Forgets everything that is open, once the kernel cannot ask for it any more. Dropping what is returned closes it,
+    /// which takes as long as the volume takes.
+    pub fn take_open(&self) -> impl Send + use<> {
+        self.handles.take_all()
+    }
+
     /// The kernel forgets `count` lookups of an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.table.forget(ino, count);
