@@ -1,6 +1,8 @@
 //! A daemon as a host has it: started by root, its users at its control socket.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -53,10 +55,8 @@ impl<'v> Daemon<'v> {
         let server = command.stdout(Stdio::null()).stderr(append).spawn().unwrap();
         let mut daemon = Self::supervised(volume);
         daemon.server = Some(server);
-        let ready = eventually(MOUNT_DEADLINE, || {
-            std::os::unix::net::UnixStream::connect(&daemon.socket).is_ok()
-        });
-        assert!(ready, "the daemon does not listen\n{}", daemon.log());
+        let ready = eventually(MOUNT_DEADLINE, || daemon.answers());
+        assert!(ready, "the daemon does not answer\n{}", daemon.log());
         daemon
     }
 
@@ -73,6 +73,16 @@ impl<'v> Daemon<'v> {
 
     pub(crate) fn log_of(volume: &Volume) -> PathBuf {
         volume.base().join("daemon.log")
+    }
+
+    /// Whether it has come so far that it answers.
+    fn answers(&self) -> bool {
+        let Ok(mut stream) = UnixStream::connect(&self.socket) else {
+            return false;
+        };
+        let mut answer = [0];
+        let asked = stream.write_all(b"{\"status\":{}}\n");
+        asked.and_then(|()| stream.read_exact(&mut answer)).is_ok()
     }
 
     /// What it wrote to stderr.
