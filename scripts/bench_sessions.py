@@ -84,6 +84,7 @@ class Daemon:
         self.process = subprocess.Popen(
             [binary, "daemon", *options, "--mounts", f"{self.places}/{{uid}}"],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=self.log,
         )
         deadline = time.monotonic() + 10
