@@ -398,7 +398,7 @@ fn whoever_abuses_the_control_socket_gets_an_answer_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_socket_is_refused_and_a_dead_ones_socket_is_taken() {
+fn a_second_daemon_on_the_same_socket_or_mounts_is_refused_and_a_dead_ones_are_taken() {
     let volume = Volume::new(Layout::default());
     let mut daemon = Daemon::start(&volume, &[]);
     let second = run(Daemon::command(&volume, &[]), "");
@@ -408,6 +408,16 @@ fn a_second_daemon_on_the_same_socket_is_refused_and_a_dead_ones_socket_is_taken
         "{}",
         said(&second)
     );
+    let place = daemon.login(&ALICE);
+    let mut command = tenantfs();
+    command.arg("daemon").arg("--volume").arg(volume.root());
+    command.arg("--static-keys").arg(volume.static_keys_file());
+    command.arg("--socket").arg(volume.base().join("run/other.sock"));
+    command.arg("--mounts").arg(daemon.mounts.join("{uid}"));
+    let second = run(command, "");
+    assert_eq!(second.status.code(), Some(2), "{}", said(&second));
+    assert!(said(&second).contains("mounts there"), "{}", said(&second));
+    assert!(is_mounted(&place));
     daemon.signal(rustix::process::Signal::KILL);
     daemon.wait();
     let daemon = Daemon::start(&volume, &[]);

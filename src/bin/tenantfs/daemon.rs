@@ -1,13 +1,14 @@
 //! `tenantfs daemon`.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::io::Errno;
 use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{Error, Kind, Result};
@@ -41,6 +42,11 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
             .map_err(|error| Error::io(&error, format_args!("making {}", places.display())))?;
     }
     let mounter = Half::of(&settings.serving, false, Stdio::inherit())?;
+    // Held to the end. A mounter of our own takes another daemon's mounts for a dead one's; one for all knows them.
+    let _lock = match mounter.is_elsewhere() {
+        true => None,
+        false => Some(lock(&places)?),
+    };
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     // As the account that will have to read it again when it changes.
@@ -91,6 +97,28 @@ async fn serve(setup: Setup, listener: UnixListener, kept: Vec<Kept>) -> Result<
         }
     };
     daemon::serve(setup, listener, kept, shutdown).await
+}
+
+/// Sees to it that no other daemon has its mounts in `places`. The lock is a file of its own, which only its owner may
+/// open: the directory is everybody's to open, and to lock.
+fn lock(places: &Path) -> Result<File> {
+    let mut path = places.as_os_str().to_owned();
+    path.push(".lock");
+    let shown = path.display();
+    let wrong = |why: &dyn std::fmt::Display| Error::new(Kind::Config, format!("the lock {shown}: {why}"));
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)
+        .map_err(|error| wrong(&error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+        Errno::WOULDBLOCK => wrong(&"another daemon has its mounts there; give this one others: --mounts"),
+        errno => wrong(&errno),
+    })?;
+    Ok(file)
 }
 
 /// Listens on `socket`, where everybody may ask: what they may do, is decided by who they are.
