@@ -250,6 +250,45 @@ fn a_volume_that_hangs_keeps_no_session_from_its_end_and_no_other_waiting() {
 }
 
 #[test]
+fn a_volume_that_hangs_leaves_nothing_to_read_while_the_session_is_suspended() {
+    let volume = Volume::new(Layout::default());
+    let Some(hanging) = Hanging::beneath(&volume) else {
+        return;
+    };
+    for name in ["hangs.bin", "map.bin"] {
+        volume.plant(&ALICE, "results", name, "b".repeat(3 << 20));
+    }
+    let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
+    let options = ["--auth-url", &service.url(), "--lease", "1s", "--grace", "1s"];
+    let daemon = Daemon::start(&volume, &options);
+    let place = daemon.login(&ALICE);
+    let mut held = Conversation::start_in(
+        ALICE.uid,
+        &place.join("results"),
+        "import mmap, os, struct, threading, time\nfds = [os.open(file, os.O_RDONLY) for file in ('hangs.bin', 'map.bin')]\n\
+         map = mmap.mmap(fds[1], 4096, prot=mmap.PROT_READ); print(map[0], flush=True); input()\n\
+         last, late = mmap.mmap(-1, 8), []\n\
+         def read():\n    try: late.append(len(os.pread(fds[0], 10, 2 << 20)))\n    except OSError as error: late.append(error.errno)\n\
+         reading = threading.Thread(target=read); reading.start()\n\
+         child = os.fork()\n\
+         while child == 0: map[0]; last[:] = struct.pack('d', time.time())\n\
+         print('reads', flush=True); input()\n\
+         print(time.time() - struct.unpack('d', last)[0], flush=True); input()\n\
+         reading.join(); os.kill(child, 9); print(*late, flush=True); input()",
+    );
+    assert_eq!(held.next(), "98");
+    hanging.signal(Signal::STOP);
+    service.kill();
+    assert_eq!(held.next(), "reads");
+    assert!(eventually(Duration::from_secs(5), || daemon.state(ALICE.uid) == "suspended"));
+    std::thread::sleep(Duration::from_secs(2));
+    let dark: f64 = held.next().parse().unwrap();
+    assert!(dark > 0.5, "a cached page was read {dark} s ago");
+    hanging.signal(Signal::CONT);
+    assert_eq!(held.next(), "13", "what the volume says late is not given out");
+}
+
+#[test]
 fn a_key_that_the_service_revokes_is_dark_within_the_lease_and_a_second() {
     let volume = Volume::new(Layout::default());
     let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key), (BOB.user, BOB.api_key)]);
@@ -369,6 +408,10 @@ fn what_was_typed_before_a_suspension_is_saved_after_it() {
     typing.next();
     service.kill();
     assert!(eventually(Duration::from_secs(3), || daemon.state(ALICE.uid) == "suspended"));
+    // The state is known a moment before it is applied.
+    let listing = format!("os.listdir({place:?})");
+    let is_dark = || common::errno(ALICE.uid, volume.base(), &listing) == "EACCES";
+    assert!(eventually(Duration::from_secs(1), is_dark));
     assert_eq!(typing.next(), "13", "a close that could not commit says so");
     assert!(volume.files(&ALICE).iter().all(|file| !file.ends_with("x.json")));
     service.restart();

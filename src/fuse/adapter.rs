@@ -255,7 +255,7 @@ impl Filesystem for Adapter {
     ) {
         match self
             .gate
-            .kernel("read", |vfs| vfs.read(Fh(fh.0), offset, bytes(size)))
+            .content("read", |vfs| vfs.read(Fh(fh.0), offset, bytes(size)))
         {
             Ok(data) => reply.data(&data),
             Err(errno) => reply.error(errno),

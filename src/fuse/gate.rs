@@ -91,6 +91,20 @@ impl Gate {
         }
     }
 
+    /// Lets a request for content in, and its answer out only if that is still allowed: a volume may keep it waiting.
+    pub(super) fn content<T>(
+        self: &Arc<Self>,
+        op: &'static str,
+        work: impl FnOnce(&Vfs) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
+        let content = self.kernel(op, work)?;
+        match self.admission() {
+            Admission::Open => Ok(content),
+            Admission::Suspended => Err(errno(Kind::AccessDenied)),
+            Admission::Ended => Err(errno(Kind::NotConnected)),
+        }
+    }
+
     /// Lets the kernel give back what it was given, also while the session is suspended: it does not offer it again. The
     /// work is told whether it may change the volume.
     pub(super) fn let_go(
@@ -160,7 +174,8 @@ impl Gate {
         self.drained(patience)
     }
 
-    fn drained(&self, patience: Duration) -> bool {
+    /// Waits for those inside, for at most `patience`. Returns whether all came out.
+    pub(super) fn drained(&self, patience: Duration) -> bool {
         let watch = Stopwatch::start();
         while self.inside.load(Ordering::SeqCst) > 0 {
             if watch.elapsed() > patience {
@@ -305,6 +320,22 @@ mod tests {
             leave.send(()).unwrap();
         });
         assert!(gate.close(Duration::ZERO));
+    }
+
+    #[test]
+    fn content_that_was_waited_for_too_long_is_not_given_out() {
+        let (gate, _, _directory) = gate();
+        let late = |change: &dyn Fn()| {
+            let content = gate.content("read", |_| {
+                change();
+                Ok("late")
+            });
+            content.unwrap_err().code()
+        };
+        assert_eq!(late(&|| _ = gate.suspend(Duration::ZERO)), libc::EACCES);
+        gate.resume();
+        assert_eq!(gate.content("read", |_| Ok("in time")).unwrap(), "in time");
+        assert_eq!(late(&|| _ = gate.close(Duration::ZERO)), libc::ENOTCONN);
     }
 
     #[test]

@@ -27,13 +27,18 @@ use gate::Gate;
 /// One more worker makes a busy mount a third faster; further ones do not (DESIGN.md section 8).
 const WORKERS: usize = 2;
 
-/// How long requests under way may take to finish when a session is suspended or ends.
+/// How long requests under way may take to finish when a session is suspended or ends; and usually take.
+const HURRY: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long the kernel may take to write back what programs have mapped, before nobody gets in any more; and to let go
 /// of what it has cached, after that. It waits for our own answers, which a volume may keep waiting.
 const WRITE_BACK: Duration = Duration::from_millis(500);
 const LET_GO: Duration = Duration::from_secs(5);
+
+/// After how long without another one done a notification counts as stuck, and how many may be.
+const STUCK: Duration = Duration::from_millis(20);
+const MAX_STUCK: usize = 64;
 
 /// How long saving drafts may take at the end, and closing files after that. The volume decides, and the end must come.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -114,7 +119,7 @@ impl Server {
     /// Takes bounded time, also when the volume hangs; that nobody gets in does not wait for it.
     pub fn suspend(&self) {
         self.drop_pages(WRITE_BACK);
-        if !self.gate.suspend(DRAIN) {
+        if !self.gate.suspend(HURRY) && !self.drained_without_pages() {
             log::warn!("requests are still under way {DRAIN:?} after the session was suspended");
         }
         self.drop_pages(LET_GO);
@@ -131,7 +136,7 @@ impl Server {
     /// any more, who is inside comes out, and the kernel drops what it has cached.
     pub fn stop(&self) {
         self.drop_pages(WRITE_BACK);
-        if !self.gate.close(DRAIN) {
+        if !self.gate.close(HURRY) && !self.drained_without_pages() {
             log::warn!("requests are still under way after {DRAIN:?}; ending the session without them");
         }
         self.drop_pages(LET_GO);
@@ -156,35 +161,71 @@ impl Server {
         }
     }
 
+    /// Waits for those inside when that takes long. What they do not hold goes dark before.
+    fn drained_without_pages(&self) -> bool {
+        self.drop_pages(WRITE_BACK);
+        self.gate.drained(DRAIN)
+    }
+
     /// Makes the kernel drop the content and attributes of every file, for at most `patience`.
     fn drop_pages(&self, patience: Duration) {
         let (notifier, known) = (self.notifier.clone(), self.gate.vfs().known_inodes());
-        self.notify(patience, move || {
-            for ino in known {
-                pages::invalidate(&notifier, ino);
-            }
-        });
+        self.notify(patience, known, move |ino| pages::invalidate(&notifier, ino));
     }
 
     /// Makes the kernel drop every name, for at most `patience`.
     fn drop_names(&self, patience: Duration) {
         let (notifier, known) = (self.notifier.clone(), self.gate.vfs().known_names());
-        self.notify(patience, move || {
-            for (parent, name) in known {
-                pages::forget_name(&notifier, parent, name.as_str());
-            }
+        self.notify(patience, known, move |(parent, name)| {
+            pages::forget_name(&notifier, parent, name.as_str());
         });
     }
 
     /// The kernel takes a notification when the pages and directories it names are free: their holders may wait for us,
-    /// and we for the volume.
-    fn notify(&self, patience: Duration, work: impl FnOnce() + Send + 'static) {
+    /// and we for the volume. One that waits does not keep the others: another thread goes on with them.
+    fn notify<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        known: Vec<T>,
+        send: impl Fn(T) + Clone + Send + 'static,
+    ) {
         // Without workers nothing that the kernel writes back would be answered.
         if self.gate.is_broken() {
             return;
         }
-        if !within(patience, "notify", work) {
-            log::warn!("the kernel has not let go of cached content within {patience:?}");
+        let queue = Arc::new(Mutex::new(known.into_iter()));
+        let (mut threads, mut seen, watch) = (Vec::new(), usize::MAX, Stopwatch::start());
+        let mut moved = Stopwatch::start();
+        loop {
+            threads.retain(|thread: &JoinHandle<()>| !thread.is_finished());
+            let left = queue.lock().len();
+            if left == 0 && threads.is_empty() {
+                return;
+            }
+            if watch.elapsed() > patience {
+                log::warn!("the kernel has not let go of cached content within {patience:?}");
+                return;
+            }
+            let stuck = moved.elapsed() > STUCK && threads.len() < MAX_STUCK;
+            if left > 0 && (threads.is_empty() || (left == seen && stuck)) {
+                let (queue, send) = (Arc::clone(&queue), send.clone());
+                let work = move || {
+                    // Not held while it is sent.
+                    let next = || queue.lock().next();
+                    while let Some(one) = next() {
+                        send(one);
+                    }
+                };
+                match spawn("notify", work) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => log::warn!("{error}"),
+                }
+                moved = Stopwatch::start();
+            } else if left != seen {
+                moved = Stopwatch::start();
+            }
+            seen = left;
+            thread::sleep(POLL);
         }
     }
 
