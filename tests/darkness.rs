@@ -259,7 +259,7 @@ fn a_volume_that_hangs_leaves_nothing_to_read_while_the_session_is_suspended() {
         volume.plant(&ALICE, "results", name, "b".repeat(3 << 20));
     }
     let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
-    let options = ["--auth-url", &service.url(), "--lease", "1s", "--grace", "1s"];
+    let options = ["--auth-url", service.url(), "--lease", "1s", "--grace", "1s"];
     let daemon = Daemon::start(&volume, &options);
     let place = daemon.login(&ALICE);
     let mut held = Conversation::start_in(

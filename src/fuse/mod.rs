@@ -6,6 +6,7 @@ mod convert;
 mod errno;
 mod gate;
 mod pages;
+mod sweep;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -35,10 +36,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// of what it has cached, after that. It waits for our own answers, which a volume may keep waiting.
 const WRITE_BACK: Duration = Duration::from_millis(500);
 const LET_GO: Duration = Duration::from_secs(5);
-
-/// After how long without another one done a notification counts as stuck, and how many may be.
-const STUCK: Duration = Duration::from_millis(20);
-const MAX_STUCK: usize = 64;
 
 /// How long saving drafts may take at the end, and closing files after that. The volume decides, and the end must come.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -170,62 +167,26 @@ impl Server {
     /// Makes the kernel drop the content and attributes of every file, for at most `patience`.
     fn drop_pages(&self, patience: Duration) {
         let (notifier, known) = (self.notifier.clone(), self.gate.vfs().known_inodes());
-        self.notify(patience, known, move |ino| pages::invalidate(&notifier, ino));
+        self.sweep(patience, known, move |ino| pages::invalidate(&notifier, ino));
     }
 
     /// Makes the kernel drop every name, for at most `patience`.
     fn drop_names(&self, patience: Duration) {
         let (notifier, known) = (self.notifier.clone(), self.gate.vfs().known_names());
-        self.notify(patience, known, move |(parent, name)| {
+        self.sweep(patience, known, move |(parent, name)| {
             pages::forget_name(&notifier, parent, name.as_str());
         });
     }
 
-    /// The kernel takes a notification when the pages and directories it names are free: their holders may wait for us,
-    /// and we for the volume. One that waits does not keep the others: another thread goes on with them.
-    fn notify<T: Send + 'static>(
+    fn sweep<T: Send + 'static>(
         &self,
         patience: Duration,
         known: Vec<T>,
-        send: impl Fn(T) + Clone + Send + 'static,
+        notify: impl Fn(T) + Clone + Send + 'static,
     ) {
         // Without workers nothing that the kernel writes back would be answered.
-        if self.gate.is_broken() {
-            return;
-        }
-        let queue = Arc::new(Mutex::new(known.into_iter()));
-        let (mut threads, mut seen, watch) = (Vec::new(), usize::MAX, Stopwatch::start());
-        let mut moved = Stopwatch::start();
-        loop {
-            threads.retain(|thread: &JoinHandle<()>| !thread.is_finished());
-            let left = queue.lock().len();
-            if left == 0 && threads.is_empty() {
-                return;
-            }
-            if watch.elapsed() > patience {
-                log::warn!("the kernel has not let go of cached content within {patience:?}");
-                return;
-            }
-            let stuck = moved.elapsed() > STUCK && threads.len() < MAX_STUCK;
-            if left > 0 && (threads.is_empty() || (left == seen && stuck)) {
-                let (queue, send) = (Arc::clone(&queue), send.clone());
-                let work = move || {
-                    // Not held while it is sent.
-                    let next = || queue.lock().next();
-                    while let Some(one) = next() {
-                        send(one);
-                    }
-                };
-                match spawn("notify", work) {
-                    Ok(thread) => threads.push(thread),
-                    Err(error) => log::warn!("{error}"),
-                }
-                moved = Stopwatch::start();
-            } else if left != seen {
-                moved = Stopwatch::start();
-            }
-            seen = left;
-            thread::sleep(POLL);
+        if !self.gate.is_broken() && !sweep::sweep(patience, known, notify) {
+            log::warn!("the kernel has not let go of cached content within {patience:?}");
         }
     }
 
