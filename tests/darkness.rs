@@ -197,11 +197,24 @@ impl Hanging {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
+
+    /// Answers nobody as long as the result lives.
+    fn hang(&self) -> Hang<'_> {
+        self.signal(Signal::STOP);
+        Hang(self)
+    }
+}
+
+struct Hang<'a>(&'a Hanging);
+
+impl Drop for Hang<'_> {
+    fn drop(&mut self) {
+        self.0.signal(Signal::CONT);
+    }
 }
 
 impl Drop for Hanging {
     fn drop(&mut self) {
-        self.signal(Signal::CONT);
         // Its own way of unmounting.
         self.signal(Signal::TERM);
         let _ = self.0.wait();
@@ -233,7 +246,7 @@ fn a_volume_that_hangs_keeps_no_session_from_its_end_and_no_other_waiting() {
          while True: print(*map(tried, fds), flush=True); input()",
     );
     assert!(held.next().contains("early"));
-    hanging.signal(Signal::STOP);
+    let hang = hanging.hang();
     let begun = Instant::now();
     daemon.asked(ALICE.uid, &["logout"], "");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
@@ -243,7 +256,7 @@ fn a_volume_that_hangs_keeps_no_session_from_its_end_and_no_other_waiting() {
     assert_eq!(daemon.state(BOB.uid), "active");
     daemon.asked(0, &["revoke", "--all"], "");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    hanging.signal(Signal::CONT);
+    drop(hang);
     let saved = || volume.stored(&ALICE, "schedules", "x.json").contains("typed");
     assert!(eventually(Duration::from_secs(5), saved), "{}", daemon.log());
     daemon.login(&ALICE);
@@ -270,21 +283,22 @@ fn a_volume_that_hangs_leaves_nothing_to_read_while_the_session_is_suspended() {
          last, late = mmap.mmap(-1, 8), []\n\
          def read():\n    try: late.append(len(os.pread(fds[0], 10, 2 << 20)))\n    except OSError as error: late.append(error.errno)\n\
          reading = threading.Thread(target=read); reading.start()\n\
-         child = os.fork()\n\
-         while child == 0: map[0]; last[:] = struct.pack('d', time.time())\n\
+         parent, child = os.getpid(), os.fork()\n\
+         while child == 0 and os.getppid() == parent: map[0]; last[:] = struct.pack('d', time.time())\n\
+         if child == 0: os._exit(0)\n\
          print('reads', flush=True); input()\n\
          print(time.time() - struct.unpack('d', last)[0], flush=True); input()\n\
          reading.join(); os.kill(child, 9); print(*late, flush=True); input()",
     );
     assert_eq!(held.next(), "98");
-    hanging.signal(Signal::STOP);
+    let hang = hanging.hang();
     service.kill();
     assert_eq!(held.next(), "reads");
     assert!(eventually(Duration::from_secs(5), || daemon.state(ALICE.uid) == "suspended"));
     std::thread::sleep(Duration::from_secs(2));
     let dark: f64 = held.next().parse().unwrap();
     assert!(dark > 0.5, "a cached page was read {dark} s ago");
-    hanging.signal(Signal::CONT);
+    drop(hang);
     assert_eq!(held.next(), "13", "what the volume says late is not given out");
 }
 
