@@ -58,6 +58,59 @@ pub enum Kind {
     Io,
 }
 
+/// What a program in the mount sees of an error, by number and by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrnoName {
+    /// As in `errno.h` of this platform.
+    pub number: i32,
+    /// `ENOENT` and the like.
+    pub name: &'static str,
+}
+
+impl Kind {
+    /// The errno table of the mount (DESIGN.md section 4): total, and the only one.
+    pub fn errno(self) -> ErrnoName {
+        macro_rules! errno {
+            ($name:ident) => {
+                ErrnoName {
+                    number: libc::$name,
+                    name: stringify!($name),
+                }
+            };
+        }
+        match self {
+            Self::NotFound => errno!(ENOENT),
+            Self::Exists => errno!(EEXIST),
+            Self::NameTaken => errno!(EIO),
+            Self::NotADirectory => errno!(ENOTDIR),
+            Self::IsADirectory => errno!(EISDIR),
+            Self::DirectoryNotEmpty => errno!(ENOTEMPTY),
+            Self::NotPermitted => errno!(EPERM),
+            Self::AccessDenied | Self::AuthenticationRefused | Self::HashCollision => errno!(EACCES),
+            Self::InvalidName
+            | Self::InvalidArgument
+            | Self::InvalidRecord
+            | Self::IncompleteRecord
+            | Self::PlainSecret => errno!(EINVAL),
+            Self::NameTooLong => errno!(ENAMETOOLONG),
+            Self::TooLarge => errno!(EFBIG),
+            Self::NoSpace => errno!(ENOSPC),
+            Self::QuotaExceeded => errno!(EDQUOT),
+            Self::ReadOnly => errno!(EROFS),
+            Self::CrossDevice => errno!(EXDEV),
+            Self::Busy => errno!(EBUSY),
+            Self::TooManyOpen => errno!(ENFILE),
+            Self::OutOfMemory => errno!(ENOMEM),
+            Self::Unsupported => errno!(EOPNOTSUPP),
+            Self::BadHandle => errno!(EBADF),
+            Self::Stale => errno!(ESTALE),
+            Self::NoData => errno!(ENXIO),
+            Self::NotConnected => errno!(ENOTCONN),
+            Self::Io | Self::AuthenticationUnreachable | Self::Config | Self::MountFailed => errno!(EIO),
+        }
+    }
+}
+
 /// An error: its [`Kind`], and a message that says what was wrong, where, and what to do.
 ///
 /// Messages never contain record content, keys, or the name of another tenant.

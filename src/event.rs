@@ -1,4 +1,122 @@
-//! What happens, told to whoever observes: the log, and later the audit log and the metrics.
+//! What happens, told to whoever observes: the log, the audit log and the metrics.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::identity::UserHash;
+
+/// What is done in a mount: the operations of the kernel, and those of our own that they lead to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)] // The kernel's words, in the kernel's order (linux/fuse.h); ours are the last ones.
+pub enum Op {
+    Lookup,
+    Forget,
+    Getattr,
+    Setattr,
+    Symlink,
+    Mknod,
+    Mkdir,
+    Unlink,
+    Rmdir,
+    Rename,
+    Link,
+    Open,
+    Read,
+    Write,
+    Statfs,
+    Release,
+    Fsync,
+    Flush,
+    Opendir,
+    Readdir,
+    Releasedir,
+    Fsyncdir,
+    Create,
+    Fallocate,
+    Lseek,
+    CopyFileRange,
+    /// A draft becomes a record.
+    Commit,
+    /// A session begins, goes on or ends.
+    Session,
+}
+
+impl Op {
+    /// Every operation, in order.
+    pub const ALL: [Self; 28] = [
+        Self::Lookup,
+        Self::Forget,
+        Self::Getattr,
+        Self::Setattr,
+        Self::Symlink,
+        Self::Mknod,
+        Self::Mkdir,
+        Self::Unlink,
+        Self::Rmdir,
+        Self::Rename,
+        Self::Link,
+        Self::Open,
+        Self::Read,
+        Self::Write,
+        Self::Statfs,
+        Self::Release,
+        Self::Fsync,
+        Self::Flush,
+        Self::Opendir,
+        Self::Readdir,
+        Self::Releasedir,
+        Self::Fsyncdir,
+        Self::Create,
+        Self::Fallocate,
+        Self::Lseek,
+        Self::CopyFileRange,
+        Self::Commit,
+        Self::Session,
+    ];
+
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lookup => "lookup",
+            Self::Forget => "forget",
+            Self::Getattr => "getattr",
+            Self::Setattr => "setattr",
+            Self::Symlink => "symlink",
+            Self::Mknod => "mknod",
+            Self::Mkdir => "mkdir",
+            Self::Unlink => "unlink",
+            Self::Rmdir => "rmdir",
+            Self::Rename => "rename",
+            Self::Link => "link",
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Statfs => "statfs",
+            Self::Release => "release",
+            Self::Fsync => "fsync",
+            Self::Flush => "flush",
+            Self::Opendir => "opendir",
+            Self::Readdir => "readdir",
+            Self::Releasedir => "releasedir",
+            Self::Fsyncdir => "fsyncdir",
+            Self::Create => "create",
+            Self::Fallocate => "fallocate",
+            Self::Lseek => "lseek",
+            Self::CopyFileRange => "copy_file_range",
+            Self::Commit => "commit",
+            Self::Session => "session",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// Something worth telling the operator. Paths are as in the mount; no event carries record content, a key, or
 /// another tenant's name.
@@ -6,29 +124,69 @@
 pub enum Event {
     /// An operation of the mount was refused for a reason of isolation or integrity.
     Denied {
-        /// The operation, in the kernel's words: `lookup`, `open`, `rename`.
-        op: &'static str,
-        /// The path as in the mount, or the entry's name where that is all there is.
+        /// The operation.
+        op: Op,
+        /// The path as in the mount.
         path: String,
+        /// What its program sees.
+        kind: Kind,
         /// Why, for the operator.
         reason: String,
     },
+    /// A record was committed.
+    Committed {
+        /// The record.
+        path: String,
+    },
     /// A write named another owner; the session's user was put in its place.
     OwnerOverridden {
-        /// The record's name.
+        /// The record.
         path: String,
     },
     /// A draft could not be committed; it is kept, and shown to its owner.
     DraftKept {
-        /// The record's name.
+        /// The record.
         path: String,
+        /// What its program sees.
+        kind: Kind,
         /// What is wrong with it.
         reason: String,
     },
     /// A handler panicked; the operation got EIO, and the session goes on.
     Panicked {
         /// The operation.
-        op: &'static str,
+        op: Op,
+    },
+    /// A file of the volume was looked at.
+    Verified {
+        /// Whether what it is was still known, and nothing was read.
+        remembered: bool,
+    },
+    /// Content went in or out.
+    Transferred {
+        /// Reading or writing.
+        op: Op,
+        /// How much.
+        bytes: u64,
+    },
+    /// The session is in another state.
+    Session {
+        /// In which.
+        change: SessionChange,
+        /// Why; empty where that says it all.
+        reason: String,
+    },
+    /// The authenticator was asked again whether the key is good.
+    Renewal {
+        /// What it said; none when that was neither a yes nor a no.
+        answer: Option<bool>,
+    },
+    /// A key was not accepted: there is no session.
+    LoginFailed {
+        /// Refused, or nobody could be asked.
+        kind: Kind,
+        /// Why.
+        reason: String,
     },
     /// Something of the volume or the session that the operator should look at.
     Trouble {
@@ -37,10 +195,114 @@ pub enum Event {
     },
 }
 
+/// What becomes of a session (DESIGN.md section 6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SessionChange {
+    /// It serves.
+    Begins,
+    /// Its key could not be validated again; work goes on through the grace period.
+    Stale,
+    /// Everything is EACCES, until the key can be validated again.
+    Suspended,
+    /// The key was validated again, after that was not possible for a while.
+    Active,
+    /// It is over.
+    Ends,
+}
+
+impl SessionChange {
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Begins => "begins",
+            Self::Stale => "stale",
+            Self::Suspended => "suspended",
+            Self::Active => "active",
+            Self::Ends => "ends",
+        }
+    }
+}
+
+/// An operation of the mount that is done.
+pub struct Operation<'a> {
+    /// Which.
+    pub op: Op,
+    /// How it went.
+    pub outcome: std::result::Result<(), &'a Error>,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// What it was about: found out only for those who want to know.
+    pub path: &'a dyn Fn() -> String,
+    /// Where a rename leads.
+    pub to: Option<&'a dyn Fn() -> String>,
+}
+
 /// Receives events. Called on the thread where they happen: an observer that may wait has a queue of its own.
 pub trait Observer: Send + Sync {
     /// Takes note of one event.
     fn observe(&self, event: &Event);
+
+    /// Takes note of an operation that is done.
+    fn operation(&self, _: &Operation<'_>) {}
+
+    /// Whether an operation may begin: whether what becomes of it can be taken note of.
+    ///
+    /// # Errors
+    /// [`Kind::Io`], and what is wrong with the observer.
+    fn admit(&self, _: Op) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Several observers, each of whom is told everything.
+impl Observer for Vec<Arc<dyn Observer>> {
+    fn observe(&self, event: &Event) {
+        self.iter().for_each(|observer| observer.observe(event));
+    }
+
+    fn operation(&self, operation: &Operation<'_>) {
+        self.iter().for_each(|observer| observer.operation(operation));
+    }
+
+    fn admit(&self, op: Op) -> Result<()> {
+        self.iter().try_for_each(|observer| observer.admit(op))
+    }
+}
+
+/// Whose session it is, as observers may know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subject {
+    /// The user; none as long as nobody was authenticated.
+    pub user: Option<UserHash>,
+    /// The user of this host.
+    pub uid: u32,
+}
+
+/// Makes each session's observer.
+pub type Observers = dyn Fn(Subject) -> Arc<dyn Observer> + Send + Sync;
+
+thread_local! {
+    static CALLER: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Does the work of one operation on behalf of process `pid`: what happens meanwhile on this thread, happens because of it.
+pub fn on_behalf_of<T>(pid: u32, work: impl FnOnce() -> T) -> T {
+    /// Put back whatever the work does.
+    struct Before(Option<u32>);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            CALLER.set(self.0);
+        }
+    }
+
+    let _before = Before(CALLER.replace(Some(pid)));
+    work()
+}
+
+/// The process on whose behalf this thread works; none when it works for nobody in particular.
+pub fn caller() -> Option<u32> {
+    CALLER.get()
 }
 
 /// Writes events to the log: refusals and trouble as warnings.
@@ -50,21 +312,92 @@ pub struct LogObserver {
     pub session: String,
 }
 
+impl LogObserver {
+    /// For the session of `subject`.
+    pub fn of(subject: &Subject) -> Self {
+        let uid = subject.uid;
+        Self {
+            session: match &subject.user {
+                Some(user) => format!("session of {user}, uid {uid}"),
+                None => format!("uid {uid}"),
+            },
+        }
+    }
+}
+
 impl Observer for LogObserver {
     fn observe(&self, event: &Event) {
         let session = &self.session;
         match event {
-            Event::Denied { op, path, reason } => log::warn!("{session}: {op} {path:?} denied: {reason}"),
+            Event::Denied { op, path, reason, .. } => {
+                log::warn!("{session}: {op} {path:?} denied: {reason}");
+            }
             Event::OwnerOverridden { path } => {
                 log::warn!("{session}: {path:?} named another owner; replaced by the session's user");
             }
-            Event::DraftKept { path, reason } => {
+            Event::DraftKept { path, reason, .. } => {
                 log::warn!("{session}: {path:?} not committed, kept as a draft: {reason}");
             }
             Event::Panicked { op } => {
-                log::error!("{session}: panic in {op}; this is a bug, please report it")
+                log::error!("{session}: panic in {op}; this is a bug, please report it");
             }
+            Event::Session { change, .. } => self.session_is(*change),
+            Event::LoginFailed { reason, .. } => log::warn!("{session}: not logged in: {reason}"),
             Event::Trouble { what } => log::warn!("{session}: {what}"),
+            Event::Committed { .. }
+            | Event::Verified { .. }
+            | Event::Transferred { .. }
+            | Event::Renewal { .. } => {}
         }
+    }
+
+    fn operation(&self, operation: &Operation<'_>) {
+        if let Err(error) = operation.outcome {
+            log::debug!("{}: {}: {error}", self.session, operation.op);
+        }
+    }
+}
+
+impl LogObserver {
+    fn session_is(&self, change: SessionChange) {
+        let session = &self.session;
+        match change {
+            SessionChange::Stale => log::warn!(
+                "{session}: the key could not be validated again; work goes on through the grace period"
+            ),
+            SessionChange::Suspended => {
+                log::warn!("{session}: suspended, until the key can be validated again");
+            }
+            // At the level of what it is the end of: whoever reads of the trouble must read that it is over.
+            SessionChange::Active => log::warn!("{session}: the key was validated again; all is well"),
+            // Whoever begins and ends it, knows how much that is worth.
+            SessionChange::Begins | SessionChange::Ends => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_is_listed_once_and_has_a_name_of_its_own() {
+        let names: BTreeSet<&str> = Op::ALL.iter().map(|op| op.as_str()).collect();
+        assert_eq!(names.len(), Op::ALL.len());
+        for (index, op) in Op::ALL.iter().enumerate() {
+            assert_eq!(*op as usize, index, "{op}");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_known_while_the_work_lasts() {
+        assert_eq!(caller(), None);
+        let inner = on_behalf_of(7, || (caller(), on_behalf_of(8, caller), caller()));
+        assert_eq!(inner, (Some(7), Some(8), Some(7)));
+        let panicked = std::panic::catch_unwind(|| on_behalf_of(9, || panic!("a bug")));
+        assert!(panicked.is_err());
+        assert_eq!(caller(), None);
     }
 }

@@ -17,10 +17,10 @@ use super::wire::{DraftStatus, SessionStatus, Whose};
 use crate::auth::{ApiKey, Authenticator, State, Terms, Throttle, Validation};
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::event::LogObserver;
+use crate::event::{Event, Observers, SessionChange, Subject};
 use crate::identity::Principal;
 use crate::mounter::Mounter;
-use crate::session::{Ending, Leased, Session, SessionOptions, apart};
+use crate::session::{Leased, Session, SessionOptions, apart};
 use crate::store::{self, Store, Uncommitted};
 use crate::vfs::Pools;
 use crate::volume::Volume;
@@ -49,6 +49,8 @@ pub struct Setup {
     pub authenticator: Box<dyn Authenticator>,
     /// How long an answer is good.
     pub terms: Terms,
+    /// Who is told what happens in each session.
+    pub observers: Box<Observers>,
     /// Who mounts.
     pub mounter: Mounter,
     /// The directory that has the mountpoints, called by uid, and nothing else.
@@ -147,7 +149,10 @@ impl Sessions {
     async fn validate(&self, uid: u32, key: &ApiKey) -> Result<Validation> {
         let answer = self.setup.authenticator.validate(key).await;
         if let Err(error) = &answer {
-            log::warn!("login of uid {uid}: {error}");
+            (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
+                kind: error.kind(),
+                reason: error.to_string(),
+            });
             if error.kind() == Kind::AuthenticationRefused {
                 self.throttle.lock().refused(uid, clock::instant());
             }
@@ -180,11 +185,12 @@ impl Sessions {
 
     /// Mounts. Blocks.
     fn start(&self, uid: u32, principal: &Principal) -> Result<Session> {
-        let observer = LogObserver {
-            session: format!("session of {}", principal.user().hash()),
-        };
         let setup = &self.setup;
-        let store = Store::open(&setup.volume, principal, setup.store.clone(), Arc::new(observer))?;
+        let observer = (setup.observers)(Subject {
+            user: Some(principal.user().hash()),
+            uid,
+        });
+        let store = Store::open(&setup.volume, principal, setup.store.clone(), observer)?;
         let options = SessionOptions {
             mountpoint: setup.places.join(uid.to_string()),
             make_mountpoint: true,
@@ -205,14 +211,13 @@ impl Sessions {
         };
         let user = live.leased.principal().user().hash();
         let asked_for = ending.is_none();
-        match ending {
-            Some(Ending::Refused(why)) => live.end(&why),
-            Some(Ending::Broken) => live.end("it was unmounted, or cannot be served any more"),
-            None => {}
+        if let Some(ending) = ending {
+            live.end(&ending.to_string());
         }
         let why = live.ending.borrow().clone().unwrap_or_default();
         let level = if asked_for { Level::Info } else { Level::Warn };
         log::log!(level, "session of {user}, uid {}, ends: {why}", live.uid);
+        live.leased.session().is(SessionChange::Ends, &why);
         if !self.stopping.load(Ordering::SeqCst) {
             systemd::forget(live.uid);
         }

@@ -15,9 +15,11 @@ use fuser::{
 };
 
 use super::convert;
-use super::gate::Gate;
+use super::gate::{Call, Gate};
+use crate::error::Kind;
+use crate::event::Op;
 use crate::name::MAX_NAME;
-use crate::vfs::{CACHE_LIFETIME, Changes, Fh, Ino, Node, Vfs};
+use crate::vfs::{CACHE_LIFETIME, Changes, Fh, Ino, Node, ROOT, Target, Vfs};
 use crate::volume::Times;
 
 /// The largest read and write, in bytes.
@@ -66,9 +68,28 @@ impl Adapter {
         }
     }
 
+    /// What could trick another reader of the volume is not made.
+    fn plants(&self, op: Op, request: &Request, target: Target<'_>, reply: ReplyEntry) {
+        let call = Call::new(op, request, target);
+        let refused = self.gate.refuse(
+            &call,
+            Kind::NotPermitted,
+            "there are no links, FIFOs, sockets or devices",
+        );
+        self.entry(refused, reply);
+    }
+
     fn attr(&self, node: &Node) -> fuser::FileAttr {
         convert::attr(node, self.gate.vfs().owner())
     }
+}
+
+fn named(parent: INodeNo, name: &OsStr) -> Target<'_> {
+    Target::Entry(Ino(parent.0), name.as_bytes())
+}
+
+fn inode(ino: INodeNo) -> Target<'static> {
+    Target::Inode(Ino(ino.0))
 }
 
 fn done(result: Result<(), Errno>, reply: ReplyEmpty) {
@@ -97,19 +118,22 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let result = self.gate.user("lookup", request, |vfs| {
-            vfs.lookup(Ino(parent.0), name.as_bytes())
-        });
+        let call = Call::new(Op::Lookup, request, named(parent, name));
+        let result = self
+            .gate
+            .user(&call, |vfs| vfs.lookup(Ino(parent.0), name.as_bytes()));
         self.entry(result, reply);
     }
 
-    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+    fn forget(&self, request: &Request, ino: INodeNo, count: u64) {
+        let call = Call::new(Op::Forget, request, inode(ino));
         // Nobody waits for an answer.
-        let _ = self.gate.let_go("forget", |vfs, _| vfs.forget(Ino(ino.0), count));
+        let _ = self.gate.let_go(&call, |vfs, _| vfs.forget(Ino(ino.0), count));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let result = self.gate.user("getattr", request, |vfs| vfs.getattr(Ino(ino.0)));
+        let call = Call::new(Op::Getattr, request, inode(ino));
+        let result = self.gate.user(&call, |vfs| vfs.getattr(Ino(ino.0)));
         self.attributes(result, reply);
     }
 
@@ -131,6 +155,7 @@ impl Filesystem for Adapter {
         _: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let call = Call::new(Op::Setattr, request, inode(ino));
         let changes = Changes {
             mode: mode.map(convert::permissions),
             uid,
@@ -142,22 +167,29 @@ impl Filesystem for Adapter {
             },
         };
         let fh = fh.map(|fh| Fh(fh.0));
-        let result = self
-            .gate
-            .user("setattr", request, |vfs| vfs.setattr(Ino(ino.0), fh, changes));
+        let result = self.gate.user(&call, |vfs| vfs.setattr(Ino(ino.0), fh, changes));
         self.attributes(result, reply);
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EPERM);
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _: u32,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        self.plants(Op::Mknod, request, named(parent, name), reply);
     }
 
-    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        reply.error(Errno::EPERM);
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, _: &Path, reply: ReplyEntry) {
+        self.plants(Op::Symlink, request, named(parent, name), reply);
     }
 
-    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        reply.error(Errno::EPERM);
+    fn link(&self, request: &Request, _: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.plants(Op::Link, request, named(parent, name), reply);
     }
 
     fn readlink(&self, _: &Request, _: INodeNo, reply: ReplyData) {
@@ -165,24 +197,27 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+        let call = Call::new(Op::Mkdir, request, named(parent, name));
         let mode = convert::permissions(mode);
-        let result = self.gate.user("mkdir", request, |vfs| {
-            vfs.mkdir(Ino(parent.0), name.as_bytes(), mode)
-        });
+        let result = self
+            .gate
+            .user(&call, |vfs| vfs.mkdir(Ino(parent.0), name.as_bytes(), mode));
         self.entry(result, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.gate.user("unlink", request, |vfs| {
-            vfs.unlink(Ino(parent.0), name.as_bytes())
-        });
+        let call = Call::new(Op::Unlink, request, named(parent, name));
+        let result = self
+            .gate
+            .user(&call, |vfs| vfs.unlink(Ino(parent.0), name.as_bytes()));
         done(result, reply);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let call = Call::new(Op::Rmdir, request, named(parent, name));
         let result = self
             .gate
-            .user("rmdir", request, |vfs| vfs.rmdir(Ino(parent.0), name.as_bytes()));
+            .user(&call, |vfs| vfs.rmdir(Ino(parent.0), name.as_bytes()));
         done(result, reply);
     }
 
@@ -196,19 +231,21 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let call = Call::new(Op::Rename, request, named(parent, name)).to(named(new_parent, new_name));
         let from = (Ino(parent.0), name.as_bytes());
         let to = (Ino(new_parent.0), new_name.as_bytes());
-        let result = self.gate.user("rename", request, |vfs| {
-            vfs.rename(from, to, convert::rename(flags)?)
-        });
+        let result = self
+            .gate
+            .user(&call, |vfs| vfs.rename(from, to, convert::rename(flags)?));
         done(result, reply);
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let call = Call::new(Op::Open, request, inode(ino));
         let mode = convert::open_mode(flags);
         let result = self
             .gate
-            .user("open", request, |vfs| vfs.open(Ino(ino.0), mode, request.pid()));
+            .user(&call, |vfs| vfs.open(Ino(ino.0), mode, request.pid()));
         match result {
             Ok(opened) => reply.opened(FileHandle(opened.fh.0), convert::open_flags(&opened)),
             Err(errno) => reply.error(errno),
@@ -225,9 +262,10 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let call = Call::new(Op::Create, request, named(parent, name));
         let permissions = convert::permissions(mode);
         let mode = convert::open_mode(OpenFlags(flags));
-        let result = self.gate.user("create", request, |vfs| {
+        let result = self.gate.user(&call, |vfs| {
             vfs.create(Ino(parent.0), name.as_bytes(), permissions, mode, request.pid())
         });
         match result {
@@ -244,8 +282,8 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -253,9 +291,10 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let call = Call::new(Op::Read, request, inode(ino));
         match self
             .gate
-            .content("read", |vfs| vfs.read(Fh(fh.0), offset, bytes(size)))
+            .content(&call, |vfs| vfs.read(Fh(fh.0), offset, bytes(size)))
         {
             Ok(data) => reply.data(&data),
             Err(errno) => reply.error(errno),
@@ -264,8 +303,8 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -274,50 +313,52 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let call = Call::new(Op::Write, request, inode(ino));
         let from_cache = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         match self
             .gate
-            .kernel("write", |vfs| vfs.write(Fh(fh.0), offset, data, from_cache))
+            .kernel(&call, |vfs| vfs.write(Fh(fh.0), offset, data, from_cache))
         {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(errno),
         }
     }
 
-    fn flush(&self, request: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, request: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let call = Call::new(Op::Flush, request, inode(ino));
         let closer = request.pid();
-        done(
-            self.gate.kernel("flush", |vfs| vfs.flush(Fh(fh.0), closer)),
-            reply,
-        );
+        done(self.gate.kernel(&call, |vfs| vfs.flush(Fh(fh.0), closer)), reply);
     }
 
     fn release(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        let call = Call::new(Op::Release, request, inode(ino));
         let released = |vfs: &Vfs, may_commit| match may_commit {
             true => vfs.release(Fh(fh.0)),
             false => vfs.release_without_commit(Fh(fh.0)),
         };
-        done(self.gate.let_go("release", released), reply);
+        done(self.gate.let_go(&call, released), reply);
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+    fn fsync(&self, request: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let call = Call::new(Op::Fsync, request, inode(ino));
         done(
-            self.gate.kernel("fsync", |vfs| vfs.fsync(Fh(fh.0), data_only)),
+            self.gate.kernel(&call, |vfs| vfs.fsync(Fh(fh.0), data_only)),
             reply,
         );
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.gate.user("opendir", request, |vfs| vfs.opendir(Ino(ino.0))) {
+        let call = Call::new(Op::Opendir, request, inode(ino));
+        match self.gate.user(&call, |vfs| vfs.opendir(Ino(ino.0))) {
             Ok(fh) => reply.opened(FileHandle(fh.0), fuser::FopenFlags::empty()),
             Err(errno) => reply.error(errno),
         }
@@ -325,13 +366,14 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let result = self.gate.kernel("readdir", |vfs| {
+        let call = Call::new(Op::Readdir, request, inode(ino));
+        let result = self.gate.kernel(&call, |vfs| {
             vfs.readdir(Fh(fh.0), offset, |listed| {
                 let full = reply.add(
                     INodeNo(listed.node.ino.0),
@@ -350,20 +392,20 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, request: &Request, ino: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        let call = Call::new(Op::Releasedir, request, inode(ino));
         let released = |vfs: &Vfs, _| vfs.releasedir(Fh(fh.0));
-        done(self.gate.let_go("releasedir", released), reply);
+        done(self.gate.let_go(&call, released), reply);
     }
 
-    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        done(
-            self.gate.kernel("fsyncdir", |vfs| vfs.fsyncdir(Ino(ino.0))),
-            reply,
-        );
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let call = Call::new(Op::Fsyncdir, request, inode(ino));
+        done(self.gate.kernel(&call, |vfs| vfs.fsyncdir(Ino(ino.0))), reply);
     }
 
     fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
-        match self.gate.user("statfs", request, |vfs| vfs.statfs()) {
+        let call = Call::new(Op::Statfs, request, Target::Inode(ROOT));
+        match self.gate.user(&call, |vfs| vfs.statfs()) {
             Ok(usage) => {
                 let unit = u64::from(STATFS_UNIT);
                 let free = usage.free / unit;
@@ -418,22 +460,32 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let result = self.gate.kernel("fallocate", |vfs| {
+        let call = Call::new(Op::Fallocate, request, inode(ino));
+        let result = self.gate.kernel(&call, |vfs| {
             vfs.allocate(Fh(fh.0), convert::allocate(mode)?, offset, length)
         });
         done(result, reply);
     }
 
-    fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let result = self.gate.kernel("lseek", |vfs| {
+    fn lseek(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let call = Call::new(Op::Lseek, request, inode(ino));
+        let result = self.gate.kernel(&call, |vfs| {
             let (what, offset) = convert::seek(whence, offset)?;
             vfs.seek(Fh(fh.0), what, offset)
         });
@@ -445,20 +497,21 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         from: FileHandle,
         from_offset: u64,
-        _: INodeNo,
+        into: INodeNo,
         to: FileHandle,
         to_offset: u64,
         len: u64,
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let call = Call::new(Op::CopyFileRange, request, inode(into));
         // The reply counts in 32 bits; the caller asks again for the rest.
         let len = bytes(u32::try_from(len).unwrap_or(u32::MAX));
-        let result = self.gate.kernel("copy_file_range", |vfs| {
+        let result = self.gate.kernel(&call, |vfs| {
             vfs.copy((Fh(from.0), from_offset), (Fh(to.0), to_offset), len)
         });
         match result {

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 
 use super::errno::errno;
 use crate::clock::Stopwatch;
-use crate::error::{Kind, Result};
-use crate::event::Event;
-use crate::vfs::Vfs;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Op, Operation, on_behalf_of};
+use crate::vfs::{Target, Vfs};
 
 /// How often it is looked whether the requests under way are done.
 const POLL: Duration = Duration::from_millis(2);
@@ -29,6 +29,42 @@ enum Admission {
     Suspended,
     /// Nobody, ever again: ENOTCONN.
     Ended,
+}
+
+impl Admission {
+    /// What is said to who is not let in.
+    fn refusal(self) -> Error {
+        match self {
+            Self::Open | Self::Suspended => Error::new(Kind::AccessDenied, "the session is suspended"),
+            Self::Ended => Error::new(Kind::NotConnected, "the session has ended"),
+        }
+    }
+}
+
+/// A request: who asks for what.
+pub(super) struct Call<'a> {
+    op: Op,
+    target: Target<'a>,
+    /// Where a rename leads.
+    to: Target<'a>,
+    uid: u32,
+    pid: u32,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(op: Op, request: &Request, target: Target<'a>) -> Self {
+        Self {
+            op,
+            target,
+            to: Target::Nothing,
+            uid: request.uid(),
+            pid: request.pid(),
+        }
+    }
+
+    pub(super) fn to(self, to: Target<'a>) -> Self {
+        Self { to, ..self }
+    }
 }
 
 /// Sees to it that only its user gets in, that nobody gets in while the session is suspended or after its end, and that
@@ -59,49 +95,42 @@ impl Gate {
     /// Lets a request of the session's user in: all that name or open something.
     pub(super) fn user<T>(
         self: &Arc<Self>,
-        op: &'static str,
-        request: &Request,
+        call: &Call<'_>,
         work: impl FnOnce(&Vfs) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
         // The kernel admits nobody else to a mount without allow_other: this is the second lock on that door.
         let (owner, _) = self.vfs.owner();
-        if request.uid() != owner {
-            self.vfs.store().report(&Event::Denied {
-                op,
-                path: String::new(),
-                reason: format!("asked by uid {}, not by the session's user", request.uid()),
+        if call.uid != owner {
+            return on_behalf_of(call.pid, || {
+                let reason = format!("asked by uid {}, not by the session's user", call.uid);
+                self.refuse(call, Kind::AccessDenied, reason)
             });
-            return Err(Errno::EACCES);
         }
-        self.kernel(op, work)
+        self.kernel(call, work)
     }
 
     /// Lets a request in that the kernel may also make on its own: on handles, which a user was given.
     pub(super) fn kernel<T>(
         self: &Arc<Self>,
-        op: &'static str,
+        call: &Call<'_>,
         work: impl FnOnce(&Vfs) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
-        self.watch_worker();
-        let _inside = Inside::enter(&self.inside);
-        match self.admission() {
-            Admission::Open => self.guarded(op, work),
-            Admission::Suspended => Err(errno(Kind::AccessDenied)),
-            Admission::Ended => Err(errno(Kind::NotConnected)),
-        }
+        self.pass(call, |admission| match admission {
+            Admission::Open => self.admitted(call, work),
+            closed => Err(closed.refusal()),
+        })
     }
 
     /// Lets a request for content in, and its answer out only if that is still allowed: a volume may keep it waiting.
     pub(super) fn content<T>(
         self: &Arc<Self>,
-        op: &'static str,
+        call: &Call<'_>,
         work: impl FnOnce(&Vfs) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
-        let content = self.kernel(op, work)?;
+        let content = self.kernel(call, work)?;
         match self.admission() {
             Admission::Open => Ok(content),
-            Admission::Suspended => Err(errno(Kind::AccessDenied)),
-            Admission::Ended => Err(errno(Kind::NotConnected)),
+            closed => Err(errno(closed.refusal().kind())),
         }
     }
 
@@ -109,18 +138,65 @@ impl Gate {
     /// work is told whether it may change the volume.
     pub(super) fn let_go(
         self: &Arc<Self>,
-        op: &'static str,
+        call: &Call<'_>,
         work: impl FnOnce(&Vfs, bool),
     ) -> std::result::Result<(), Errno> {
-        self.watch_worker();
-        let _inside = Inside::enter(&self.inside);
-        match self.admission() {
-            Admission::Ended => Err(errno(Kind::NotConnected)),
-            admission => self.guarded(op, |vfs| {
+        self.pass(call, |admission| match admission {
+            Admission::Ended => Err(admission.refusal()),
+            admission => self.guarded(call, |vfs| {
                 work(vfs, admission == Admission::Open);
                 Ok(())
             }),
-        }
+        })
+    }
+
+    /// Refuses what nobody may do in a mount.
+    pub(super) fn refuse<T>(
+        &self,
+        call: &Call<'_>,
+        kind: Kind,
+        reason: impl Into<String>,
+    ) -> std::result::Result<T, Errno> {
+        self.vfs.store().report(&Event::Denied {
+            op: call.op,
+            path: self.vfs.path(call.target),
+            kind,
+            reason: reason.into(),
+        });
+        Err(errno(kind))
+    }
+
+    /// What every request goes through: counted while it is inside, timed, and told to whoever observes.
+    fn pass<T>(
+        self: &Arc<Self>,
+        call: &Call<'_>,
+        work: impl FnOnce(Admission) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
+        self.watch_worker();
+        let _inside = Inside::enter(&self.inside);
+        on_behalf_of(call.pid, || {
+            let watch = Stopwatch::start();
+            let result = work(self.admission());
+            let path = || self.vfs.path(call.target);
+            let to = || self.vfs.path(call.to);
+            self.vfs.store().done(&Operation {
+                op: call.op,
+                outcome: result.as_ref().map(|_| ()),
+                elapsed: watch.elapsed(),
+                path: &path,
+                to: (call.op == Op::Rename).then_some(&to),
+            });
+            result.map_err(|error| errno(error.kind()))
+        })
+    }
+
+    /// Does what its observers can take note of.
+    fn admitted<T>(&self, call: &Call<'_>, work: impl FnOnce(&Vfs) -> Result<T>) -> Result<T> {
+        self.vfs.store().admit(call.op)?;
+        self.guarded(call, |vfs| {
+            vfs.settle_held_back();
+            work(vfs)
+        })
     }
 
     fn admission(&self) -> Admission {
@@ -131,20 +207,12 @@ impl Gate {
         }
     }
 
-    fn guarded<T>(
-        &self,
-        op: &'static str,
-        work: impl FnOnce(&Vfs) -> Result<T>,
-    ) -> std::result::Result<T, Errno> {
+    fn guarded<T>(&self, call: &Call<'_>, work: impl FnOnce(&Vfs) -> Result<T>) -> Result<T> {
         match catch_unwind(AssertUnwindSafe(|| work(&self.vfs))) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                log::debug!("{op}: {error}");
-                Err(errno(error.kind()))
-            }
+            Ok(result) => result,
             Err(_) => {
-                self.vfs.store().report(&Event::Panicked { op });
-                Err(Errno::EIO)
+                self.vfs.store().report(&Event::Panicked { op: call.op });
+                Err(Error::new(Kind::Io, "panic; this is a bug, please report it"))
             }
         }
     }
@@ -246,7 +314,6 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::error::Error;
     use crate::event::Observer;
     use crate::identity::{Principal, UserId};
     use crate::store::{Options, Store};
@@ -274,6 +341,16 @@ mod tests {
         }
     }
 
+    fn call(op: Op) -> Call<'static> {
+        Call {
+            op,
+            target: Target::Nothing,
+            to: Target::Nothing,
+            uid: 1,
+            pid: 1,
+        }
+    }
+
     fn gate() -> (Arc<Gate>, Arc<Noted>, tempfile::TempDir) {
         let directory = tempfile::TempDir::new().unwrap();
         let noted = Arc::new(Noted::default());
@@ -290,11 +367,11 @@ mod tests {
     #[test]
     fn a_panic_is_eio_and_an_event_and_the_next_request_is_served() {
         let (gate, noted, _directory) = gate();
-        let panicked = gate.kernel::<()>("write", |_| panic!("a bug"));
+        let panicked = gate.kernel::<()>(&call(Op::Write), |_| panic!("a bug"));
         assert_eq!(panicked.unwrap_err().code(), libc::EIO);
-        assert_eq!(*noted.0.lock(), [Event::Panicked { op: "write" }]);
+        assert_eq!(*noted.0.lock(), [Event::Panicked { op: Op::Write }]);
         assert!(
-            gate.kernel("lookup", |vfs| vfs.lookup(ROOT, b"schedules"))
+            gate.kernel(&call(Op::Lookup), |vfs| vfs.lookup(ROOT, b"schedules"))
                 .is_ok()
         );
         assert!(gate.close(Duration::ZERO), "nobody is inside");
@@ -308,14 +385,14 @@ mod tests {
         thread::scope(|scope| {
             let gate = &gate;
             scope.spawn(move || {
-                gate.kernel("write", |_| {
+                gate.kernel(&call(Op::Write), |_| {
                     enter.send(()).unwrap();
                     left.recv().map_err(|_| Error::new(Kind::Io, "nobody says when"))
                 })
             });
             entered.recv().unwrap();
             assert!(!gate.close(Duration::from_millis(20)), "a request is inside");
-            let refused = gate.kernel("read", |_| Ok(()));
+            let refused = gate.kernel(&call(Op::Read), |_| Ok(()));
             assert_eq!(refused.unwrap_err().code(), libc::ENOTCONN);
             leave.send(()).unwrap();
         });
@@ -326,7 +403,7 @@ mod tests {
     fn content_that_was_waited_for_too_long_is_not_given_out() {
         let (gate, _, _directory) = gate();
         let late = |change: &dyn Fn()| {
-            let content = gate.content("read", |_| {
+            let content = gate.content(&call(Op::Read), |_| {
                 change();
                 Ok("late")
             });
@@ -334,7 +411,10 @@ mod tests {
         };
         assert_eq!(late(&|| _ = gate.suspend(Duration::ZERO)), libc::EACCES);
         gate.resume();
-        assert_eq!(gate.content("read", |_| Ok("in time")).unwrap(), "in time");
+        assert_eq!(
+            gate.content(&call(Op::Read), |_| Ok("in time")).unwrap(),
+            "in time"
+        );
         assert_eq!(late(&|| _ = gate.close(Duration::ZERO)), libc::ENOTCONN);
     }
 
@@ -342,17 +422,20 @@ mod tests {
     fn a_suspended_session_refuses_all_but_what_is_given_back_and_comes_back() {
         let (gate, _, _directory) = gate();
         assert!(gate.suspend(Duration::ZERO));
-        let refused = gate.kernel("read", |_| Ok(()));
+        let refused = gate.kernel(&call(Op::Read), |_| Ok(()));
         assert_eq!(refused.unwrap_err().code(), libc::EACCES);
         let mut may_change = None;
-        assert!(gate.let_go("release", |_, may| may_change = Some(may)).is_ok());
+        assert!(
+            gate.let_go(&call(Op::Release), |_, may| may_change = Some(may))
+                .is_ok()
+        );
         assert_eq!(may_change, Some(false));
         gate.resume();
-        assert!(gate.kernel("read", |_| Ok(())).is_ok());
+        assert!(gate.kernel(&call(Op::Read), |_| Ok(())).is_ok());
         assert!(gate.close(Duration::ZERO));
         gate.resume();
         assert!(gate.suspend(Duration::ZERO));
-        let refused = gate.kernel("read", |_| Ok(()));
+        let refused = gate.kernel(&call(Op::Read), |_| Ok(()));
         assert_eq!(refused.unwrap_err().code(), libc::ENOTCONN, "the end is the end");
     }
 
@@ -361,7 +444,7 @@ mod tests {
         let (gate, _, _directory) = gate();
         let worker = thread::spawn({
             let gate = Arc::clone(&gate);
-            move || gate.kernel("getattr", |_| Ok(())).is_ok()
+            move || gate.kernel(&call(Op::Getattr), |_| Ok(())).is_ok()
         });
         assert!(worker.join().unwrap());
         gate.broken().await;

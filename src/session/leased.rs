@@ -1,5 +1,6 @@
 //! A session that lasts as long as its key is good.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::{Session, apart};
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, SessionChange};
 use crate::identity::Principal;
 
 /// When it is tried again to suspend or resume a session, if that fails: for want of threads, for example.
@@ -34,6 +36,15 @@ pub enum Ending {
     Refused(String),
     /// Nothing is served any more: somebody unmounted it, or it failed.
     Broken,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(why) => why,
+            Self::Broken => "it was unmounted, or cannot be served any more",
+        })
+    }
 }
 
 impl Leased {
@@ -126,6 +137,15 @@ impl Leased {
             true => Ok(validation),
             false => Err(another_user()),
         });
+        let verdict = match &answer {
+            Ok(_) => Some(true),
+            Err(error) if error.kind() == Kind::AuthenticationRefused => Some(false),
+            Err(_) => None,
+        };
+        self.session
+            .vfs()
+            .store()
+            .report(&Event::Renewal { answer: verdict });
         let mut lease = self.lease.lock();
         match answer {
             Ok(validation) => lease.renewed(validation.expires_in, asked, jitter()),
@@ -144,13 +164,10 @@ impl Leased {
     async fn apply(&self, before: State, after: State) {
         let user = self.principal.user().hash();
         match after {
-            State::Active => log::info!("session of {user}: the key was validated again"),
-            State::Stale => log::warn!(
-                "session of {user}: the key could not be validated again; work goes on through the grace period"
-            ),
-            State::Suspended => {
-                log::warn!("session of {user}: suspended, until the key can be validated again");
-            }
+            State::Active => self.session.is(SessionChange::Active, ""),
+            State::Stale => self.session.is(SessionChange::Stale, ""),
+            State::Suspended => self.session.is(SessionChange::Suspended, ""),
+            // The caller ends it, and says so.
             State::Ended => {}
         }
         let change = match (before, after) {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::Result;
+use crate::event::{Event, Op, SessionChange};
 use crate::fuse::{Pages, Server};
 use crate::mounter::{Mount, MountRequest, Mounter};
 use crate::store::Store;
@@ -59,8 +60,9 @@ impl Session {
     /// tenant's directories.
     ///
     /// # Errors
-    /// What is wrong with the mountpoint, or with the mounter; nothing is mounted then.
+    /// What is wrong with the mountpoint, with the mounter, or with the store's observer; nothing is mounted then.
     pub fn start(store: Store, mounter: &Mounter, options: &SessionOptions) -> Result<Self> {
+        store.admit(Op::Session)?;
         let (mount, connection) = mounter.mount(&MountRequest {
             mountpoint: options.mountpoint.clone(),
             make: options.make_mountpoint,
@@ -90,16 +92,26 @@ impl Session {
             options.limits.clone(),
         );
         let server = Server::start(vfs, pages, connection, prepare)?;
-        Ok(Self {
+        let session = Self {
             server,
             mountpoint: options.mountpoint.clone(),
             end: Mutex::new(End::Ahead(mount)),
-        })
+        };
+        session.is(SessionChange::Begins, "");
+        Ok(session)
     }
 
     /// Where it is mounted.
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
+    }
+
+    /// Tells the store's observer what becomes of the session, and why.
+    pub fn is(&self, change: SessionChange, reason: &str) {
+        self.vfs().store().report(&Event::Session {
+            change,
+            reason: reason.to_owned(),
+        });
     }
 
     /// The file system that it shows.

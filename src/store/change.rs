@@ -6,6 +6,7 @@ use super::draft::Draft;
 use super::folder::Folder;
 use super::records::not_found;
 use crate::error::{Error, Kind, Result};
+use crate::event::Op;
 use crate::name::EntryName;
 use crate::volume::{self, Access, Staged, Times};
 
@@ -20,7 +21,7 @@ impl Folder {
         if name.is_record() {
             return Err(Error::new(Kind::InvalidArgument, "this is the name of a record"));
         }
-        self.vacant("create", name)?;
+        self.vacant(Op::Create, name)?;
         let staged = Staged::new(self.dir(), &self.dir().stat_self()?)?;
         if mode != staged.mode() {
             show_mode(staged.file(), mode)?;
@@ -43,8 +44,8 @@ impl Folder {
                 "a directory cannot have the name of a record",
             ));
         }
-        self.vacant("mkdir", name)?;
-        let folder = self.child(self.dir().make_dir(name.as_str())?)?;
+        self.vacant(Op::Mkdir, name)?;
+        let folder = self.child(self.dir().make_dir(name.as_str())?, name)?;
         if folder.attributes()?.mode != mode {
             optional(folder.dir().set_shown_mode(".", Some(mode)))?;
         }

@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::folder::Folder;
 use super::records::{Found, Snapshot};
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::volume::{self, Durability, Staged, Times};
 
@@ -52,7 +52,12 @@ impl Folder {
             Found::Visible(stored) => Some(stored),
             Found::Absent => None,
             Found::Hidden => {
-                self.denied("commit", name, "the name is taken by something hidden");
+                self.denied(
+                    Op::Commit,
+                    name,
+                    Kind::NameTaken,
+                    "the name is taken by something hidden",
+                );
                 return Err(Error::new(Kind::NameTaken, "the name cannot be used"));
             }
         };
@@ -87,9 +92,12 @@ impl Folder {
             Some(_) => staged.place(name.as_str(), durability)?,
             None => staged.place_new(name.as_str(), durability)?,
         };
+        self.observe(&Event::Committed {
+            path: self.path_of(name),
+        });
         if put.owner_overridden {
             self.observe(&Event::OwnerOverridden {
-                path: name.to_string(),
+                path: self.path_of(name),
             });
         }
         self.discard_draft(name)?;

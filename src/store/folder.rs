@@ -12,7 +12,7 @@ use super::attributes::{Attributes, NodeKind};
 use super::facts::Facts;
 use super::records::{Found, Snapshot, not_found};
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::{Event, Op};
 use crate::name::{EntryName, RESERVED_PREFIX};
 use crate::record::Lens;
 use crate::volume::{self, Access, Dir, Durability, FileId, FileType};
@@ -23,6 +23,8 @@ pub struct Folder {
     tenant: Arc<Tenant>,
     dir: Arc<Dir>,
     id: FileId,
+    /// As in the mount, when it was opened.
+    path: Arc<str>,
 }
 
 impl fmt::Debug for Folder {
@@ -32,18 +34,24 @@ impl fmt::Debug for Folder {
 }
 
 impl Folder {
-    pub(super) fn new(tenant: Arc<Tenant>, dir: Dir) -> Result<Self> {
+    pub(super) fn new(tenant: Arc<Tenant>, dir: Dir, path: Arc<str>) -> Result<Self> {
         let id = dir.stat_self()?.id;
         Ok(Self {
             tenant,
             dir: Arc::new(dir),
             id,
+            path,
         })
     }
 
-    /// A directory below this one.
-    pub(super) fn child(&self, dir: Dir) -> Result<Self> {
-        Self::new(Arc::clone(&self.tenant), dir)
+    /// The directory `name` in this one.
+    pub(super) fn child(&self, dir: Dir, name: &EntryName) -> Result<Self> {
+        Self::new(Arc::clone(&self.tenant), dir, self.path_of(name).into())
+    }
+
+    /// What `name` is called in the mount.
+    pub fn path_of(&self, name: &EntryName) -> String {
+        format!("{}/{name}", self.path)
     }
 
     /// The identity of the directory.
@@ -145,18 +153,18 @@ impl Folder {
     ///
     /// # Errors
     /// [`Kind::NameTaken`] when it is hidden; the observer is told. The volume's.
-    pub fn occupant(&self, op: &'static str, name: &EntryName) -> Result<Option<Attributes>> {
+    pub fn occupant(&self, op: Op, name: &EntryName) -> Result<Option<Attributes>> {
         match self.see(name)? {
             Found::Absent => Ok(None),
             Found::Visible(attributes) => Ok(Some(attributes)),
             Found::Hidden => {
-                self.denied(op, name, "the name is taken by something hidden");
+                self.denied(op, name, Kind::NameTaken, "the name is taken by something hidden");
                 Err(Error::new(Kind::NameTaken, "the name cannot be used"))
             }
         }
     }
 
-    pub(super) fn vacant(&self, op: &'static str, name: &EntryName) -> Result<()> {
+    pub(super) fn vacant(&self, op: Op, name: &EntryName) -> Result<()> {
         match self.occupant(op, name)? {
             None => Ok(()),
             Some(_) => Err(Error::new(Kind::Exists, "the name exists")),
@@ -188,7 +196,7 @@ impl Folder {
                 Kind::NotADirectory => self.lookup(name).err().unwrap_or(error),
                 _ => error,
             })?;
-        self.child(dir)
+        self.child(dir, name)
     }
 
     /// The attachment `name`.
@@ -250,7 +258,12 @@ impl Folder {
         self.tenant.observer.observe(event);
     }
 
-    pub(super) fn denied(&self, op: &'static str, name: &EntryName, reason: impl Into<String>) {
-        self.tenant.denied(op, name, reason);
+    pub(super) fn denied(&self, op: Op, name: &EntryName, kind: Kind, reason: impl Into<String>) {
+        self.observe(&Event::Denied {
+            op,
+            path: self.path_of(name),
+            kind,
+            reason: reason.into(),
+        });
     }
 }

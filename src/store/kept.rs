@@ -10,6 +10,7 @@ use super::folder::Folder;
 use super::records::{Stored, Verified, read_at_most};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::event::Op;
 use crate::name::EntryName;
 use crate::volume::{self, Access, Durability, FileType, Rename, Staged, Stat, TEMPORARY_PREFIX, Times};
 
@@ -135,7 +136,7 @@ impl Folder {
     /// volume's.
     pub fn keep_draft(&self, name: &EntryName, draft: &Draft, durability: Durability) -> Result<Attributes> {
         self.claim()?;
-        self.occupant("draft", name)?;
+        self.occupant(Op::Commit, name)?;
         if self.lens().may_hold_secret(draft.text()) {
             return Err(Error::new(
                 Kind::PlainSecret,

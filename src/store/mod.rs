@@ -60,7 +60,7 @@ pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Observer};
+use crate::event::{Event, Observer, Op, Operation};
 use crate::identity::{Principal, UserHash};
 use crate::layout::Layout;
 use crate::name::{EntryName, Resource, default_resources};
@@ -169,8 +169,9 @@ impl Store {
         let roots = directories
             .into_iter()
             .map(|(resource, directory)| {
+                let path = resource.as_str();
                 let folder = directory
-                    .map(|directory| Folder::new(Arc::clone(&tenant), directory))
+                    .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into()))
                     .transpose()?;
                 Ok((resource, folder))
             })
@@ -217,6 +218,19 @@ impl Store {
         self.tenant.observer.observe(event);
     }
 
+    /// Tells the store's observer of an operation that is done.
+    pub fn done(&self, operation: &Operation<'_>) {
+        self.tenant.observer.operation(operation);
+    }
+
+    /// Whether an operation may begin.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when the observer could not take note of it.
+    pub fn admit(&self, op: Op) -> Result<()> {
+        self.tenant.observer.admit(op)
+    }
+
     /// Every directory of the volume that this store needs: what a sandbox must leave open.
     pub fn directories(&self) -> Vec<&Dir> {
         let markers = self.tenant.markers.iter().map(Marker::dir);
@@ -234,14 +248,6 @@ impl Tenant {
             true => Err(Error::new(Kind::ReadOnly, "the session is read-only")),
             false => Ok(()),
         }
-    }
-
-    fn denied(&self, op: &'static str, name: &EntryName, reason: impl Into<String>) {
-        self.observer.observe(&Event::Denied {
-            op,
-            path: name.to_string(),
-            reason: reason.into(),
-        });
     }
 
     /// Before anything is written: the directories say whose they are.

@@ -13,6 +13,7 @@ use super::facts::{Fact, Subject, Verdict};
 use super::folder::Folder;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::record::Hidden;
 use crate::volume::{self, Access, FileType, Stat};
@@ -123,7 +124,7 @@ impl Folder {
     pub(super) fn snapshot(&self, name: &EntryName) -> Result<Found<Snapshot>> {
         if let Ok(stat) = self.dir().stat(name.as_str())
             && let Some(view) = self.recall_view(name, &stat)
-            && let Some(Found::Visible(attributes)) = self.recall(name, &stat)
+            && let Some(Found::Visible(attributes)) = self.known(name, &stat)
         {
             return Ok(Found::Visible(Snapshot { attributes, view }));
         }
@@ -213,6 +214,14 @@ impl Folder {
 
     /// What was found out before about this version of the file.
     fn recall(&self, name: &EntryName, stat: &Stat) -> Option<Found<Attributes>> {
+        let recalled = self.known(name, stat);
+        self.observe(&Event::Verified {
+            remembered: recalled.is_some(),
+        });
+        recalled
+    }
+
+    fn known(&self, name: &EntryName, stat: &Stat) -> Option<Found<Attributes>> {
         let mut facts = self.facts();
         let fact = facts.get(subject(name, stat), &stat.version())?;
         Some(match &fact.verdict {
@@ -255,7 +264,7 @@ impl Folder {
 
     /// The operator is told once for each version of the file, and not again as long as that is remembered.
     fn hide<T>(&self, name: &EntryName, stat: &Stat, reason: &str) -> Found<T> {
-        self.denied("lookup", name, format!("hidden: {reason}"));
+        self.denied(Op::Lookup, name, Kind::NotFound, format!("hidden: {reason}"));
         let fact = Fact {
             version: stat.version(),
             mode: None,

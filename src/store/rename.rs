@@ -5,6 +5,7 @@ use super::draft::Draft;
 use super::folder::Folder;
 use super::records::{Found, not_found, read_at_most};
 use crate::error::{Error, Kind, Result};
+use crate::event::Op;
 use crate::name::EntryName;
 use crate::volume::{self, Access, Durability, Rename, Staged, Times};
 
@@ -21,7 +22,7 @@ impl Folder {
     pub fn rename(&self, from: &EntryName, target: &Self, to: &EntryName, how: Rename) -> Result<()> {
         self.claim()?;
         let source = self.lookup(from)?;
-        let occupant = target.occupant("rename", to)?;
+        let occupant = target.occupant(Op::Rename, to)?;
         match (how, occupant) {
             (Rename::NoReplace, Some(_)) => return Err(Error::new(Kind::Exists, "the name exists")),
             (Rename::Exchange, None) => return Err(not_found()),
@@ -99,7 +100,7 @@ impl Folder {
                 .commit(to, &draft, Durability::Durable)
                 .map_err(|error| match error.kind() {
                     Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret => {
-                        self.denied("rename", to, error.to_string());
+                        target.denied(Op::Rename, to, Kind::InvalidArgument, error.to_string());
                         Error::new(Kind::InvalidArgument, error.to_string())
                     }
                     _ => error,

@@ -4,6 +4,7 @@ use super::Vfs;
 use super::handle::Fh;
 use super::settle::Occasion;
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Op};
 use crate::store::{Allocate, NodeKind, Seek};
 
 impl Vfs {
@@ -13,15 +14,19 @@ impl Vfs {
     /// [`Kind::BadHandle`]; the volume's.
     pub fn read(&self, fh: Fh, offset: u64, size: usize) -> Result<Vec<u8>> {
         let file = self.handles.file(fh)?;
-        if let Some(attachment) = &file.attachment {
-            return attachment.read(offset, size);
-        }
-        let body = file.inode.body();
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|start| body.text().get(start..));
-        let rest = rest.unwrap_or_default();
-        Ok(rest.get(..size).unwrap_or(rest).to_vec())
+        let content = match &file.attachment {
+            Some(attachment) => attachment.read(offset, size)?,
+            None => {
+                let body = file.inode.body();
+                let rest = usize::try_from(offset)
+                    .ok()
+                    .and_then(|start| body.text().get(start..));
+                let rest = rest.unwrap_or_default();
+                rest.get(..size).unwrap_or(rest).to_vec()
+            }
+        };
+        self.transferred(Op::Read, content.len());
+        Ok(content)
     }
 
     /// Writes all of `bytes`; `from_cache` are pages the kernel writes back, for whom the offset is right even when
@@ -32,18 +37,26 @@ impl Vfs {
     pub fn write(&self, fh: Fh, offset: u64, bytes: &[u8], from_cache: bool) -> Result<()> {
         let file = self.handles.file(fh)?;
         let append = file.append && !from_cache;
-        if let Some(attachment) = &file.attachment {
-            return match append {
-                true => attachment.append(bytes),
-                false => attachment.write(offset, bytes),
-            };
+        match &file.attachment {
+            Some(attachment) if append => attachment.append(bytes)?,
+            Some(attachment) => attachment.write(offset, bytes)?,
+            None => {
+                let mut body = file.inode.body();
+                let draft = self.begin(&file.inode, &mut body)?;
+                match append {
+                    true => draft.append(bytes)?,
+                    false => draft.write(offset, bytes)?,
+                }
+            }
         }
-        let mut body = file.inode.body();
-        let draft = self.begin(&file.inode, &mut body)?;
-        match append {
-            true => draft.append(bytes),
-            false => draft.write(offset, bytes),
-        }
+        self.transferred(Op::Write, bytes.len());
+        Ok(())
+    }
+
+    /// Tells of content that goes in or out.
+    pub(super) fn transferred(&self, op: Op, bytes: usize) {
+        let bytes = bytes as u64;
+        self.store.report(&Event::Transferred { op, bytes });
     }
 
     /// A descriptor is closed, by the thread `closer`. An attachment's bytes are on the volume already.

@@ -5,6 +5,7 @@ use super::table::Place;
 use super::{Ino, Node, ROOT, Vfs, existing, node};
 use crate::clock::Stopwatch;
 use crate::error::Result;
+use crate::event::Op;
 use crate::store::{Attributes, Folder, NodeKind, Snapshot};
 
 impl Vfs {
@@ -86,7 +87,7 @@ impl Vfs {
             let body = inode.body();
             (body.written()?, body.writing.is_some())
         };
-        let occupant = folder.occupant("lookup", &place.name).ok()?;
+        let occupant = folder.occupant(Op::Lookup, &place.name).ok()?;
         if occupant.is_none() && !drafted {
             return None;
         }

@@ -17,6 +17,7 @@ mod table;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -56,6 +57,17 @@ const USAGE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// What statfs shows as free, in bytes: the truth would tell how much the others have.
 const NOMINAL_FREE: u64 = 1 << 40;
+
+/// What an operation is about, to be named if somebody wants to know.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A file or directory.
+    Inode(Ino),
+    /// An entry of a directory, which need not exist.
+    Entry(Ino, &'a [u8]),
+    /// Nothing in particular.
+    Nothing,
+}
 
 /// The kernel's cache of file content, as far as it is driven from here.
 pub trait PageCache: Send + Sync {
@@ -105,6 +117,8 @@ pub struct Vfs {
     /// Names whose lookup has to bring the content along, and since when; see [`contend`](Self::contend).
     contended: Mutex<HashMap<Place, Stopwatch>>,
     usage: Mutex<Option<(Stopwatch, Usage)>>,
+    /// Drafts that nobody writes any more wait for the observers to take note of commits again.
+    held_back: AtomicBool,
     begun: Timestamp,
 }
 
@@ -122,6 +136,7 @@ impl Vfs {
             limits,
             contended: Mutex::default(),
             usage: Mutex::default(),
+            held_back: AtomicBool::new(false),
             begun: clock::now(),
         }
     }
@@ -134,6 +149,21 @@ impl Vfs {
     /// The store behind it.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What the target is called in the mount: `schedules/nightly.json`; the root directory is `.`. Of what has lost its
+    /// name, the last one.
+    pub fn path(&self, target: Target<'_>) -> String {
+        let of = |ino: Ino| {
+            let path = self.table.get(ino).and_then(|inode| self.table.path(&inode));
+            path.unwrap_or_else(|| ".".to_owned())
+        };
+        match target {
+            Target::Inode(ino) => of(ino),
+            Target::Entry(ROOT, name) => String::from_utf8_lossy(name).into_owned(),
+            Target::Entry(parent, name) => format!("{}/{}", of(parent), String::from_utf8_lossy(name)),
+            Target::Nothing => ".".to_owned(),
+        }
     }
 
     /// Every inode number that the kernel may know.

@@ -5,6 +5,7 @@ use super::settle::Occasion;
 use super::table::Place;
 use super::{Ino, Vfs, below_root, existing};
 use crate::error::{Error, Kind, Result};
+use crate::event::Op;
 use crate::name::EntryName;
 use crate::store::{Folder, NodeKind};
 use crate::volume::Rename;
@@ -61,6 +62,8 @@ impl Vfs {
             false => source.rename(&from.name, &target, &to.name, how)?,
         }
         self.renamed((&source, &from), (&target, to), how);
+        // Those below a directory that was renamed are called otherwise now.
+        self.folders.lock().clear();
         Ok(())
     }
 
@@ -102,7 +105,7 @@ impl Vfs {
                 "a draft that holds a secret in plain cannot become a file on the volume",
             ));
         }
-        let occupied = target.occupant("rename", &to.name)?.is_some();
+        let occupied = target.occupant(Op::Rename, &to.name)?.is_some();
         if how == Rename::NoReplace && occupied {
             return Err(Error::new(Kind::Exists, "the name exists"));
         }

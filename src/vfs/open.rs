@@ -8,6 +8,7 @@ use super::table::Place;
 use super::{Ino, Node, Vfs, access, below_root, node};
 use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
+use crate::event::Op;
 use crate::name::EntryName;
 use crate::store::{Attachment, Attributes, NodeKind};
 
@@ -89,6 +90,9 @@ impl Vfs {
                 // Under the lock of an inode that nobody has had open: the kernel has no page of it, no READ of it is
                 // under way whose page this would wait for, and its size is this content's.
                 keep_cache = self.pages.fill(inode.ino, &snapshot.view);
+                if keep_cache {
+                    self.transferred(Op::Open, snapshot.view.len());
+                }
                 body.cached = keep_cache.then_some(snapshot.attributes.version);
             }
             body.opened(mode.write, None);
@@ -203,7 +207,7 @@ impl Vfs {
         };
         let folder = self.folder(parent)?;
         let drafted = self.look_up_written(&folder, &place);
-        if drafted.is_some() || folder.occupant("create", &place.name)?.is_some() {
+        if drafted.is_some() || folder.occupant(Op::Create, &place.name)?.is_some() {
             // It came into being since the kernel looked.
             if let Some(node) = drafted {
                 self.forget(node.ino, 1);

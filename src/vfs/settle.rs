@@ -1,9 +1,11 @@
 //! When a draft becomes the record: at close, fsync, rename, truncate and the end of the session.
 
-use super::Vfs;
+use std::sync::atomic::Ordering;
+
 use super::inode::{Body, Inode};
+use super::{Target, Vfs};
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::{Event, Op};
 use crate::store::{Draft, Uncommitted};
 use crate::volume::Durability;
 
@@ -20,6 +22,8 @@ pub(super) enum Occasion {
     Sync,
     /// Nobody is left who could go on writing, and nobody to hear of an error.
     Last,
+    /// The session ends: whatever is not saved now is lost.
+    End,
     /// The size was changed by path: what is left need not be a record yet.
     Resize,
 }
@@ -31,7 +35,7 @@ impl Occasion {
             // A shell duplicates the descriptor and closes the first before anything is written.
             Self::Close { .. } if draft.text().is_empty() => true,
             Self::Close { by_opener } => !by_opener && verdict == Kind::IncompleteRecord,
-            Self::Sync | Self::Last | Self::Resize => false,
+            Self::Sync | Self::Last | Self::End | Self::Resize => false,
         }
     }
 
@@ -76,9 +80,14 @@ impl Vfs {
         let Some(writing) = body.writing.as_mut().filter(|writing| !writing.saved) else {
             return Ok(());
         };
-        if writing.refused && occasion == Occasion::Last {
+        if writing.refused && matches!(occasion, Occasion::Last | Occasion::End) {
             // Whoever closed it was told.
             return Err(Error::new(Kind::PlainSecret, "the draft holds a secret in plain"));
+        }
+        if occasion != Occasion::End {
+            // Losing it would be worse than saving what cannot be taken note of.
+            let admitted = self.store.admit(Op::Commit);
+            admitted.inspect_err(|_| self.held_back.store(true, Ordering::Relaxed))?;
         }
         let folder = self.folder(place.parent)?;
         let durability = match occasion {
@@ -111,7 +120,8 @@ impl Vfs {
         let forgiven = occasion.forgives(&writing.draft, error.kind());
         if !forgiven {
             self.store.report(&Event::DraftKept {
-                path: place.name.to_string(),
+                path: folder.path_of(&place.name),
+                kind: error.kind(),
                 reason: error.to_string(),
             });
         }
@@ -166,19 +176,27 @@ impl Vfs {
         }
     }
 
+    /// Settles the drafts that nobody can write to any more, if some could not be before because no observer could take
+    /// note of it.
+    pub fn settle_held_back(&self) {
+        if self.held_back.load(Ordering::Relaxed) && self.store.admit(Op::Commit).is_ok() {
+            self.held_back.store(false, Ordering::Relaxed);
+            self.settle_closed();
+        }
+    }
+
     /// Settles whatever is unsettled, at the end of the session. What cannot be saved even now is reported.
     pub fn settle_all(&self) {
         for inode in self.table.drafting() {
             let mut body = inode.body();
-            let result = self.settle(&inode, &mut body, Occasion::Last);
+            let result = self.settle(&inode, &mut body, Occasion::End);
             if let Err(error) = result
                 && body.unsaved()
             {
-                let name = self.table.place(&inode).map(|place| place.name.to_string());
+                let path = self.path(Target::Inode(inode.ino));
                 self.store.report(&Event::Trouble {
                     what: format!(
-                        "the draft of {:?} is lost with the session, for it could not be saved: {error}",
-                        name.unwrap_or_default()
+                        "the draft of {path:?} is lost with the session, for it could not be saved: {error}"
                     ),
                 });
             }

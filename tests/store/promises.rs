@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tenantfs::error::Kind;
-use tenantfs::event::Event;
+use tenantfs::event::{Event, Op};
 use tenantfs::layout::Layout;
 use tenantfs::store::{Draft, Folder, NodeKind, Options, Store};
 use tenantfs::volume::{Access, Durability, Rename};
@@ -228,7 +228,7 @@ fn whatever_is_no_file_of_the_tenant_is_hidden_and_in_the_way() {
             .events
             .lock()
             .iter()
-            .any(|event| matches!(event, Event::Denied { op: "commit", .. }));
+            .any(|event| matches!(event, Event::Denied { op: Op::Commit, .. }));
         assert!(told, "{what}: the observer was not told");
         assert!(
             begin.elapsed() < Duration::from_secs(2),
@@ -428,10 +428,12 @@ fn a_foreign_owner_is_replaced_and_the_observer_told() {
     let folder = store.folder("schedules").unwrap();
     let saved = folder.save(&name("x.json"), &record_of("bob", "")).unwrap();
     assert_eq!(*saved.view, *record_of("alice", ""));
-    let expected = Event::OwnerOverridden {
-        path: "x.json".to_owned(),
-    };
-    assert_eq!(*noted.events.lock(), [expected]);
+    let path = || "schedules/x.json".to_owned();
+    let expected = [
+        Event::Committed { path: path() },
+        Event::OwnerOverridden { path: path() },
+    ];
+    assert_eq!(*noted.events.lock(), expected);
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn setup(
         },
         authenticator,
         terms: settings.serving.terms,
+        observers: serving::observers(),
         mounter,
         places,
         exec: settings.serving.exec,

@@ -7,7 +7,7 @@ use rustix::fs::Mode;
 use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
 use tenantfs::error::{Error, Kind, Result};
-use tenantfs::event::LogObserver;
+use tenantfs::event::{SessionChange, Subject};
 use tenantfs::mounter::Mounter;
 use tenantfs::session::{Ending, Leased, Session, SessionOptions, privilege};
 use tenantfs::store::Store;
@@ -68,12 +68,13 @@ async fn serve(
     let asked = clock::instant();
     let validation = authenticator.validate(&key).await?;
     let volume = Volume::open(&settings.serving.volume)?;
-    let observer = LogObserver {
-        session: format!("session of {}", validation.principal.user().hash()),
-    };
-    let options = settings.serving.store.clone();
-    let store = Store::open(&volume, &validation.principal, options, Arc::new(observer))?;
     let uid = settings.uid.unwrap_or_else(account::caller);
+    let observer = serving::observers()(Subject {
+        user: Some(validation.principal.user().hash()),
+        uid,
+    });
+    let options = settings.serving.store.clone();
+    let store = Store::open(&volume, &validation.principal, options, observer)?;
     let options = SessionOptions {
         mountpoint: settings.mountpoint.clone(),
         make_mountpoint,
@@ -92,18 +93,22 @@ async fn serve(
     );
     announce(&session, settings.background)?;
     let ending = tokio::select! {
-        ending = leased.keep(authenticator) => ending,
-        _ = hangup.recv() => Ending::Broken,
-        _ = interrupt.recv() => Ending::Broken,
-        _ = terminate.recv() => Ending::Broken,
+        ending = leased.keep(authenticator) => Some(ending),
+        _ = hangup.recv() => None,
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
     };
+    let why = ending
+        .as_ref()
+        .map_or_else(|| "it was told to".to_owned(), Ending::to_string);
+    session.is(SessionChange::Ends, &why);
     session.end()?;
     match ending {
-        Ending::Refused(why) => Err(Error::new(
+        Some(Ending::Refused(why)) => Err(Error::new(
             Kind::AuthenticationRefused,
             format!("the session has ended: {why}"),
         )),
-        Ending::Broken => Ok(()),
+        Some(Ending::Broken) | None => Ok(()),
     }
 }
 

@@ -3,10 +3,12 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{Error, Kind, Result};
+use tenantfs::event::{LogObserver, Observers};
 use tenantfs::mounter::Mounter;
 use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
@@ -58,6 +60,11 @@ pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator
         } => Box::new(Shared::new(HttpService::new(url, socket.as_deref(), *insecure)?)),
         AuthSource::StaticKeys(path) => Box::new(StaticKeysFile::open(path)?),
     })
+}
+
+/// Who is told what happens in each session.
+pub(crate) fn observers() -> Box<Observers> {
+    Box::new(|subject| Arc::new(LogObserver::of(&subject)))
 }
 
 /// The privileged half: one that we started while we still could, or one that somebody else runs.
