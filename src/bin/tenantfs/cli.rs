@@ -84,9 +84,9 @@ pub(crate) struct MounterArgs {
     pub(crate) admit: Option<String>,
 }
 
-/// What serving one session has in common with serving many.
+/// Which volume, and how it is to be understood.
 #[derive(Args)]
-pub(crate) struct ServeArgs {
+pub(crate) struct VolumeArgs {
     /// Config file [default: /etc/tenantfs/config.toml, if there is one]
     #[arg(long, value_name = "FILE", env = "TENANTFS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -102,6 +102,30 @@ pub(crate) struct ServeArgs {
     /// The directories of records that are shown [default: schedules,results]
     #[arg(long, value_name = "NAMES", env = "TENANTFS_RESOURCES", value_delimiter = ',')]
     pub(crate) resources: Option<Vec<String>>,
+
+    /// The members of records that are secrets, and never shown [default: api_key]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "TENANTFS_SECRET_FIELDS",
+        value_delimiter = ','
+    )]
+    pub(crate) secret_fields: Option<Vec<String>>,
+
+    /// The largest record, as it is shown [default: 16MiB]
+    #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
+    pub(crate) max_size: Option<String>,
+
+    /// The account that works on the volume, by name or uid [default: the one that owns the volume]
+    #[arg(long, value_name = "ACCOUNT", env = "TENANTFS_SERVER_USER")]
+    pub(crate) server_user: Option<String>,
+}
+
+/// What serving one session has in common with serving many.
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
 
     /// What a close waits for [default: close]
     #[arg(long, value_name = "WHEN", env = "TENANTFS_COMMIT")]
@@ -132,19 +156,6 @@ pub(crate) struct ServeArgs {
         value_parser = BoolishValueParser::new())]
     pub(crate) insecure: Option<bool>,
 
-    /// The members of records that are secrets, and never shown [default: api_key]
-    #[arg(
-        long,
-        value_name = "NAMES",
-        env = "TENANTFS_SECRET_FIELDS",
-        value_delimiter = ','
-    )]
-    pub(crate) secret_fields: Option<Vec<String>>,
-
-    /// The largest record, as it is shown [default: 16MiB]
-    #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
-    pub(crate) max_size: Option<String>,
-
     /// Refuse every change
     #[arg(long, env = "TENANTFS_READ_ONLY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
         value_parser = BoolishValueParser::new())]
@@ -158,10 +169,6 @@ pub(crate) struct ServeArgs {
     /// Socket of a mounter that somebody else runs, such as tenantfs-mounter.service
     #[arg(long, value_name = "SOCKET", env = "TENANTFS_MOUNTER")]
     pub(crate) mounter: Option<PathBuf>,
-
-    /// The account the server runs as, by name or uid [default: the one that owns the volume]
-    #[arg(long, value_name = "ACCOUNT", env = "TENANTFS_SERVER_USER")]
-    pub(crate) server_user: Option<String>,
 }
 
 #[derive(Args)]

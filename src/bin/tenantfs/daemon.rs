@@ -31,7 +31,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let passed = ToDaemon::take()?;
     let settings = DaemonSettings::of(*args)?;
     serving::limit_resources();
-    let (server_uid, server_gid) = serving::server_account(&settings.serving)?;
+    let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
     let listener = match passed.control {
         Some(listener) => listener,
         None => listen(&settings.control)?,
@@ -69,7 +69,7 @@ fn setup(
     places: PathBuf,
 ) -> Result<Setup> {
     Ok(Setup {
-        volume: Volume::open(&settings.serving.volume)?,
+        volume: Volume::open(&settings.serving.on.path)?,
         store: store::Options {
             remembered: REMEMBERED,
             ..settings.serving.store

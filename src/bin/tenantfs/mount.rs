@@ -38,7 +38,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     serving::limit_resources();
     let authenticator = serving::authenticator(&settings.serving.auth)?;
     let key = key::read(settings.api_key_file.as_deref())?;
-    let (server_uid, server_gid) = serving::server_account(&settings.serving)?;
+    let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
     let log = match settings.background && !background::keeps_log() {
         true => Stdio::null(),
         false => Stdio::inherit(),
@@ -67,7 +67,7 @@ async fn serve(
 
     let asked = clock::instant();
     let validation = authenticator.validate(&key).await?;
-    let volume = Volume::open(&settings.serving.volume)?;
+    let volume = Volume::open(&settings.serving.on.path)?;
     let uid = settings.uid.unwrap_or_else(account::caller);
     let observer = serving::observers()(Subject {
         user: Some(validation.principal.user().hash()),

@@ -14,7 +14,7 @@ use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
 
 use crate::account;
-use crate::config::{AuthSource, Serving};
+use crate::config::{AuthSource, Serving, VolumeSettings};
 
 /// No core dumps, which would have keys and records in them; as many open files as are allowed.
 pub(crate) fn limit_resources() {
@@ -43,10 +43,10 @@ pub(crate) fn pools() -> Pools {
 }
 
 /// The account that serves, as (uid, gid): the volume's owner, unless another was asked for.
-pub(crate) fn server_account(serving: &Serving) -> Result<(u32, u32)> {
-    match &serving.server_user {
+pub(crate) fn server_account(on: &VolumeSettings) -> Result<(u32, u32)> {
+    match &on.server_user {
         Some(name) => account::find(name),
-        None => Ok(Volume::open(&serving.volume)?.owner()),
+        None => Ok(Volume::open(&on.path)?.owner()),
     }
 }
 

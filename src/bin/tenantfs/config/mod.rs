@@ -13,7 +13,7 @@ use tenantfs::name::Resource;
 use tenantfs::store;
 use tenantfs::volume::Durability;
 
-use crate::cli::{ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs};
+use crate::cli::{ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs, VolumeArgs};
 use file::File;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
@@ -40,9 +40,21 @@ pub(crate) enum AuthSource {
     StaticKeys(PathBuf),
 }
 
+/// Which volume, and how it is to be understood.
+pub(crate) struct VolumeSettings {
+    pub(crate) path: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) resources: Vec<Resource>,
+    /// In bytes.
+    pub(crate) max_record: u64,
+    pub(crate) secret_fields: Vec<String>,
+    /// Who works on it, if not its owner.
+    pub(crate) server_user: Option<String>,
+}
+
 /// What serving needs, for one session or many.
 pub(crate) struct Serving {
-    pub(crate) volume: PathBuf,
+    pub(crate) on: VolumeSettings,
     pub(crate) store: store::Options,
     pub(crate) auth: AuthSource,
     pub(crate) terms: Terms,
@@ -51,7 +63,6 @@ pub(crate) struct Serving {
     pub(crate) mounter: Option<PathBuf>,
     /// Where one listens that is used if it is there.
     pub(crate) mounter_beside: PathBuf,
-    pub(crate) server_user: Option<String>,
 }
 
 /// What `mount` is to do.
@@ -75,7 +86,7 @@ impl MountSettings {
     /// # Errors
     /// [`Kind::Config`] for whatever is missing or wrong.
     pub(crate) fn of(args: MountArgs) -> Result<Self> {
-        let file = File::read(args.serve.config.as_deref())?;
+        let file = File::read(args.serve.on.config.as_deref())?;
         Ok(Self {
             mountpoint: args.mountpoint,
             api_key_file: args.api_key_file.or(file.auth.api_key_file.clone()),
@@ -90,7 +101,7 @@ impl DaemonSettings {
     /// # Errors
     /// [`Kind::Config`] for whatever is missing or wrong.
     pub(crate) fn of(args: DaemonArgs) -> Result<Self> {
-        let file = File::read(args.serve.config.as_deref())?;
+        let file = File::read(args.serve.on.config.as_deref())?;
         let mounts = args.mounts.or(file.mounts.path.clone());
         Ok(Self {
             control: control_socket(args.socket, &file),
@@ -126,16 +137,44 @@ fn control_socket(argument: Option<PathBuf>, file: &File) -> PathBuf {
     configured.unwrap_or_else(|| DEFAULT_CONTROL.into())
 }
 
-impl Serving {
-    fn of(args: ServeArgs, file: File) -> Result<Self> {
-        let layout = match (args.layout, file.volume.layout) {
+impl VolumeSettings {
+    /// # Errors
+    /// [`Kind::Config`] for whatever is missing or wrong.
+    fn of(
+        args: VolumeArgs,
+        records: file::Records,
+        volume: file::Volume,
+        server: file::Server,
+    ) -> Result<Self> {
+        let layout = match (args.layout, volume.layout) {
             (Some(layout), _) => layout,
             (None, Some(layout)) => layout.parse::<Layout>()?,
             (None, None) => Layout::default(),
         };
         let defaults = store::Options::default();
-        let resources = args.resources.or(file.volume.resources);
-        let max_size = args.max_size.or(file.records.max_size);
+        let resources = args.resources.or(volume.resources);
+        let max_size = args.max_size.or(records.max_size);
+        Ok(Self {
+            path: args
+                .volume
+                .or(volume.path)
+                .ok_or_else(|| missing("volume", "--volume DIR"))?,
+            layout,
+            resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
+            max_record: max_size.map_or(Ok(defaults.max_record), |size| value::size(&size))?,
+            secret_fields: args
+                .secret_fields
+                .or(records.secret_fields)
+                .map_or(Ok(defaults.secret_fields), check_secret_fields)?,
+            server_user: args.server_user.or(server.user),
+        })
+    }
+}
+
+impl Serving {
+    fn of(args: ServeArgs, file: File) -> Result<Self> {
+        let commit = args.commit.or(file.volume.commit);
+        let on = VolumeSettings::of(args.on, file.records, file.volume, file.server)?;
         let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
         let socket = args.auth_socket.or(file.auth.socket);
         let auth = match auth_source(args.auth_url, args.static_keys)? {
@@ -156,25 +195,19 @@ impl Serving {
         };
         let terms = Terms::default();
         Ok(Self {
-            volume: args
-                .volume
-                .or(file.volume.path)
-                .ok_or_else(|| missing("volume", "--volume DIR"))?,
             store: store::Options {
-                layout,
-                resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
-                durability: match args.commit.or(file.volume.commit) {
+                layout: on.layout,
+                resources: on.resources.clone(),
+                durability: match commit {
                     Some(Commit::Fsync) => Durability::Ordered,
                     Some(Commit::Close) | None => Durability::Durable,
                 },
                 read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
-                max_record: max_size.map_or(Ok(defaults.max_record), |size| value::size(&size))?,
-                secret_fields: args
-                    .secret_fields
-                    .or(file.records.secret_fields)
-                    .map_or(Ok(defaults.secret_fields), check_secret_fields)?,
-                remembered: defaults.remembered,
+                max_record: on.max_record,
+                secret_fields: on.secret_fields.clone(),
+                remembered: store::Options::default().remembered,
             },
+            on,
             auth: auth
                 .ok_or_else(|| missing("way to authenticate", "--auth-url URL or --static-keys FILE"))?,
             terms: Terms {
@@ -194,7 +227,6 @@ impl Serving {
             exec: args.exec.or(file.mounts.exec).unwrap_or(false),
             mounter: args.mounter,
             mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),
-            server_user: args.server_user.or(file.server.user),
         })
     }
 }

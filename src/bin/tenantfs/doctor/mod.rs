@@ -44,7 +44,7 @@ fn explained(error: &Error, mend: &str) -> (String, String) {
 }
 
 pub(crate) fn run(args: DoctorArgs) -> Result<()> {
-    let file = args.daemon.serve.config.clone();
+    let file = args.daemon.serve.on.config.clone();
     let mut findings = vec![host::kernel(), host::landlock(), host::device()];
     let shown = config::shown_file(file.as_deref());
     match DaemonSettings::of(args.daemon) {
@@ -73,7 +73,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<()> {
 
 /// The rest is looked at as the account that serves: what root may do says nothing of it.
 fn as_server(settings: &DaemonSettings) -> Vec<Finding> {
-    let account = serving::server_account(&settings.serving);
+    let account = serving::server_account(&settings.serving.on);
     let became = account.and_then(|(uid, gid)| privilege::drop_to(uid, gid).map(|()| uid));
     match became {
         Ok(uid) => vec![

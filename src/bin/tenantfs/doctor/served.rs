@@ -17,10 +17,10 @@ use crate::serving as setup;
 const AHEAD: i64 = 2_000;
 
 pub(super) fn volume(serving: &Serving) -> Finding {
-    let shown = serving.volume.display();
+    let shown = serving.on.path.display();
     look(
         "volume",
-        Volume::open(&serving.volume)
+        Volume::open(&serving.on.path)
             .map_err(|error| {
                 explained(
                     &error,
@@ -37,9 +37,9 @@ pub(super) fn volume(serving: &Serving) -> Finding {
 
 /// Writes a file that never has a name.
 fn writable(serving: &Serving) -> Result<(), (String, String)> {
-    let shown = serving.volume.display();
+    let shown = serving.on.path.display();
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&serving.volume, flags, Mode::from_raw_mode(0o600))
+    let file = rustix::fs::open(&serving.on.path, flags, Mode::from_raw_mode(0o600))
         .map(File::from)
         .map_err(|errno| {
             (
@@ -57,7 +57,7 @@ fn writable(serving: &Serving) -> Result<(), (String, String)> {
 
 /// The volume's clock and ours decide together what was remembered too early.
 pub(super) fn clock(serving: &Serving) -> Finding {
-    let changed = File::open(&serving.volume)
+    let changed = File::open(&serving.on.path)
         .map_err(|error| error.to_string())
         .and_then(|volume| volume::stat(&volume).map_err(|error| error.to_string()));
     look(
