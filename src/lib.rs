@@ -5,7 +5,10 @@ pub mod clock;
 pub mod error;
 
 pub mod identity;
+pub mod keyfile;
 pub mod name;
+
+pub mod seal;
 
 pub mod budget;
 pub mod event;

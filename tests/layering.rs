@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// The rows of section 7, topmost first. A module imports only from rows above its own.
 const ROWS: &[&[&str]] = &[
     &["error", "clock"],
-    &["identity", "name"],
+    &["identity", "keyfile", "name"],
+    &["seal"],
     &["budget", "event", "layout", "record", "volume"],
     &["store", "auth", "audit", "metrics"],
     &["vfs", "admin"],

@@ -1,7 +1,6 @@
 //! Who may prove to be whom: API keys, those who check them, and how long their word is good.
 
 mod answer;
-mod file;
 mod http;
 mod key;
 mod lease;
@@ -13,7 +12,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use file::open_key_file;
 pub use http::HttpService;
 pub use key::{ApiKey, key_hash};
 pub use lease::{Lease, State, Terms};

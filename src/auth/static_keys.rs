@@ -2,24 +2,24 @@
 
 use std::collections::HashSet;
 use std::fs::Metadata;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::file::{self, open_key_file};
 use super::{ApiKey, Authenticator, Validating, Validation};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Principal, UserId};
+use crate::keyfile::{self, What, unreadable};
 
 /// The largest file, in bytes: a hundred thousand keys.
 const MAX_FILE: u64 = 16 << 20;
 
-/// What messages call it, and what names it.
-const WHAT: &str = "static keys file";
-const OPTION: &str = "--static-keys";
+const WHAT: What = What {
+    name: "static keys file",
+    option: "--static-keys",
+};
 
 /// Known keys, by their hashes.
 pub struct StaticKeys {
@@ -133,7 +133,7 @@ impl StaticKeysFile {
         let unknown = |error: Error| Error::new(Kind::AuthenticationUnreachable, error.to_string());
         let mut loaded = self.loaded.lock();
         let metadata =
-            std::fs::metadata(&self.path).map_err(|error| unknown(unreadable(&self.path, &error)))?;
+            std::fs::metadata(&self.path).map_err(|error| unknown(unreadable(&self.path, WHAT, &error)))?;
         if Version::of(&metadata) != loaded.version {
             let (version, keys) = load(&self.path).map_err(unknown)?;
             *loaded = Loaded { version, keys };
@@ -174,36 +174,15 @@ impl Version {
 }
 
 fn load(path: &Path) -> Result<(Version, StaticKeys)> {
-    let shown = path.display();
-    let config = |what: String| Error::new(Kind::Config, what);
-    let (file, metadata) = open_key_file(path, WHAT, OPTION)?;
-    let owner = metadata.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(config(format!(
-            "the static keys file {shown} belongs to uid {owner}, who could add keys; run: chown root {shown}"
-        )));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(config(format!(
-            "the static keys file {shown} is writable by others, who could add keys; run: chmod go-w {shown}"
-        )));
-    }
-    let mut text = String::new();
-    file.take(MAX_FILE + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| unreadable(path, &error))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(config(format!(
-            "the static keys file {shown} is larger than 16 MiB"
-        )));
-    }
-    let keys = StaticKeys::parse(&text)
-        .map_err(|error| error.context(format_args!("the static keys file {shown}")))?;
+    let (file, metadata) = keyfile::open(path, WHAT)?;
+    keyfile::trusted(path, WHAT, &metadata)?;
+    let bytes = keyfile::read(file, path, WHAT, MAX_FILE)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|error| Error::new(Kind::Config, format!("not a static keys file: {error}")));
+    let keys = text
+        .and_then(StaticKeys::parse)
+        .map_err(|error| error.context(format_args!("the static keys file {}", path.display())))?;
     Ok((Version::of(&metadata), keys))
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    file::unreadable(path, WHAT, OPTION, error)
 }
 
 #[cfg(test)]

@@ -184,13 +184,14 @@ impl Sessions {
     }
 
     /// Mounts. Blocks.
-    fn start(&self, uid: u32, principal: &Principal) -> Result<Session> {
+    fn start(&self, uid: u32, principal: &Principal, key: &ApiKey) -> Result<Session> {
         let setup = &self.setup;
         let observer = (setup.observers)(Subject {
             user: Some(principal.user().hash()),
             uid,
         });
         let store = Store::open(&setup.volume, principal, setup.store.clone(), observer)?;
+        store.attach_session_key(key.expose())?;
         let options = SessionOptions {
             mountpoint: setup.places.join(uid.to_string()),
             make_mountpoint: true,
@@ -402,7 +403,8 @@ impl TakenSlot {
     /// Starts the session, and sees to it from now on.
     async fn fill(self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<Arc<Live>> {
         let (sessions, principal, uid) = (Arc::clone(&self.sessions), validation.principal.clone(), self.uid);
-        let session = apart("start", move || sessions.start(uid, &principal)).await??;
+        let own_key = Arc::clone(&key);
+        let session = apart("start", move || sessions.start(uid, &principal, &own_key)).await??;
         keep(uid, &key);
         let live = Arc::new(Live {
             uid,
@@ -462,8 +464,8 @@ impl Live {
                 "you are logged in as another user already; log out first",
             ));
         }
+        self.leased.rekey(Arc::clone(&key), validation, asked)?;
         keep(self.uid, &key);
-        self.leased.rekey(key, validation, asked);
         Ok(())
     }
 

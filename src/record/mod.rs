@@ -8,15 +8,21 @@
 //! spaces before its colon and none after: `{"a":1,"user_id" :"alice"}`. One space means hidden, and more are shown as
 //! one fewer: a user who happens to write the mark gets it stored with one space more, and reads back their own bytes.
 
+mod owner;
 mod put;
 mod scan;
+mod secret;
 mod splice;
 mod view;
 
 use std::fmt;
 
-use crate::error::Result;
+pub use owner::owner;
+pub use secret::{Secret, SecretState};
+
+use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
+use crate::seal::Sealer;
 use scan::{Role, Scan};
 use zeroize::Zeroizing;
 
@@ -34,6 +40,8 @@ pub struct Lens {
     /// The mark: the owner member in the spelling that `view` hides.
     mark: String,
     secrets: Vec<SecretField>,
+    /// None where nothing can be sealed: then no secret can be written.
+    sealer: Option<Sealer>,
 }
 
 /// One secret member's name.
@@ -59,6 +67,14 @@ pub struct Put {
     pub owner_overridden: bool,
 }
 
+/// A secret that new records get: sealed once, for all of them.
+pub struct Attached {
+    /// The secret's index.
+    index: usize,
+    /// As a JSON string.
+    value: String,
+}
+
 /// Why a stored record is not shown. The mount makes no difference between these and an absent file; the audit log does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hidden {
@@ -73,8 +89,8 @@ pub enum Hidden {
 }
 
 impl Lens {
-    /// The lens for the records of `owner`, with the names of the members that are secrets.
-    pub fn new(owner: UserId, secret_fields: Vec<String>) -> Self {
+    /// The lens for the records of `owner`, with the names of the members that are secrets, and what seals them.
+    pub fn new(owner: UserId, secret_fields: Vec<String>, sealer: Option<Sealer>) -> Self {
         let owner_value = json_string(owner.as_str());
         let mark = format!("{} :{owner_value}", json_string(OWNER_FIELD));
         let secrets = secret_fields
@@ -89,6 +105,7 @@ impl Lens {
             owner_value,
             mark,
             secrets,
+            sealer,
         }
     }
 
@@ -104,16 +121,26 @@ impl Lens {
     /// owner may not see counts as none.
     ///
     /// The stored text names this lens' owner, exactly once. Secrets that `written` does not mention are carried over
-    /// from `base`; those that it sets to null are dropped.
+    /// from `base`, as they are; those that it sets to null are dropped. Any other is sealed in its place, unless it is a
+    /// sealed value already that opens for this owner. What is sealed of a string are its characters; of any other value,
+    /// its text.
     ///
     /// # Errors
     /// - [`Kind::IncompleteRecord`](crate::error::Kind::IncompleteRecord): `written` is the beginning of a JSON object.
     /// - [`Kind::InvalidRecord`](crate::error::Kind::InvalidRecord): it is no JSON object, nests deeper than 128
     ///   levels, or names its owner or a secret twice.
-    /// - [`Kind::PlainSecret`](crate::error::Kind::PlainSecret): it holds a secret.
+    /// - [`Kind::PlainSecret`](crate::error::Kind::PlainSecret): it holds a secret, and nothing can be sealed.
     pub fn put(&self, base: Option<&[u8]>, written: &[u8]) -> Result<Put> {
         let base = base.and_then(|stored| self.accept(stored).ok());
-        self.put_over(base.as_ref(), written)
+        self.put_over(base.as_ref(), written, None)
+    }
+
+    /// As [`put`](Self::put) without a base, with a secret of the session's own where `written` does not mention that member.
+    ///
+    /// # Errors
+    /// As `put`.
+    pub fn put_attaching(&self, written: &[u8], attached: &Attached) -> Result<Put> {
+        self.put_over(None, written, Some(attached))
     }
 
     /// Whether a text, which need not be JSON, mentions the name of a secret member in any spelling that JSON knows for it.
@@ -126,6 +153,26 @@ impl Lens {
         self.secrets
             .iter()
             .any(|field| mentions(text, &field.name) || mentions(&spelled_out, &field.name))
+    }
+
+    /// What seals the owner's secrets, where anything can be sealed.
+    pub fn sealer(&self) -> Option<&Sealer> {
+        self.sealer.as_ref()
+    }
+
+    /// Seals a secret for [`put_attaching`](Self::put_attaching), as the member called `member`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) when there is no such secret, or nothing can be sealed.
+    pub fn attach(&self, member: &str, secret: &str) -> Result<Attached> {
+        let wrong = |why| Error::new(Kind::Config, why);
+        let index = self.secrets.iter().position(|field| field.name == member);
+        let index = index.ok_or_else(|| wrong(format!("the member {member:?} is not among the secrets")))?;
+        let sealer = self.sealer.as_ref();
+        let sealer = sealer
+            .ok_or_else(|| wrong("a key is attached sealed, and there are no sealing keys".to_owned()))?;
+        let value = json_string(&sealer.seal(member, secret.as_bytes())?);
+        Ok(Attached { index, value })
     }
 
     /// What the member called `name` (decoded) is to us.
@@ -188,6 +235,12 @@ fn split_escape(text: &[u8]) -> Option<(u8, &[u8])> {
 impl fmt::Debug for Lens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lens").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attached").finish_non_exhaustive()
     }
 }
 

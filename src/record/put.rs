@@ -2,15 +2,23 @@
 
 use std::borrow::Cow;
 
+use zeroize::Zeroizing;
+
 use super::scan::{Flaw, Role, Scan};
+use super::secret::{SecretState, is_secret};
 use super::splice::{Edit, splice};
 use super::view::cuts;
-use super::{Lens, OWNER_FIELD, Put};
+use super::{Attached, Lens, OWNER_FIELD, Put};
 use crate::error::{Error, Kind, Result};
 
 impl Lens {
     /// The text to store for `written` over an accepted `base`.
-    pub(super) fn put_over(&self, base: Option<&Scan<'_>>, written: &[u8]) -> Result<Put> {
+    pub(super) fn put_over(
+        &self,
+        base: Option<&Scan<'_>>,
+        written: &[u8],
+        attached: Option<&Attached>,
+    ) -> Result<Put> {
         if let Some(base) = base
             && self.view_of(base).text == written
         {
@@ -20,12 +28,13 @@ impl Lens {
             });
         }
         let scan = self.admit(written)?;
-        let carried = base.map_or_else(Vec::new, |base| self.carried(base, &scan));
-        let is_dropped = |role| matches!(role, Role::Secret(_));
-        if scan.members().iter().any(|member| is_dropped(member.role)) {
-            let kept = splice(written, &cuts(&scan, |member| is_dropped(member.role)));
-            return Ok(self.own(&self.admit(&kept)?, &carried));
+        let mut carried = base.map_or_else(Vec::new, |base| self.carried(base, &scan));
+        carried.extend(attached.and_then(|attached| self.attached(attached, &scan)));
+        if !scan.members().iter().any(|member| is_secret(member)) {
+            return Ok(self.own(&scan, &carried));
         }
+        let sealed = self.seal(&scan)?;
+        let scan = self.admit(&sealed)?;
         Ok(self.own(&scan, &carried))
     }
 
@@ -50,17 +59,30 @@ impl Lens {
             if members.next().is_some() {
                 return Err(repeated(&field.name));
             }
-            if scan.is_set(member) {
+            if scan.is_set(member) && self.sealer.is_none() {
                 return Err(Error::new(
                     Kind::PlainSecret,
                     format!(
-                        "the member {:?} is a secret, and sealing is not available: remove the member",
+                        "the member {:?} is a secret, and there are no sealing keys: remove the member",
                         field.name
                     ),
                 ));
             }
         }
         Ok(scan)
+    }
+
+    /// The text of `written` with each secret sealed, and without those that are null.
+    fn seal(&self, written: &Scan<'_>) -> Result<Zeroizing<Vec<u8>>> {
+        let values = self.sealed_values(written, |state| !matches!(state, SecretState::Sealed { .. }))?;
+        let mut edits = cuts(written, |member| is_secret(member) && !written.is_set(member));
+        edits.extend(
+            values
+                .iter()
+                .map(|(range, value)| (range.clone(), value.as_bytes())),
+        );
+        edits.sort_unstable_by_key(|(range, _)| range.start);
+        Ok(Zeroizing::new(splice(written.text(), &edits)))
     }
 
     /// The secrets of `base` that `written` does not mention: each one's name with its colon, and its value. Of a secret
@@ -77,7 +99,17 @@ impl Lens {
             .collect()
     }
 
-    /// The text of `written`, which has no secrets, with its owner and the carried secrets.
+    /// The attached secret's name with its colon, and its value, unless `written` mentions that secret.
+    fn attached<'a>(&'a self, attached: &'a Attached, written: &Scan<'_>) -> Option<(&'a str, &'a str)> {
+        let field = self.secrets.get(attached.index)?;
+        let mentioned = written
+            .members_with(Role::Secret(attached.index))
+            .next()
+            .is_some();
+        (!mentioned).then_some((field.prefix.as_str(), attached.value.as_str()))
+    }
+
+    /// The text of `written`, whose secrets are sealed, with its owner and the carried secrets.
     fn own(&self, written: &Scan<'_>, carried: &[(&str, &str)]) -> Put {
         let mut edits: Vec<Edit<'_>> = Vec::new();
         let owner = written.members_with(Role::Owner).next();

@@ -86,10 +86,15 @@ impl Leased {
     }
 
     /// Goes on with another key of the same user, validated when `asked` says: the old one may be about to be withdrawn.
-    pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) {
+    ///
+    /// # Errors
+    /// What [`Store::attach_session_key`](crate::store::Store::attach_session_key) says.
+    pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<()> {
+        self.session.vfs().store().attach_session_key(key.expose())?;
         *self.key.lock() = key;
         self.lease.lock().renewed(validation.expires_in, asked, jitter());
         self.rekeyed.notify_one();
+        Ok(())
     }
 
     /// Validates the key again and again, ahead of the lease's end, and suspends and resumes the session as the lease

@@ -66,9 +66,12 @@ impl Folder {
             None => self.away(name)?,
         };
         let base = current.as_ref().or(away.as_ref());
-        let put = self
-            .lens()
-            .put(base.map(|stored| stored.text.as_slice()), draft.text())?;
+        let put = match (base, self.attached()) {
+            (None, Some(attached)) => self.lens().put_attaching(draft.text(), &attached)?,
+            (base, _) => self
+                .lens()
+                .put(base.map(|stored| stored.text.as_slice()), draft.text())?,
+        };
 
         let like = match &current {
             Some(stored) => stored.stat,

@@ -13,8 +13,9 @@ use super::facts::Facts;
 use super::records::{Found, Snapshot, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
+use crate::identity::UserId;
 use crate::name::{EntryName, RESERVED_PREFIX};
-use crate::record::Lens;
+use crate::record::{Attached, Lens};
 use crate::volume::{self, Access, Dir, Durability, FileId, FileType};
 
 /// A directory of a tenant: a resource, or one inside a resource. Cheap to clone.
@@ -25,6 +26,8 @@ pub struct Folder {
     id: FileId,
     /// As in the mount, when it was opened.
     path: Arc<str>,
+    /// Whether new records get the session's own key.
+    attaches: bool,
 }
 
 impl fmt::Debug for Folder {
@@ -34,19 +37,21 @@ impl fmt::Debug for Folder {
 }
 
 impl Folder {
-    pub(super) fn new(tenant: Arc<Tenant>, dir: Dir, path: Arc<str>) -> Result<Self> {
+    pub(super) fn new(tenant: Arc<Tenant>, dir: Dir, path: Arc<str>, attaches: bool) -> Result<Self> {
         let id = dir.stat_self()?.id;
         Ok(Self {
             tenant,
             dir: Arc::new(dir),
             id,
             path,
+            attaches,
         })
     }
 
     /// The directory `name` in this one.
     pub(super) fn child(&self, dir: Dir, name: &EntryName) -> Result<Self> {
-        Self::new(Arc::clone(&self.tenant), dir, self.path_of(name).into())
+        let path = self.path_of(name).into();
+        Self::new(Arc::clone(&self.tenant), dir, path, self.attaches)
     }
 
     /// What `name` is called in the mount.
@@ -235,6 +240,15 @@ impl Folder {
 
     pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
         self.tenant.facts.lock()
+    }
+
+    pub(super) fn user_id(&self) -> &UserId {
+        &self.tenant.user_id
+    }
+
+    /// The session's own key, if new records get it here.
+    pub(super) fn attached(&self) -> Option<Arc<Attached>> {
+        self.tenant.attached.lock().clone().filter(|_| self.attaches)
     }
 
     pub(super) fn full_hash(&self) -> &str {

@@ -1,80 +1,37 @@
 //! What is kept beside the records, under names of our own: drafts that could not be committed, and records that were
 //! renamed away and may come back.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::attributes::{Attributes, NodeKind};
 use super::draft::Draft;
+use super::draft_file::{self, DraftFile, MAX_HEADER};
 use super::folder::Folder;
 use super::records::{Stored, Verified, read_at_most};
+use super::reserved::{AWAY_PREFIX, DRAFT_PREFIX, Reserved};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::Op;
+use crate::event::{Event, Op};
 use crate::name::EntryName;
-use crate::volume::{self, Access, Durability, FileType, Rename, Staged, Stat, TEMPORARY_PREFIX, Times};
-
-/// How names of kept drafts begin (DESIGN.md section 3: they never end in `.json`).
-const DRAFT_PREFIX: &str = ".tenantfs-draft-";
-
-/// How names of records begin that were renamed to an attachment's name. An editor that makes its backup so writes the
-/// record anew a moment later; from here the new one gets its secrets.
-const AWAY_PREFIX: &str = ".tenantfs-away-";
-
-/// How long a record that was renamed away, or a temporary file of a server that was killed, is kept, in milliseconds.
-const KEPT_MILLIS: i64 = 3_600_000;
-
-/// The longest first line of a kept draft, in bytes: a name of 255 bytes, each escaped, and the rest.
-const MAX_HEADER: u64 = 4096;
-
-/// The first line of a kept draft; the text follows it as it is.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    /// The version of this format.
-    tenantfs_draft: u32,
-    /// The full hash of the user who wrote it.
-    owner: String,
-    /// The record it would become.
-    name: String,
-    /// The permission bits its user gave it.
-    mode: Option<u16>,
-}
-
-const FORMAT: u32 = 1;
+use crate::volume::{self, Access, Durability, FileType, Rename, Staged, Stat, Times};
 
 /// A draft on the volume that is verified to be this tenant's.
 pub(super) struct Kept {
     stat: Stat,
-    header: Header,
-    text_at: usize,
-    /// What was read of the file.
-    bytes: zeroize::Zeroizing<Vec<u8>>,
+    file: DraftFile,
 }
 
 impl Kept {
     /// Attributes of the record that this draft is shown as; `committed` are those of the record beneath it.
     pub(super) fn attributes(&self, committed: Option<Attributes>) -> Attributes {
-        let own = Attributes::of(&self.stat, NodeKind::Record, self.header.mode);
-        let size = self.stat.size.saturating_sub(self.text_at as u64);
+        let mode = self.file.header.mode;
+        let own = Attributes::of(&self.stat, NodeKind::Record, mode);
         Attributes {
             id: committed.map_or(own.id, |record| record.id),
-            mode: self
-                .header
-                .mode
-                .or(committed.map(|record| record.mode))
-                .unwrap_or(own.mode),
+            mode: mode.or(committed.map(|record| record.mode)).unwrap_or(own.mode),
             kept_draft: true,
-            ..own.with_view(size)
+            ..own.with_view(self.file.text_size(self.stat.size))
         }
-    }
-
-    fn into_draft(self, max: u64) -> Draft {
-        let text = self.bytes.get(self.text_at..).unwrap_or_default().to_vec();
-        let mut draft = Draft::new(text, max);
-        draft.mode = self.header.mode;
-        draft.changed = self.stat.mtime;
-        draft
     }
 }
 
@@ -82,7 +39,7 @@ impl Folder {
     /// The kept draft of `name`, as far as its attributes need it.
     pub(super) fn kept(&self, name: &EntryName) -> Result<Option<Kept>> {
         self.open_kept(&beside(DRAFT_PREFIX, name), MAX_HEADER)
-            .map(|kept| kept.filter(|kept| kept.header.name == name.as_str()))
+            .map(|kept| kept.filter(|kept| kept.file.header.name == name.as_str()))
     }
 
     fn open_kept(&self, entry: &str, limit: u64) -> Result<Option<Kept>> {
@@ -101,60 +58,55 @@ impl Folder {
             return Ok(None);
         }
         let bytes = read_at_most(&file, stat.size, limit)?;
-        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-            return Ok(None);
-        };
-        let header: Option<Header> = bytes
-            .get(..end)
-            .and_then(|line| serde_json::from_slice(line).ok());
-        Ok(header
-            .filter(|header| header.tenantfs_draft == FORMAT && header.owner == self.full_hash())
-            .map(|header| Kept {
-                stat,
-                header,
-                text_at: end + 1,
-                bytes,
-            }))
+        let file = DraftFile::parse(bytes).filter(|file| file.header.owner == self.full_hash());
+        Ok(file.map(|file| Kept { stat, file }))
     }
 
     /// The kept draft of `name`, to be written on.
     ///
     /// # Errors
-    /// The volume's.
+    /// [`Kind::Io`] when it cannot be opened: it stays where it is, and the observer is told why. The volume's.
     pub fn load_draft(&self, name: &EntryName) -> Result<Option<Draft>> {
-        let limit = self.max_record().saturating_add(MAX_HEADER);
-        Ok(self
-            .open_kept(&beside(DRAFT_PREFIX, name), limit)?
-            .filter(|kept| kept.header.name == name.as_str())
-            .map(|kept| kept.into_draft(self.max_record())))
+        let max = self.max_record();
+        let Some(Kept { stat, file }) = self
+            .open_kept(&beside(DRAFT_PREFIX, name), draft_file::limit(max))?
+            .filter(|kept| kept.file.header.name == name.as_str())
+        else {
+            return Ok(None);
+        };
+        let text = file.text(self.lens().sealer()).map_err(|why| {
+            let what = format!(
+                "the kept draft of {:?} cannot be opened: {why}",
+                self.path_of(name)
+            );
+            self.observe(&Event::Trouble { what: what.clone() });
+            Error::new(Kind::Io, what)
+        })?;
+        let mut draft = Draft::new(text.to_vec(), max);
+        draft.mode = file.header.mode;
+        draft.changed = stat.mtime;
+        Ok(Some(draft))
     }
 
-    /// Keeps a draft on the volume, where it is shown under the record's name until it is fixed or removed.
+    /// Keeps a draft on the volume, where it is shown under the record's name until it is fixed or removed. It may hold a
+    /// secret: where anything can be sealed, all of it is.
     ///
     /// # Errors
-    /// [`Kind::NameTaken`]; [`Kind::PlainSecret`] when the text names a secret member: it is not written to the volume in plain. The
-    /// volume's.
+    /// [`Kind::NameTaken`]; [`Kind::PlainSecret`] when the text names a secret member and nothing can be sealed: it is not
+    /// written to the volume in plain. The volume's.
     pub fn keep_draft(&self, name: &EntryName, draft: &Draft, durability: Durability) -> Result<Attributes> {
         self.claim()?;
         self.occupant(Op::Commit, name)?;
-        if self.lens().may_hold_secret(draft.text()) {
+        let sealer = self.lens().sealer();
+        if sealer.is_none() && self.lens().may_hold_secret(draft.text()) {
             return Err(Error::new(
                 Kind::PlainSecret,
                 "the draft names a secret member; it is kept in memory only",
             ));
         }
-        let header = serde_json::to_string(&Header {
-            tenantfs_draft: FORMAT,
-            owner: self.full_hash().to_owned(),
-            name: name.to_string(),
-            mode: draft.mode,
-        })
-        .map_err(|error| Error::new(Kind::Io, format!("writing the header of a draft: {error}")))?;
-        let like = self.dir().stat_self()?;
-        let mut staged = Staged::new(self.dir(), &like)?;
-        staged.write(header.as_bytes())?;
-        staged.write(b"\n")?;
-        staged.write(draft.text())?;
+        let file = DraftFile::new(self.user_id(), sealer, name.as_str(), draft.mode, draft.text())?;
+        let mut staged = Staged::new(self.dir(), &self.dir().stat_self()?)?;
+        staged.write(file.bytes())?;
         let times = Times {
             mtime: Some(draft.mtime()),
             ..draft.times
@@ -187,7 +139,7 @@ impl Folder {
     pub(super) fn away(&self, name: &EntryName) -> Result<Option<Stored>> {
         let entry = beside(AWAY_PREFIX, name);
         match self.dir().stat(&entry) {
-            Ok(stat) if !outdated(&stat) => {}
+            Ok(stat) if !Reserved::Away.is_outdated(&stat, clock::now()) => {}
             Err(error) if error.kind() != Kind::NotFound => return Err(error),
             _ => return Ok(None),
         }
@@ -215,17 +167,19 @@ impl Folder {
             return None;
         }
         let kept = self.open_kept(entry, MAX_HEADER).ok()??;
-        let name = EntryName::parse(kept.header.name.as_bytes()).ok()?;
+        let name = EntryName::parse(kept.file.header.name.as_bytes()).ok()?;
         (beside(DRAFT_PREFIX, &name) == entry).then_some(name)
     }
 
     /// Removes `entry` if it is one of ours that has outlived its use; `all` also removes what is still useful, but
     /// no draft.
     pub(super) fn sweep(&self, entry: &str, all: bool) {
-        if !entry.starts_with(TEMPORARY_PREFIX) && !entry.starts_with(AWAY_PREFIX) {
+        let what = Reserved::of(entry);
+        if !matches!(what, Reserved::Temporary | Reserved::Away) {
             return;
         }
-        let useless = self.dir().stat(entry).is_ok_and(|stat| all || outdated(&stat));
+        let stat = self.dir().stat(entry);
+        let useless = stat.is_ok_and(|stat| all || what.is_outdated(&stat, clock::now()));
         if useless && let Err(error) = self.forget(entry) {
             log::warn!("removing {entry}, which is no longer needed: {error}");
         }
@@ -237,9 +191,4 @@ fn beside(prefix: &str, name: &EntryName) -> String {
     let digest = hex::encode(Sha256::digest(name.as_str().as_bytes()));
     let (half, _) = digest.split_at(digest.len() / 2);
     format!("{prefix}{half}")
-}
-
-/// By the change of the inode, which renaming is too.
-fn outdated(stat: &Stat) -> bool {
-    clock::now().millis_since(stat.ctime) > KEPT_MILLIS
 }

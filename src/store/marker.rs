@@ -3,11 +3,9 @@
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::reserved::OWNER_MARKER;
 use crate::error::{Error, Kind, Result};
 use crate::volume::{Access, Dir, Durability, Staged};
-
-/// The marker's name (DESIGN.md section 3).
-const NAME: &str = ".tenantfs-owner";
 
 /// A hash directory whose marker is either ours or absent.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ impl Marker {
         }
         let mut staged = Staged::new(&self.dir, &self.dir.stat_self()?)?;
         staged.write(full_hash.as_bytes())?;
-        match staged.place_new(NAME, Durability::Durable) {
+        match staged.place_new(OWNER_MARKER, Durability::Durable) {
             Ok(_) => {}
             Err(error) if error.kind() == Kind::Exists => {
                 if read(&self.dir)? != full_hash {
@@ -72,11 +70,11 @@ impl Marker {
 }
 
 fn read(dir: &Dir) -> Result<String> {
-    if !dir.stat(NAME)?.is_regular() {
+    if !dir.stat(OWNER_MARKER)?.is_regular() {
         return Err(Error::new(Kind::Io, "it is not a regular file"));
     }
     let mut text = String::new();
-    dir.open_file(NAME, Access::Read)?
+    dir.open_file(OWNER_MARKER, Access::Read)?
         .take(128)
         .read_to_string(&mut text)
         .map_err(|error| Error::io(&error, "reading"))?;

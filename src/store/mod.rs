@@ -38,12 +38,14 @@ mod attributes;
 mod change;
 mod commit;
 mod draft;
+mod draft_file;
 mod facts;
 mod folder;
 mod kept;
 mod marker;
 mod records;
 mod rename;
+mod reserved;
 mod uncommitted;
 mod usage;
 
@@ -55,19 +57,24 @@ pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
 pub use draft::Draft;
 pub use folder::Folder;
-pub use records::Snapshot;
+pub use records::{Snapshot, read_at_most, stored_limit};
+pub use reserved::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation};
-use crate::identity::{Principal, UserHash};
+use crate::identity::{Principal, UserHash, UserId};
 use crate::layout::Layout;
 use crate::name::{EntryName, Resource, default_resources};
-use crate::record::{DEFAULT_SECRET_FIELDS, Lens};
+use crate::record::{Attached, DEFAULT_SECRET_FIELDS, Lens};
+use crate::seal::SealingKeys;
 use crate::volume::{Dir, Durability, Volume};
 use facts::Facts;
 use marker::Marker;
+
+/// The member that a session's own key is attached as.
+pub const SESSION_KEY_FIELD: &str = "api_key";
 
 /// How a store treats the volume.
 #[derive(Clone, Debug)]
@@ -84,6 +91,10 @@ pub struct Options {
     pub max_record: u64,
     /// The members that are secret.
     pub secret_fields: Vec<String>,
+    /// What seals them; without it none can be written.
+    pub keys: Option<Arc<SealingKeys>>,
+    /// The resources whose new records get the session's own key, sealed, where they have none.
+    pub attach_session_key: Vec<Resource>,
     /// What views may take that are remembered, to be served again without being read, in bytes.
     pub remembered: usize,
 }
@@ -97,6 +108,8 @@ impl Default for Options {
             read_only: false,
             max_record: 16 << 20,
             secret_fields: DEFAULT_SECRET_FIELDS.iter().map(ToString::to_string).collect(),
+            keys: None,
+            attach_session_key: Vec::new(),
             remembered: 8 << 20,
         }
     }
@@ -111,6 +124,7 @@ pub struct Store {
 
 /// What every folder of a tenant shares.
 struct Tenant {
+    user_id: UserId,
     user: UserHash,
     full_hash: String,
     lens: Lens,
@@ -118,6 +132,8 @@ struct Tenant {
     observer: Arc<dyn Observer>,
     facts: Mutex<Facts>,
     markers: Vec<Marker>,
+    /// The session's own key, for new records of the resources that get it.
+    attached: Mutex<Option<Arc<Attached>>>,
 }
 
 impl Store {
@@ -158,20 +174,27 @@ impl Store {
             directories.push((resource.clone(), directory));
         }
         let tenant = Arc::new(Tenant {
-            lens: Lens::new(principal.user().clone(), options.secret_fields.clone()),
+            lens: Lens::new(
+                principal.user().clone(),
+                options.secret_fields.clone(),
+                options.keys.as_ref().map(|keys| keys.sealer(principal.user())),
+            ),
             user,
+            user_id: principal.user().clone(),
             full_hash,
             facts: Mutex::new(Facts::new(options.remembered)),
             options,
             observer,
             markers,
+            attached: Mutex::default(),
         });
         let roots = directories
             .into_iter()
             .map(|(resource, directory)| {
                 let path = resource.as_str();
+                let attaches = tenant.options.attach_session_key.contains(&resource);
                 let folder = directory
-                    .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into()))
+                    .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into(), attaches))
                     .transpose()?;
                 Ok((resource, folder))
             })
@@ -211,6 +234,18 @@ impl Store {
     /// The largest record as the mount shows it, in bytes.
     pub fn max_record(&self) -> u64 {
         self.tenant.options.max_record
+    }
+
+    /// From now on `key` is the session's own, which new records get where the options say so.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it is no secret by the options, or cannot be sealed.
+    pub fn attach_session_key(&self, key: &str) -> Result<()> {
+        if !self.tenant.options.attach_session_key.is_empty() {
+            let attached = self.tenant.lens.attach(SESSION_KEY_FIELD, key)?;
+            *self.tenant.attached.lock() = Some(Arc::new(attached));
+        }
+        Ok(())
     }
 
     /// Tells the store's observer.

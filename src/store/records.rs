@@ -145,7 +145,7 @@ impl Folder {
 
     /// Opens, reads once and verifies: nothing is asked of the name after it was opened.
     pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
-        let limit = self.max_record().saturating_add(HIDDEN_PART);
+        let limit = stored_limit(self.max_record());
         let mut attempt = 1;
         loop {
             let file = match self.dir().open_file(entry, Access::Read) {
@@ -283,8 +283,16 @@ fn subject(name: &EntryName, stat: &Stat) -> Subject {
     }
 }
 
+/// The most that a record may have on the volume, in bytes, where its view has at most `max_record`.
+pub fn stored_limit(max_record: u64) -> u64 {
+    max_record.saturating_add(HIDDEN_PART)
+}
+
 /// Reads to the end, or one byte further than `limit` and no more, however the file grows meanwhile.
-pub(super) fn read_at_most(file: &File, expected: u64, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
+///
+/// # Errors
+/// The operating system's.
+pub fn read_at_most(file: &File, expected: u64, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
     let capacity = usize::try_from(expected.min(limit))
         .unwrap_or(0)
         .saturating_add(1);

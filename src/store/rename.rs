@@ -171,6 +171,12 @@ impl Folder {
             false => None,
         };
         let text = match (&draft, &committed) {
+            (Some(draft), _) if self.lens().may_hold_secret(draft.text()) => {
+                return Err(Error::new(
+                    Kind::PlainSecret,
+                    "a draft that holds a secret in plain cannot become a file on the volume",
+                ));
+            }
             (Some(draft), _) => draft.text(),
             (None, Some(stored)) => &stored.view,
             (None, None) => return Err(not_found()),

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::dir::{Dir, inherit_owner, set_mode, stat};
 use super::stat::Stat;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::name::RESERVED_PREFIX;
 
 /// How much of a commit is on the disk when it returns.
@@ -102,6 +102,63 @@ impl<'dir> Staged<'dir> {
         self.place_as(name, super::Rename::NoReplace, durability)
     }
 
+    /// Gives the file its name, durably, in place of the very version of a file that `expected` describes. Whether it
+    /// did; when the name leads to anything else by then, nothing has changed. Whoever else gives the name away at the
+    /// same time wins; readers see one or the other throughout.
+    ///
+    /// # Errors
+    /// The operating system's; [`InvalidArgument`](crate::error::Kind::InvalidArgument) on file systems that cannot
+    /// exchange two files.
+    pub fn place_over(mut self, name: &str, expected: &Stat) -> Result<bool> {
+        rustix::fs::fsync(&self.file)?;
+        let own = stat(&self.file)?.id;
+        let temporary = match self.name.take() {
+            Some(name) => name,
+            None => {
+                let temporary = temporary_name()?;
+                self.dir.link(&self.file, &temporary)?;
+                temporary
+            }
+        };
+        // From here on it is removed if anything fails.
+        self.name = Some(temporary.clone());
+        let exchange = || {
+            self.dir
+                .rename(&temporary, self.dir, name, super::Rename::Exchange)
+        };
+        match self.dir.stat(name) {
+            Ok(there) if is_same(&there, expected) => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        match exchange() {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            result => result?,
+        }
+        // Now the name belongs to what was there, and that must not be removed before it is known.
+        self.name = None;
+        let mut held = self.dir.stat(&temporary)?;
+        let replaced = is_same(&held, expected);
+        let mut placed = own;
+        while !replaced {
+            // Something else came first, and gets its name back; unless something came after that.
+            match exchange() {
+                // Removed meanwhile: that came last.
+                Err(error) if error.kind() == Kind::NotFound => break,
+                result => result?,
+            }
+            let met = self.dir.stat(&temporary)?;
+            if met.id == placed {
+                break;
+            }
+            (placed, held) = (held.id, met);
+        }
+        self.dir.unlink(&temporary)?;
+        self.dir.sync()?;
+        Ok(replaced)
+    }
+
     fn place_as(mut self, name: &str, how: super::Rename, durability: Durability) -> Result<Stat> {
         match durability {
             Durability::Durable => rustix::fs::fsync(&self.file)?,
@@ -146,6 +203,11 @@ impl<'dir> Staged<'dir> {
         self.place_as(name, super::Rename::NoReplace, Durability::Ordered)?;
         Ok(file)
     }
+}
+
+/// Whether it is the same file, unchanged. Not by the time of change of the inode: giving it another name changes that.
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.id, one.size, one.mtime) == (other.id, other.size, other.mtime)
 }
 
 impl Drop for Staged<'_> {

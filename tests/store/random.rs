@@ -179,7 +179,7 @@ impl Tenant {
         model.make_folder("schedules").unwrap();
         Self {
             user,
-            lens: Lens::new(UserId::new(user).unwrap(), vec!["api_key".to_owned()]),
+            lens: Lens::new(UserId::new(user).unwrap(), vec!["api_key".to_owned()], None),
             store: open(disk, user),
             model,
         }

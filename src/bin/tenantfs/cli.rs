@@ -112,6 +112,11 @@ pub(crate) struct VolumeArgs {
     )]
     pub(crate) secret_fields: Option<Vec<String>>,
 
+    /// File of the keys that seal secrets; `tenantfs keys generate` makes one [default: $CREDENTIALS_DIRECTORY/sealing-keys, if
+    /// there is one]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_SEALING_KEYS")]
+    pub(crate) sealing_keys: Option<PathBuf>,
+
     /// The largest record, as it is shown [default: 16MiB]
     #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
     pub(crate) max_size: Option<String>,
@@ -142,6 +147,15 @@ pub(crate) struct ServeArgs {
     /// File of key hashes and user ids instead of a service; `tenantfs key-hash` makes the hashes
     #[arg(long, value_name = "FILE", env = "TENANTFS_STATIC_KEYS")]
     pub(crate) static_keys: Option<PathBuf>,
+
+    /// Resources whose new records get the session's own API key, sealed, where they have none [default: none]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "TENANTFS_ATTACH_SESSION_KEY",
+        value_delimiter = ','
+    )]
+    pub(crate) attach_session_key: Option<Vec<String>>,
 
     /// How long one validation of a key is good [default: 60s]
     #[arg(long, value_name = "DURATION", env = "TENANTFS_LEASE")]

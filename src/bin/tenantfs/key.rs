@@ -3,17 +3,25 @@
 
 use std::io::{BufRead, IsTerminal};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
-use tenantfs::auth::{ApiKey, key_hash, open_key_file};
+use tenantfs::auth::{ApiKey, key_hash};
 use tenantfs::error::{Error, Kind, Result};
+use tenantfs::keyfile::{self, What};
 use zeroize::Zeroizing;
+
+use crate::config;
+
+const WHAT: What = What {
+    name: "API key file",
+    option: "--api-key-file",
+};
 
 /// The key from `file`, else from systemd's credential `api-key`, else from standard input.
 pub(crate) fn read(file: Option<&Path>) -> Result<ApiKey> {
-    match file.map(Path::to_owned).or_else(credential) {
+    match file.map(Path::to_owned).or_else(|| config::credential("api-key")) {
         Some(path) => read_file(&path),
         None => read_stdin(),
     }
@@ -25,14 +33,9 @@ pub(crate) fn print_hash() -> Result<()> {
     Ok(())
 }
 
-fn credential() -> Option<PathBuf> {
-    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join("api-key");
-    path.exists().then_some(path)
-}
-
 fn read_file(path: &Path) -> Result<ApiKey> {
     let shown = path.display();
-    let (file, metadata) = open_key_file(path, "API key file", "--api-key-file")?;
+    let (file, metadata) = keyfile::open(path, WHAT)?;
     if metadata.mode() & 0o077 != 0 {
         log::warn!("the API key file {shown} is not its owner's alone; run: chmod go= {shown}");
     }

@@ -75,6 +75,7 @@ async fn serve(
     });
     let options = settings.serving.store.clone();
     let store = Store::open(&volume, &validation.principal, options, observer)?;
+    store.attach_session_key(key.expose())?;
     let options = SessionOptions {
         mountpoint: settings.mountpoint.clone(),
         make_mountpoint,

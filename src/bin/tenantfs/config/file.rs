@@ -46,6 +46,8 @@ pub(super) struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Records {
     pub(super) secret_fields: Option<Vec<String>>,
+    pub(super) sealing_keys: Option<PathBuf>,
+    pub(super) attach_session_key: Option<Vec<String>>,
     pub(super) max_size: Option<String>,
 }
 

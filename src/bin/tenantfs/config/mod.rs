@@ -4,13 +4,15 @@ mod file;
 mod value;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tenantfs::auth::Terms;
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::layout::Layout;
 use tenantfs::name::Resource;
-use tenantfs::store;
+use tenantfs::seal::SealingKeys;
+use tenantfs::store::{self, SESSION_KEY_FIELD};
 use tenantfs::volume::Durability;
 
 use crate::cli::{ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs, VolumeArgs};
@@ -48,6 +50,7 @@ pub(crate) struct VolumeSettings {
     /// In bytes.
     pub(crate) max_record: u64,
     pub(crate) secret_fields: Vec<String>,
+    pub(crate) keys: Option<Arc<SealingKeys>>,
     /// Who works on it, if not its owner.
     pub(crate) server_user: Option<String>,
 }
@@ -166,6 +169,7 @@ impl VolumeSettings {
                 .secret_fields
                 .or(records.secret_fields)
                 .map_or(Ok(defaults.secret_fields), check_secret_fields)?,
+            keys: sealing_keys(args.sealing_keys.or(records.sealing_keys))?.map(Arc::new),
             server_user: args.server_user.or(server.user),
         })
     }
@@ -174,6 +178,10 @@ impl VolumeSettings {
 impl Serving {
     fn of(args: ServeArgs, file: File) -> Result<Self> {
         let commit = args.commit.or(file.volume.commit);
+        let attach = args
+            .attach_session_key
+            .or(file.records.attach_session_key.clone())
+            .unwrap_or_default();
         let on = VolumeSettings::of(args.on, file.records, file.volume, file.server)?;
         let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
         let socket = args.auth_socket.or(file.auth.socket);
@@ -205,6 +213,8 @@ impl Serving {
                 read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
                 max_record: on.max_record,
                 secret_fields: on.secret_fields.clone(),
+                keys: on.keys.clone(),
+                attach_session_key: check_attach(&attach, &on)?,
                 remembered: store::Options::default().remembered,
             },
             on,
@@ -228,6 +238,50 @@ impl Serving {
             mounter: args.mounter,
             mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),
         })
+    }
+}
+
+/// The keys in `file`, else in systemd's credential `sealing-keys`.
+fn sealing_keys(file: Option<PathBuf>) -> Result<Option<SealingKeys>> {
+    if let Some(path) = file {
+        return SealingKeys::load(&path).map(Some);
+    }
+    match credential("sealing-keys") {
+        Some(path) => SealingKeys::load_credential(&path).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The file of one of systemd's credentials, if there is one (systemd.exec(5), `LoadCredential=`).
+pub(crate) fn credential(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.exists().then_some(path)
+}
+
+fn check_attach(names: &[String], on: &VolumeSettings) -> Result<Vec<Resource>> {
+    let wrong = |why: String| {
+        Err(Error::new(
+            Kind::Config,
+            format!("{why}; see --attach-session-key"),
+        ))
+    };
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    if on.keys.is_none() {
+        return wrong("session keys are attached sealed, and there are no sealing keys".to_owned());
+    }
+    if !on.secret_fields.iter().any(|field| field == SESSION_KEY_FIELD) {
+        return wrong(format!(
+            "session keys are attached as {SESSION_KEY_FIELD}, which is not among the secret fields"
+        ));
+    }
+    let unknown = names
+        .iter()
+        .find(|name| !on.resources.iter().any(|resource| resource.as_str() == *name));
+    match unknown {
+        Some(name) => wrong(format!("there is no resource {name:?} to attach session keys in")),
+        None => parse_resources(names),
     }
 }
 
