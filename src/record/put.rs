@@ -30,7 +30,7 @@ impl Lens {
         let scan = self.admit(written)?;
         let mut carried = base.map_or_else(Vec::new, |base| self.carried(base, &scan));
         carried.extend(attached.and_then(|attached| self.attached(attached, &scan)));
-        if !scan.members().iter().any(|member| is_secret(member)) {
+        if !scan.members().iter().any(is_secret) {
             return Ok(self.own(&scan, &carried));
         }
         let sealed = self.seal(&scan)?;

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::dir::{Dir, inherit_owner, set_mode, stat};
-use super::stat::Stat;
+use super::stat::{FileId, Stat};
 use crate::error::{Error, Kind, Result};
 use crate::name::RESERVED_PREFIX;
 
@@ -138,21 +138,10 @@ impl<'dir> Staged<'dir> {
         }
         // Now the name belongs to what was there, and that must not be removed before it is known.
         self.name = None;
-        let mut held = self.dir.stat(&temporary)?;
+        let held = self.dir.stat(&temporary)?;
         let replaced = is_same(&held, expected);
-        let mut placed = own;
-        while !replaced {
-            // Something else came first, and gets its name back; unless something came after that.
-            match exchange() {
-                // Removed meanwhile: that came last.
-                Err(error) if error.kind() == Kind::NotFound => break,
-                result => result?,
-            }
-            let met = self.dir.stat(&temporary)?;
-            if met.id == placed {
-                break;
-            }
-            (placed, held) = (held.id, met);
+        if !replaced {
+            give_back(self.dir, &temporary, name, own, held.id)?;
         }
         self.dir.unlink(&temporary)?;
         self.dir.sync()?;
@@ -202,6 +191,23 @@ impl<'dir> Staged<'dir> {
             .map_err(|error| Error::io(&error, "opening a new file"))?;
         self.place_as(name, super::Rename::NoReplace, Durability::Ordered)?;
         Ok(file)
+    }
+}
+
+/// Gives `name` back to what came first, which is at `temporary` now and is `held`; unless something else came after what
+/// was `placed` there. Leaves at `temporary` what came before what has the name.
+fn give_back(dir: &Dir, temporary: &str, name: &str, mut placed: FileId, mut held: FileId) -> Result<()> {
+    loop {
+        match dir.rename(temporary, dir, name, super::Rename::Exchange) {
+            // Removed meanwhile: that came last.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            result => result?,
+        }
+        let met = dir.stat(temporary)?.id;
+        if met == placed {
+            return Ok(());
+        }
+        (placed, held) = (held, met);
     }
 }
 
