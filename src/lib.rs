@@ -19,6 +19,7 @@ pub mod volume;
 pub mod auth;
 pub mod store;
 
+pub mod admin;
 pub mod vfs;
 
 pub mod fuse;

@@ -25,7 +25,14 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[("daemon", "session", "a daemon is m
 const UNSAFE_FILES: &[(&str, &str)] = &[];
 
 /// Crates that only the binary may use: the library has no opinion on how it is configured or started.
-const BINARY_ONLY: &[&str] = &["clap", "toml", "env_logger", "signal_hook", "ExitCode"];
+const BINARY_ONLY: &[&str] = &[
+    "clap",
+    "toml",
+    "env_logger",
+    "indicatif",
+    "signal_hook",
+    "ExitCode",
+];
 
 /// One source file of the library, without comments and literals.
 struct Source {

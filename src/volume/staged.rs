@@ -104,7 +104,8 @@ impl<'dir> Staged<'dir> {
 
     /// Gives the file its name, durably, in place of the very version of a file that `expected` describes. Whether it
     /// did; when the name leads to anything else by then, nothing has changed. Whoever else gives the name away at the
-    /// same time wins; readers see one or the other throughout.
+    /// same time wins; readers see one or the other throughout. (Should this process be killed in the microseconds in
+    /// which it gives the name back, what came first is left under a temporary name.)
     ///
     /// # Errors
     /// The operating system's; [`InvalidArgument`](crate::error::Kind::InvalidArgument) on file systems that cannot

@@ -56,6 +56,19 @@ pub(crate) enum Command {
     /// Takes the options of `daemon`. As root it looks at the volume, the keys and the auth service as the account that
     /// will serve. Exit codes: 0 all is well, 1 there are problems.
     Doctor(Box<DoctorArgs>),
+    /// Look at everything on a volume, and say what is not as it should be
+    ///
+    /// Prints a line of JSON for each finding, and changes nothing. Works beside live mounts and the live service. Exit codes:
+    /// 0 all is well, 1 failure, 2 usage or configuration, 6 problems were found.
+    Verify(VerifyArgs),
+    /// Seal secrets anew, under the active sealing key, on a whole volume
+    ///
+    /// Works beside live mounts and the live service: each record is replaced at once, and only if nobody else replaced it
+    /// meanwhile. Interrupted, it is finished by another run. Exit codes: 0 all is done, 1 failure, or interrupted, 2 usage or
+    /// configuration, 6 something was left as it was.
+    Reseal(ResealArgs),
+    /// Print a secret of one record in plain text, for a scheduler that acts for the user; audited
+    Unseal(UnsealArgs),
     /// Print the hash of the API key on standard input, as a static keys file wants it
     KeyHash,
     /// The privileged half, which mounts and nothing else: with CAP_SYS_ADMIN only, no volume, no keys and no network
@@ -229,6 +242,49 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
+
+    /// Print what was seen as JSON, too
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ResealArgs {
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
+
+    /// Seal secrets in plain text, too: those that the service wrote so, or encrypted in a way of its own
+    #[arg(long)]
+    pub(crate) adopt_plain: bool,
+
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct UnsealArgs {
+    /// The user of the service
+    pub(crate) user: String,
+
+    /// The resource, such as schedules
+    pub(crate) resource: String,
+
+    /// The record, without the .json
+    pub(crate) id: String,
+
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
+
+    /// Which secret
+    #[arg(long, value_name = "NAME", default_value = "api_key")]
+    pub(crate) member: String,
 }
 
 /// What every command has that talks to the daemon.

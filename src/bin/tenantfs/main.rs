@@ -1,6 +1,7 @@
 //! tenantfs: per-user views of a shared volume of JSON records.
 
 mod account;
+mod admin;
 mod background;
 mod cli;
 mod client;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
         Command::Revoke(args) => client::revoke(args),
         Command::Doctor(args) => doctor::run(*args),
         Command::Demo(args) => demo::run(&args),
+        Command::Verify(args) => admin::verify(args),
+        Command::Reseal(args) => admin::reseal(args),
+        Command::Unseal(args) => admin::unseal(args),
         Command::KeyHash => key::print_hash(),
         Command::Mounter(args) => mounter::run(args),
     };

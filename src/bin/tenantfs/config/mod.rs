@@ -141,8 +141,15 @@ fn control_socket(argument: Option<PathBuf>, file: &File) -> PathBuf {
 }
 
 impl VolumeSettings {
+    /// For work on a whole volume.
+    ///
     /// # Errors
     /// [`Kind::Config`] for whatever is missing or wrong.
+    pub(crate) fn alone(args: VolumeArgs) -> Result<Self> {
+        let file = File::read(args.config.as_deref())?;
+        Self::of(args, file.records, file.volume, file.server)
+    }
+
     fn of(
         args: VolumeArgs,
         records: file::Records,

@@ -1,0 +1,106 @@
+//! The operator's work on a whole volume, beside live mounts and the live service: looking at everything, and changing
+//! nothing that somebody else changed first.
+//!
+//! No tenant's store is opened here. Whoever may read and write the whole volume needs no proof of being anybody; what a
+//! record says of its owner decides whose it is, as it does everywhere.
+
+mod finding;
+mod reseal;
+mod unseal;
+mod verify;
+mod walk;
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+pub use finding::{Finding, Problem};
+pub use reseal::{Reseal, Resealed, reseal};
+pub use unseal::unseal;
+pub use verify::{Verified, verify};
+
+use crate::error::{Kind, Result};
+use crate::identity::UserId;
+use crate::layout::Layout;
+use crate::name::Resource;
+use crate::record::Lens;
+use crate::seal::SealingKeys;
+use crate::store::read_at_most;
+use crate::volume::{self, Access, Dir, Stat, Volume};
+
+/// A volume, and how it is to be understood.
+pub struct Ground {
+    /// The volume.
+    pub volume: Volume,
+    /// Where the tenants' directories are.
+    pub layout: Layout,
+    /// The kinds of record there are.
+    pub resources: Vec<Resource>,
+    /// The largest record as a mount shows it, in bytes.
+    pub max_record: u64,
+    /// The members that are secret.
+    pub secret_fields: Vec<String>,
+    /// What opens them.
+    pub keys: Option<Arc<SealingKeys>>,
+}
+
+/// Is told how far the work is, and may end it.
+pub trait Monitor {
+    /// One more file was looked at.
+    fn looked_at(&mut self) {}
+
+    /// How much of the volume was visited, in 0..1.
+    fn progress(&mut self, _: f64) {}
+
+    /// Something was found.
+    fn found(&mut self, _: &Finding) {}
+
+    /// Whether to stop before the next file. What is done by then is whole; the rest is done by another run.
+    fn stops(&self) -> bool {
+        false
+    }
+}
+
+impl Ground {
+    /// The lens for one user's records.
+    fn lens(&self, owner: &UserId) -> Lens {
+        let sealer = self.keys.as_ref().map(|keys| keys.sealer(owner));
+        Lens::new(owner.clone(), self.secret_fields.clone(), sealer)
+    }
+
+    /// The directory that has a user's records of one resource; none when there is none.
+    ///
+    /// # Errors
+    /// The volume's.
+    fn directory(&self, user: &UserId, resource: &Resource) -> Result<Option<Dir>> {
+        let hash = user.hash();
+        let mut dir = self.volume.root().reopen()?;
+        for name in self.layout.components(resource, &hash) {
+            dir = match dir.open_dir(name) {
+                Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+                opened => opened?,
+            };
+        }
+        Ok(Some(dir))
+    }
+}
+
+/// A file of the volume as it was at one moment: what `stat` says is of the very bytes that were read.
+struct Read {
+    stat: Stat,
+    text: Zeroizing<Vec<u8>>,
+}
+
+/// Reads the regular file `name`, if it has at most `limit` bytes.
+///
+/// # Errors
+/// [`Kind::NotFound`](crate::error::Kind::NotFound) and the volume's.
+fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Read>> {
+    let file = dir.open_file(name, Access::Read)?;
+    let stat = volume::stat(&file)?;
+    if stat.size > limit {
+        return Ok(None);
+    }
+    let text = read_at_most(&file, stat.size, limit)?;
+    Ok((text.len() as u64 <= limit).then_some(Read { stat, text }))
+}

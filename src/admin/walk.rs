@@ -1,0 +1,265 @@
+//! One pass over a volume: every tenant's directories, and every entry in them.
+
+use std::ops::ControlFlow;
+
+use super::{Finding, Ground, Problem};
+use crate::error::{Error, Kind, Result};
+use crate::layout::Layout;
+use crate::name::Resource;
+use crate::volume::{Dir, FileType, Stat};
+
+/// Directories deeper than this are not entered.
+const MAX_DEPTH: u32 = 32;
+
+/// How many digits the name of a hash directory has.
+const HASH_DIGITS: usize = 16;
+
+/// An entry of a tenant's directory.
+pub(super) struct Entry<'a> {
+    /// The directory it is in.
+    pub(super) dir: &'a Dir,
+    pub(super) name: &'a str,
+    /// From the volume's root on.
+    pub(super) path: &'a str,
+    pub(super) stat: Stat,
+    /// The name of the hash directory that it is below.
+    pub(super) hash: &'a str,
+    /// None for what lies in a hash directory beside the resources.
+    pub(super) resource: Option<&'a Resource>,
+    /// The directories between the resource's and it, and a slash behind each.
+    pub(super) below: &'a str,
+}
+
+/// What is done at each place.
+pub(super) trait Visitor {
+    /// How much of the volume was visited, in 0..1.
+    fn progress(&mut self, _done: f64) {}
+
+    /// A hash directory, before anything in it. In `resource-first` there is one for each resource.
+    fn home(&mut self, _dir: &Dir, _hash: &str, _path: &str) {}
+
+    /// An entry that is no directory to be entered.
+    fn entry(&mut self, entry: &Entry<'_>);
+
+    /// Something that is not as it should be, whatever is looked for.
+    fn found(&mut self, finding: Finding);
+
+    /// Whether to stop here.
+    fn stops(&self) -> bool;
+}
+
+type Walked = ControlFlow<()>;
+
+/// Visits everything. Whether it came to the end.
+///
+/// # Errors
+/// The volume's, when not even its root can be read; everything below is a finding.
+pub(super) fn walk(ground: &Ground, visitor: &mut impl Visitor) -> Result<bool> {
+    let mut walk = Walk { ground, visitor };
+    let root = ground.volume.root();
+    let trees: Vec<(&str, Option<&Resource>)> = match ground.layout {
+        Layout::ResourceFirst => {
+            let resources = ground.resources.iter();
+            resources
+                .map(|resource| (resource.as_str(), Some(resource)))
+                .collect()
+        }
+        Layout::UserFirst => vec![("users", None)],
+    };
+    let walked = trees
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, (name, resource))| {
+            let share = Share {
+                begin: index as f64 / trees.len() as f64,
+                width: 1.0 / trees.len() as f64,
+            };
+            let homes = walk.directory(root, name, name);
+            homes.map_or(Walked::Continue(()), |homes| {
+                walk.homes(&homes, name, *resource, share)
+            })
+        });
+    Ok(walked.is_continue())
+}
+
+struct Walk<'g, 'v, V> {
+    ground: &'g Ground,
+    visitor: &'v mut V,
+}
+
+impl<V: Visitor> Walk<'_, '_, V> {
+    /// The hash directories of `dir`; with the resource that they are of, where there is one.
+    fn homes(&mut self, dir: &Dir, path: &str, resource: Option<&Resource>, share: Share) -> Walked {
+        let names = self.names(dir, path);
+        let all = names.len() as f64;
+        for (index, name) in names.into_iter().enumerate() {
+            self.go_on()?;
+            self.visitor
+                .progress(share.begin + share.width * index as f64 / all);
+            let path = format!("{path}/{name}");
+            if !is_hash(&name) {
+                let what = "no directory of a user's: its name is not 16 hexadecimal digits";
+                self.found(Problem::Special, &path, what);
+                continue;
+            }
+            let Some(home) = self.directory(dir, &name, &path) else {
+                continue;
+            };
+            self.visitor.home(&home, &name, &path);
+            let place = Place {
+                hash: &name,
+                resource,
+                below: "",
+            };
+            match resource {
+                Some(_) => self.tenant(&home, &path, place, MAX_DEPTH)?,
+                None => self.home(&home, &path, &name)?,
+            }
+        }
+        Walked::Continue(())
+    }
+
+    /// A hash directory that has the resources in it.
+    fn home(&mut self, home: &Dir, path: &str, hash: &str) -> Walked {
+        for name in self.names(home, path) {
+            self.go_on()?;
+            let path = format!("{path}/{name}");
+            let resource = self
+                .ground
+                .resources
+                .iter()
+                .find(|resource| resource.as_str() == name);
+            let place = Place {
+                hash,
+                resource,
+                below: "",
+            };
+            match resource {
+                Some(_) => {
+                    if let Some(dir) = self.directory(home, &name, &path) {
+                        self.tenant(&dir, &path, place, MAX_DEPTH)?;
+                    }
+                }
+                None => self.entry(home, &name, &path, place),
+            }
+        }
+        Walked::Continue(())
+    }
+
+    /// A directory of a tenant's, and everything below.
+    fn tenant(&mut self, dir: &Dir, path: &str, place: Place<'_>, depth: u32) -> Walked {
+        for name in self.names(dir, path) {
+            self.go_on()?;
+            let path = format!("{path}/{name}");
+            let is_directory = dir
+                .stat(&name)
+                .is_ok_and(|stat| stat.file_type == FileType::Directory);
+            if !is_directory || name.ends_with(".json") {
+                self.entry(dir, &name, &path, place);
+                continue;
+            }
+            if depth == 0 {
+                self.found(Problem::Unreadable, &path, "too deep to be looked at");
+                continue;
+            }
+            if let Some(inner) = self.directory(dir, &name, &path) {
+                let below = format!("{}{name}/", place.below);
+                let place = Place {
+                    below: &below,
+                    ..place
+                };
+                self.tenant(&inner, &path, place, depth - 1)?;
+            }
+        }
+        Walked::Continue(())
+    }
+
+    fn entry(&mut self, dir: &Dir, name: &str, path: &str, place: Place<'_>) {
+        match dir.stat(name) {
+            Ok(stat) => self.visitor.entry(&Entry {
+                dir,
+                name,
+                path,
+                stat,
+                hash: place.hash,
+                resource: place.resource,
+                below: place.below,
+            }),
+            // Gone since it was listed.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => self.unreadable(path, &error),
+        }
+    }
+
+    /// The directory `name`, unless it is absent, or something else.
+    fn directory(&mut self, dir: &Dir, name: &str, path: &str) -> Option<Dir> {
+        match dir.open_dir(name) {
+            Ok(opened) => Some(opened),
+            Err(error) => {
+                match (error.kind(), dir.stat(name)) {
+                    (_, Err(absent)) if absent.kind() == Kind::NotFound => {}
+                    (Kind::AccessDenied, _) | (_, Err(_)) => self.unreadable(path, &error),
+                    (_, Ok(stat)) if stat.file_type == FileType::Directory => self.unreadable(path, &error),
+                    (_, Ok(_)) => self.found(Problem::Special, path, "not a directory, where one belongs"),
+                }
+                None
+            }
+        }
+    }
+
+    /// The names in a directory, in order, so that every run meets them in the same one.
+    fn names(&mut self, dir: &Dir, path: &str) -> Vec<String> {
+        let (mut names, mut invalid) = (Vec::new(), Vec::new());
+        let listed = dir.entries(|name| match std::str::from_utf8(name) {
+            Ok(name) => names.push(name.to_owned()),
+            Err(_) => invalid.push(String::from_utf8_lossy(name).into_owned()),
+        });
+        for name in invalid {
+            let what = "the name is not UTF-8: rename it";
+            self.found(Problem::InvalidName, &format!("{path}/{name}"), what);
+        }
+        if let Err(error) = listed {
+            self.unreadable(path, &error);
+        }
+        names.sort_unstable();
+        names
+    }
+
+    fn go_on(&self) -> Walked {
+        match self.visitor.stops() {
+            true => Walked::Break(()),
+            false => Walked::Continue(()),
+        }
+    }
+
+    fn unreadable(&mut self, path: &str, error: &Error) {
+        self.found(Problem::Unreadable, path, &error.to_string());
+    }
+
+    fn found(&mut self, problem: Problem, path: &str, detail: &str) {
+        self.visitor.found(Finding {
+            problem,
+            path: path.to_owned(),
+            detail: detail.to_owned(),
+        });
+    }
+}
+
+/// Which part of the whole a tree is.
+#[derive(Clone, Copy)]
+struct Share {
+    begin: f64,
+    width: f64,
+}
+
+/// Where in a tenant's directories something is.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    hash: &'a str,
+    resource: Option<&'a Resource>,
+    below: &'a str,
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == HASH_DIGITS && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,89 @@
+//! How far the work is: a bar on a terminal, and a line of JSON for each finding.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tenantfs::admin::{Finding, Monitor};
+use tenantfs::error::{Error, Result};
+
+/// In how many parts the bar is divided.
+const PARTS: u64 = 1000;
+
+/// How often the bar is drawn.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// Shows and prints what happens; SIGINT, SIGTERM and SIGHUP end the work after the file at hand.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    seen: u64,
+    interrupted: Arc<AtomicBool>,
+    /// What went wrong when something was printed: the work ends.
+    broken: Option<std::io::Error>,
+}
+
+impl Progress {
+    /// Shows a bar that says `doing`, where standard error is a terminal.
+    pub(super) fn start(doing: &'static str) -> Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))
+                .map_err(|error| Error::io(&error, "waiting for signals"))?;
+        }
+        // Hidden by itself where there is no terminal.
+        let bar = ProgressBar::new(PARTS);
+        let style = ProgressStyle::with_template("{prefix} [{bar:40}] {percent}% {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(doing);
+        bar.enable_steady_tick(REDRAW);
+        Ok(Self {
+            bar,
+            seen: 0,
+            interrupted,
+            broken: None,
+        })
+    }
+
+    /// Takes the bar away.
+    ///
+    /// # Errors
+    /// When not every finding could be printed.
+    pub(super) fn finish(self) -> Result<()> {
+        self.bar.finish_and_clear();
+        match self.broken {
+            Some(error) => Err(Error::io(&error, "printing")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Monitor for Progress {
+    fn looked_at(&mut self) {
+        self.seen += 1;
+        if self.seen.is_multiple_of(100) {
+            self.bar.set_message(format!("{} files", self.seen));
+        }
+    }
+
+    fn progress(&mut self, done: f64) {
+        self.bar.set_position((done * PARTS as f64) as u64);
+    }
+
+    fn found(&mut self, finding: &Finding) {
+        let printed = self.bar.suspend(|| {
+            let mut stdout = std::io::stdout().lock();
+            serde_json::to_writer(&mut stdout, finding)?;
+            stdout.write_all(b"\n")
+        });
+        if let Err(error) = printed {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.broken.is_some() || self.interrupted.load(Ordering::Relaxed)
+    }
+}
