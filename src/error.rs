@@ -55,6 +55,8 @@ pub enum Kind {
     AuthenticationUnreachable,
     Config,
     MountFailed,
+    /// What was looked at is not as it should be.
+    ProblemsFound,
     Io,
 }
 
@@ -106,7 +108,11 @@ impl Kind {
             Self::Stale => errno!(ESTALE),
             Self::NoData => errno!(ENXIO),
             Self::NotConnected => errno!(ENOTCONN),
-            Self::Io | Self::AuthenticationUnreachable | Self::Config | Self::MountFailed => errno!(EIO),
+            Self::Io
+            | Self::AuthenticationUnreachable
+            | Self::Config
+            | Self::MountFailed
+            | Self::ProblemsFound => errno!(EIO),
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) fn code(kind: Kind) -> ExitCode {
         Kind::AuthenticationRefused | Kind::HashCollision => 3,
         Kind::AuthenticationUnreachable => 4,
         Kind::MountFailed => 5,
+        Kind::ProblemsFound => 6,
         _ => 1,
     })
 }

@@ -1,6 +1,7 @@
 //! tenantfs: per-user views of a shared volume of JSON records.
 
 mod account;
+mod audit;
 mod background;
 mod cli;
 mod client;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Logout(args) => client::logout(args),
         Command::Status(args) => client::status(args),
         Command::Revoke(args) => client::revoke(args),
+        Command::Audit(command) => audit::run(command),
         Command::Doctor(args) => doctor::run(*args),
         Command::Demo(args) => demo::run(&args),
         Command::KeyHash => key::print_hash(),

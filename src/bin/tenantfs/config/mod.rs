@@ -6,6 +6,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tenantfs::audit::{self, Destination, Level};
 use tenantfs::auth::Terms;
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::layout::Layout;
@@ -13,7 +14,7 @@ use tenantfs::name::Resource;
 use tenantfs::store;
 use tenantfs::volume::Durability;
 
-use crate::cli::{ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs};
+use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs};
 use file::File;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
@@ -22,6 +23,10 @@ const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
 
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
+
+/// Where the audit log is, if its directory is there and nothing else is configured; and the path that means the journal.
+const DEFAULT_AUDIT: &str = "/var/log/tenantfs/audit.jsonl";
+const AUDIT_JOURNAL: &str = "journal";
 
 /// The shortest lease: every renewal is a question to the auth service.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -46,6 +51,7 @@ pub(crate) struct Serving {
     pub(crate) store: store::Options,
     pub(crate) auth: AuthSource,
     pub(crate) terms: Terms,
+    pub(crate) audit: Option<audit::Options>,
     pub(crate) exec: bool,
     /// The socket of a mounter that must be used.
     pub(crate) mounter: Option<PathBuf>,
@@ -191,6 +197,10 @@ impl Serving {
                     terms.grace,
                 )?,
             },
+            audit: audit_options(
+                args.audit_log.or(file.audit.path),
+                args.audit_level.or(file.audit.level),
+            ),
             exec: args.exec.or(file.mounts.exec).unwrap_or(false),
             mounter: args.mounter,
             mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),
@@ -201,6 +211,28 @@ impl Serving {
 
 fn missing(what: &str, flag: &str) -> Error {
     Error::new(Kind::Config, format!("no {what} is given; use {flag}"))
+}
+
+/// Which audit log is kept: none, when nobody says where and there is no usual place.
+fn audit_options(path: Option<PathBuf>, level: Option<AuditLevel>) -> Option<audit::Options> {
+    let destination = match path {
+        Some(path) if path.as_os_str() == AUDIT_JOURNAL => Some(Destination::Journal),
+        Some(path) => Some(Destination::File(path)),
+        None if Path::new(DEFAULT_AUDIT).parent().is_some_and(Path::is_dir) => {
+            Some(Destination::File(DEFAULT_AUDIT.into()))
+        }
+        // Set by systemd for what logs to the journal.
+        None => std::env::var_os("JOURNAL_STREAM").map(|_| Destination::Journal),
+    };
+    destination.map(|destination| audit::Options {
+        destination,
+        level: match level {
+            Some(AuditLevel::Denied) => Level::Denied,
+            Some(AuditLevel::Access) | None => Level::Access,
+            Some(AuditLevel::All) => Level::All,
+        },
+        key: None,
+    })
 }
 
 /// What one level of configuration says.
