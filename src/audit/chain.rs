@@ -107,7 +107,7 @@ impl Chain {
         let count = entries.len();
         for (who, entry) in entries {
             scribe.write(who, entry);
-            if scribe.key.is_some() && (scribe.end.seq + 1).is_multiple_of(HEAD_EVERY) {
+            if scribe.key.is_some() && scribe.end.seq.saturating_add(1).is_multiple_of(HEAD_EVERY) {
                 scribe.sign();
             }
         }
@@ -139,7 +139,8 @@ struct Scribe<'a> {
 
 impl Scribe<'_> {
     fn write(&mut self, who: &Who, entry: &Entry) {
-        let seq = self.end.seq + 1;
+        // Of a log that somebody has tampered with, it may be any number.
+        let seq = self.end.seq.saturating_add(1);
         let digest = entry.write(who, seq, &self.end.digest, &mut self.lines);
         self.end = End { seq, digest };
     }
@@ -152,7 +153,7 @@ impl Scribe<'_> {
 
     fn sign(&mut self) {
         if let Some(key) = self.key {
-            self.note(HEAD, key.reason(self.end.seq + 1, &self.end.digest));
+            self.note(HEAD, key.reason(self.end.seq.saturating_add(1), &self.end.digest));
         }
     }
 
@@ -180,13 +181,14 @@ impl Scribe<'_> {
         let (size, ino) = file.position()?;
         let beside = file.read_head();
         let head = beside.as_deref().and_then(Head::parse);
-        Ok(head.is_some_and(|head| {
+        let here = head.filter(|head| head.ino == ino && head.size == size && head.seq >= self.end.seq);
+        if let Some(head) = &here {
             self.end = End {
                 seq: head.seq,
                 digest: head.digest(),
             };
-            head.ino == ino && head.size == size
-        }))
+        }
+        Ok(here.is_some())
     }
 
     /// Finds out where the chain goes on: another process may have written, or somebody who should not have.

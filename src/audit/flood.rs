@@ -28,6 +28,8 @@ pub(super) struct Floods {
     counts: HashMap<Arc<Alike>, Count>,
     /// As they began, which is as they end.
     order: VecDeque<(Instant, Arc<Alike>)>,
+    /// How many of the counts are not nought.
+    counted: usize,
 }
 
 struct Count {
@@ -51,6 +53,7 @@ impl Floods {
             reason: entry.reason.clone(),
         });
         if let Some(count) = self.counts.get_mut(&alike) {
+            self.counted += usize::from(count.more == 0);
             count.more += 1;
             count.pid = entry.pid;
             return lines;
@@ -88,6 +91,9 @@ impl Floods {
 
     /// When the next count is complete that is not nought.
     pub(super) fn next(&self) -> Option<Instant> {
+        if self.counted == 0 {
+            return None;
+        }
         let counted = |alike: &Arc<Alike>| self.counts.get(alike).is_some_and(|count| count.more > 0);
         let mut order = self.order.iter();
         order.find(|(_, alike)| counted(alike)).map(|(end, _)| *end)
@@ -96,6 +102,7 @@ impl Floods {
     fn end_first(&mut self) -> Option<Entry> {
         let (_, alike) = self.order.pop_front()?;
         let Count { more, pid } = self.counts.remove(&alike).filter(|count| count.more > 0)?;
+        self.counted -= 1;
         let times = if more == 1 { "time" } else { "times" };
         let counted = format!("{more} more {times} within {} s", WINDOW.as_secs());
         let reason = match alike.reason.is_empty() {

@@ -156,3 +156,105 @@ impl Drop for Auditor {
         self.queues.end(&self.queue);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::line::Who;
+    use crate::event::on_behalf_of;
+
+    /// An observer of a log that nobody writes.
+    fn auditor(level: Level) -> Auditor {
+        let queues = Queues::new();
+        let queue = queues.open(Who {
+            session: "0123abcd".to_owned(),
+            user: String::new(),
+            uid: 1,
+        });
+        Auditor { queues, queue, level }
+    }
+
+    /// What is written of it, as `op outcome`.
+    fn lines(auditor: &Auditor) -> Vec<String> {
+        let work = auditor.queues.take(100);
+        let entries = work.batch.iter().map(|(_, line)| &line.entry);
+        entries
+            .map(|entry| format!("{} {}", entry.op, entry.outcome))
+            .collect()
+    }
+
+    fn done(auditor: &Auditor, op: Op, outcome: std::result::Result<(), &Error>) {
+        auditor.operation(&Operation {
+            op,
+            outcome,
+            elapsed: Duration::ZERO,
+            path: &|| "x".to_owned(),
+            to: None,
+        });
+    }
+
+    fn denied(auditor: &Auditor, op: Op) {
+        auditor.observe(&Event::Denied {
+            op,
+            path: "x".to_owned(),
+            kind: Kind::NotPermitted,
+            reason: "why".to_owned(),
+        });
+    }
+
+    #[test]
+    fn what_says_why_is_the_only_line_of_its_operation_and_of_no_other() {
+        let auditor = auditor(Level::All);
+        let error = Error::new(Kind::NotPermitted, "no");
+        on_behalf_of(1, || {
+            denied(&auditor, Op::Rename);
+            done(&auditor, Op::Rename, Err(&error));
+        });
+        on_behalf_of(1, || done(&auditor, Op::Open, Err(&error)));
+        assert_eq!(lines(&auditor), ["rename EPERM", "open EPERM"]);
+        // One that is met on the way to what goes well.
+        on_behalf_of(1, || {
+            denied(&auditor, Op::Lookup);
+            done(&auditor, Op::Open, Ok(()));
+        });
+        assert_eq!(lines(&auditor), ["lookup EPERM", "open ok"]);
+    }
+
+    #[test]
+    fn what_is_refused_for_want_of_a_line_is_counted_and_the_count_is_a_line() {
+        let auditor = auditor(Level::Access);
+        auditor.queues.set_failed(true);
+        assert!(auditor.admit(Op::Read).is_ok(), "it is owed no line");
+        for op in [Op::Open, Op::Commit] {
+            on_behalf_of(1, || {
+                let error = auditor.admit(op).unwrap_err();
+                assert_eq!(error.kind(), Kind::Io);
+                // The commit is part of a close.
+                done(&auditor, Op::Flush, Err(&error));
+            });
+        }
+        assert_eq!(lines(&auditor), [""; 0]);
+        auditor.queues.set_failed(false);
+        assert!(auditor.admit(Op::Open).is_ok());
+        let work = auditor.queues.take(100);
+        let [(_, line)] = &work.batch[..] else {
+            unreachable!("{}", work.batch.len())
+        };
+        assert!(line.entry.reason.starts_with("2 events"), "{}", line.entry.reason);
+        assert_eq!(lines(&auditor), [""; 0]);
+    }
+
+    #[test]
+    fn level_denied_stops_nothing_and_counts_what_it_has_no_space_for() {
+        let auditor = auditor(Level::Denied);
+        auditor.queues.set_failed(true);
+        assert!(auditor.admit(Op::Open).is_ok());
+        for number in 0..100_000 {
+            auditor.push(Op::Open, number.to_string(), "EACCES", "");
+        }
+        let waiting = auditor.queues.waiting();
+        assert!((100..10_000).contains(&waiting), "{waiting}");
+    }
+}

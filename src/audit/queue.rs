@@ -192,7 +192,7 @@ impl Queues {
     /// Gives the queue a turn, and a timer, if it needs one.
     fn list(&self, queue: &Arc<Queue>, inner: &mut Inner) {
         let turn = !inner.listed && (!inner.lines.is_empty() || inner.missed > 0);
-        let timer = inner.floods.next().filter(|_| !inner.timed);
+        let timer = if inner.timed { None } else { inner.floods.next() };
         if !turn && timer.is_none() {
             return;
         }

@@ -242,8 +242,12 @@ impl Verifier<'_> {
             return;
         } else if seen.seq > last.seq {
             let missing = match seen.seq - last.seq {
-                2 => format!("line {} is missing before it", last.seq + 1),
-                _ => format!("lines {} to {} are missing before it", last.seq + 1, seen.seq - 1),
+                2 => format!("line {} is missing before it", seen.seq - 1),
+                _ => format!(
+                    "lines {} to {} are missing before it",
+                    last.seq.saturating_add(1),
+                    seen.seq - 1
+                ),
             };
             (missing, &seen.place)
         } else {
@@ -377,7 +381,7 @@ impl Verifier<'_> {
             let note = "no keys were given: who could write the log could have written all of it anew";
             self.findings.notes.push(note.to_owned());
         } else if last > authenticated {
-            let from = authenticated.map_or(self.findings.first, |seq| Some(seq + 1));
+            let from = authenticated.map_or(self.findings.first, |seq| Some(seq.saturating_add(1)));
             let what = format!(
                 "lines {} to {} are not signed",
                 from.unwrap_or_default(),

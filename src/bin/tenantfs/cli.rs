@@ -25,7 +25,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Mount one user's view of a volume
     ///
-    /// Prints the mountpoint when it is ready, and serves until SIGTERM, SIGINT or SIGHUP, or until the key is refused.
+    /// Prints the mountpoint when it is ready, and serves until SIGTERM or SIGINT, the end of its terminal (SIGHUP), or until
+    /// the key is refused. Without a terminal, SIGHUP has it reopen the audit log.
     /// Needs root to mount, or a mounter that somebody else runs; the server runs as the account that owns the volume,
     /// without any capability.
     ///
@@ -34,8 +35,8 @@ pub(crate) enum Command {
     Mount(Box<MountArgs>),
     /// Serve all users of this host, who log in with their API keys
     ///
-    /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. Needs
-    /// a mounter beside it; started as root without one, it starts its own.
+    /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. SIGHUP
+    /// has it reopen the audit log. Needs a mounter beside it; started as root without one, it starts its own.
     Daemon(Box<DaemonArgs>),
     /// Log in with an API key: prints where your view is mounted
     ///
