@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tenantfs::audit::{self, Destination, Findings, HeadKey, Level, Options, Prepared};
 use tenantfs::event::{Event, Subject};
+use zeroize::Zeroizing;
 
 const LINES: usize = 10_000;
 
@@ -28,7 +29,7 @@ struct Written {
 }
 
 fn key() -> HeadKey {
-    HeadKey::derive("k1", &[7; 32]).unwrap()
+    HeadKey::new("k1", Zeroizing::new([7; 32])).unwrap()
 }
 
 fn options(path: &Path, key: Option<HeadKey>) -> Options {
@@ -310,7 +311,7 @@ fn a_replaced_or_missing_file_is_found() {
 #[test]
 fn who_writes_all_of_it_anew_cannot_sign_it() {
     let signed = written(Some(key()), 2500);
-    let other = HeadKey::derive("k1", &[8; 32]).unwrap();
+    let other = HeadKey::new("k1", Zeroizing::new([8; 32])).unwrap();
     let (found, _) = verify_files(&[&signed.log], Some(&signed.head), &[other.clone(), key()]);
     assert!(found.problem_count > 0, "a key's name is one key's");
     let (found, _) = verify_files(&[&signed.log], Some(&signed.head), &[key()]);
@@ -339,7 +340,7 @@ fn who_writes_all_of_it_anew_cannot_sign_it() {
         found.problems[0].what.contains("2001 to 2502 are not signed"),
         "{found:?}"
     );
-    let unknown = HeadKey::derive("k2", &[7; 32]).unwrap();
+    let unknown = HeadKey::new("k2", Zeroizing::new([7; 32])).unwrap();
     let (found, _) = verify_files(&[&signed.log], Some(&signed.head), &[unknown]);
     assert!(found.problems[0].what.contains("\"k1\""), "{found:?}");
 }

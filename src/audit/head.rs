@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -22,9 +21,6 @@ pub(super) const HEAD_EVERY: u64 = 1000;
 /// The size of the file beside the log, in bytes: always the same, so that it is rewritten in one step.
 pub(super) const HEAD_FILE_LEN: usize = 512;
 
-/// The domain of the key (DESIGN.md section 3 has that of the sealing keys).
-const INFO: &[u8] = b"tenantfs audit head v1\0";
-
 /// What is signed: the number of a signed line and the hash of the one before it, or where the log ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Signed {
@@ -32,7 +28,7 @@ pub(super) enum Signed {
     End,
 }
 
-/// The key that signs heads, derived from a sealing master key.
+/// The key that signs heads.
 #[derive(Clone)]
 pub struct HeadKey {
     kid: String,
@@ -40,15 +36,18 @@ pub struct HeadKey {
 }
 
 impl HeadKey {
-    /// Derives it from the master key called `kid`.
+    /// What a master key is expanded with (HKDF-SHA256) to be a key that signs heads.
+    pub const INFO: &[u8] = b"tenantfs audit head v1\0";
+
+    /// The longest name of a key, in bytes: it has a place in a file of fixed size.
+    const MAX_KID: usize = 64;
+
+    /// The key that was derived with [`INFO`](Self::INFO) from the master key called `kid`.
     ///
     /// # Errors
     /// [`Kind::Config`] for a name that is none.
-    pub fn derive(kid: &str, master: &[u8; 32]) -> Result<Self> {
-        let mut key = Zeroizing::new([0; 32]);
-        let derived = Hkdf::<Sha256>::new(None, master).expand(INFO, &mut *key);
-        if derived.is_err() || kid.is_empty() || kid.len() > 64 || !kid.bytes().all(|b| b.is_ascii_graphic())
-        {
+    pub fn new(kid: &str, key: Zeroizing<[u8; 32]>) -> Result<Self> {
+        if kid.is_empty() || kid.len() > Self::MAX_KID || !kid.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::new(
                 Kind::Config,
                 format!("{kid:?} is no name of a key: use 1 to 64 ASCII characters without spaces"),
@@ -176,21 +175,21 @@ mod tests {
 
     #[test]
     fn a_signature_is_good_for_what_was_signed_only() {
-        let key = HeadKey::derive("k1", &[7; 32]).unwrap();
+        let key = HeadKey::new("k1", Zeroizing::new([7; 32])).unwrap();
         let signature = key.sign(Signed::Line, 5, &[1; 32]);
         assert!(key.verify(Signed::Line, 5, &[1; 32], &signature));
         assert!(!key.verify(Signed::End, 5, &[1; 32], &signature));
         assert!(!key.verify(Signed::Line, 6, &[1; 32], &signature));
         assert!(!key.verify(Signed::Line, 5, &[2; 32], &signature));
         assert!(!key.verify(Signed::Line, 5, &[1; 32], ""));
-        let other = HeadKey::derive("k1", &[8; 32]).unwrap();
+        let other = HeadKey::new("k1", Zeroizing::new([8; 32])).unwrap();
         assert!(!other.verify(Signed::Line, 5, &[1; 32], &signature));
         assert!(!format!("{key:?}").contains('7'), "{key:?}");
     }
 
     #[test]
     fn the_file_always_has_the_same_size_and_comes_out_as_it_went_in() {
-        let key = HeadKey::derive(&"k".repeat(64), &[7; 32]).unwrap();
+        let key = HeadKey::new(&"k".repeat(64), Zeroizing::new([7; 32])).unwrap();
         for head in [
             Head::new(0, &[0; 32], 0, 0, None),
             Head::new(u64::MAX, &[255; 32], u64::MAX, u64::MAX, Some(&key)),
@@ -201,7 +200,7 @@ mod tests {
             assert_eq!(read, head);
             assert_eq!(read.is_signed(std::slice::from_ref(&key)), head.kid == key.kid());
         }
-        assert!(HeadKey::derive("", &[0; 32]).is_err());
-        assert!(HeadKey::derive("two words", &[0; 32]).is_err());
+        assert!(HeadKey::new("", Zeroizing::new([0; 32])).is_err());
+        assert!(HeadKey::new("two words", Zeroizing::new([0; 32])).is_err());
     }
 }
