@@ -693,3 +693,70 @@ fn what_is_no_log_of_the_servers_is_refused() {
     }
     assert_eq!(fs::read_to_string(elsewhere).unwrap(), "");
 }
+
+/// In a mount namespace of its own: a journal that prints what it is sent, while a view is mounted and a directory made in it.
+const BESIDE_A_JOURNAL: &str = "
+import os, socket, subprocess, sys
+uid, mountpoint, *command = sys.argv[1:]
+subprocess.run(['mount', '-t', 'tmpfs', 'none', '/run'], check=True)
+os.makedirs('/run/systemd/journal')
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.bind('/run/systemd/journal/socket')
+os.chmod('/run/systemd/journal/socket', 0o666)
+stream = os.open('/run/stream', os.O_CREAT | os.O_WRONLY)
+stat = os.fstat(stream)
+environment = {**os.environ, 'JOURNAL_STREAM': f'{stat.st_dev}:{stat.st_ino}'}
+server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream)
+server.stdout.readline()
+as_user = ['setpriv', f'--reuid={uid}', f'--regid={uid}', '--clear-groups']
+subprocess.run([*as_user, 'mkdir', mountpoint + '/schedules/d'], check=True)
+server.terminate()
+assert server.wait() == 0
+journal.setblocking(False)
+while True:
+    try:
+        print(journal.recv(1 << 16).decode())
+    except BlockingIOError:
+        break
+";
+
+#[test]
+fn under_systemd_the_log_goes_to_the_journal_unless_it_has_a_place() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let mountpoint = volume.base().join("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    let mount = volume.mount_command(&mountpoint, &ALICE, &[]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]);
+    command.args(["python3", "-B", "-c", BESIDE_A_JOURNAL]);
+    command.arg(ALICE.uid.to_string()).arg(&mountpoint);
+    command.arg(mount.get_program()).args(mount.get_args());
+    let received = success(command, "");
+    let datagrams: Vec<_> = received
+        .split("\n\n")
+        .filter(|datagram| !datagram.is_empty())
+        .collect();
+    let messages: Vec<Value> = datagrams
+        .iter()
+        .map(|datagram| {
+            assert!(
+                datagram.contains("SYSLOG_IDENTIFIER=tenantfs-audit\n"),
+                "{datagram}"
+            );
+            let line = datagram.lines().find_map(|field| field.strip_prefix("MESSAGE="));
+            serde_json::from_str(line.unwrap()).unwrap()
+        })
+        .collect();
+    let ops: Vec<_> = messages
+        .iter()
+        .map(|message| message["op"].as_str().unwrap())
+        .collect();
+    assert_eq!(ops, ["session_begins", "mkdir", "session_ends"]);
+    assert!(
+        datagrams[1].contains(&format!("TENANTFS_USER={}\n", ALICE.hash)),
+        "{received}"
+    );
+    for (index, message) in messages.iter().enumerate() {
+        assert_eq!(message["seq"], index + 1, "chained there, too");
+    }
+}

@@ -221,8 +221,8 @@ fn audit_options(path: Option<PathBuf>, level: Option<AuditLevel>) -> Option<aud
         None if Path::new(DEFAULT_AUDIT).parent().is_some_and(Path::is_dir) => {
             Some(Destination::File(DEFAULT_AUDIT.into()))
         }
-        // Set by systemd for what logs to the journal.
-        None => std::env::var_os("JOURNAL_STREAM").map(|_| Destination::Journal),
+        None if logs_to_journal() => Some(Destination::Journal),
+        None => None,
     };
     destination.map(|destination| audit::Options {
         destination,
@@ -233,6 +233,14 @@ fn audit_options(path: Option<PathBuf>, level: Option<AuditLevel>) -> Option<aud
         },
         key: None,
     })
+}
+
+/// Whether our standard error is what systemd has connected to the journal; the variable alone may be another process's
+/// (systemd.exec(5)).
+fn logs_to_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let ours = rustix::fs::fstat(std::io::stderr());
+    ours.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// What one level of configuration says.
