@@ -55,7 +55,7 @@ pub enum Kind {
     AuthenticationUnreachable,
     Config,
     MountFailed,
-    /// What was to be verified is not as it should be.
+    /// What was looked at is not as it should be.
     ProblemsFound,
     Io,
 }

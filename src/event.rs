@@ -283,6 +283,7 @@ pub type Observers = dyn Fn(Subject) -> Arc<dyn Observer> + Send + Sync;
 
 thread_local! {
     static CALLER: Cell<Option<u32>> = const { Cell::new(None) };
+    static TURN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Does the work of one operation on behalf of process `pid`: what happens meanwhile on this thread, happens because of it.
@@ -297,7 +298,13 @@ pub fn on_behalf_of<T>(pid: u32, work: impl FnOnce() -> T) -> T {
     }
 
     let _before = Before(CALLER.replace(Some(pid)));
+    TURN.set(TURN.get() + 1);
     work()
+}
+
+/// Which of this thread's pieces of work is the latest: what happens in one turn, happens in one operation.
+pub fn turn() -> u64 {
+    TURN.get()
 }
 
 /// The process on whose behalf this thread works; none when it works for nobody in particular.

@@ -16,6 +16,7 @@ pub mod layout;
 pub mod record;
 pub mod volume;
 
+pub mod audit;
 pub mod auth;
 pub mod store;
 

@@ -291,6 +291,13 @@ fn the_units_and_the_config_file_mean_the_same_places() {
         "{created:?}"
     );
 
+    let audit = configured("audit", "path");
+    for unit in ["tenantfs.service", "tenantfs@.service"] {
+        let directory = format!("/var/log/{}", value(unit, "LogsDirectory"));
+        assert_eq!(Path::new(&audit).parent(), Some(Path::new(&directory)), "{unit}");
+    }
+    assert!(include_str!("../scripts/tenantfs.logrotate").contains(&format!("\n{audit} {{\n")));
+
     let volume = configured("volume", "path");
     for unit in ["tenantfs.service", "tenantfs@.service"] {
         assert_eq!(value(unit, "ReadWritePaths"), format!("-{volume}"), "{unit}");

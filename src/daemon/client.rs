@@ -76,6 +76,14 @@ impl Client {
         self.ask(&Request::Revoke(whose))
     }
 
+    /// The latest events of the caller in the audit log, at most so many; as root perhaps those of another uid.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub fn audit(self, lines: u32, uid: Option<u32>) -> Result<Reply> {
+        self.ask(&Request::Audit { lines, uid })
+    }
+
     fn ask(mut self, request: &Request) -> Result<Reply> {
         // Room for all of it: no copy is left behind by growing.
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));

@@ -162,6 +162,10 @@ async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Result
                 .await
                 .map(Reply::Ended)
         }
+        Request::Audit { lines, uid } => {
+            let uid = subject(peer, uid)?;
+            sessions.events(uid, lines).await.map(Reply::Events)
+        }
         Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
         Request::Revoke(whose) => match peer {
             0 => sessions.end(&whose, "revoked").await.map(Reply::Ended),

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::systemd::{self, Kept};
 use super::wire::{DraftStatus, SessionStatus, Whose};
+use crate::audit::{self, OwnEvent};
 use crate::auth::{ApiKey, Authenticator, State, Terms, Throttle, Validation};
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -51,6 +52,8 @@ pub struct Setup {
     pub terms: Terms,
     /// Who is told what happens in each session.
     pub observers: Box<Observers>,
+    /// The file that the audit log is kept in, for those who ask what it has of them.
+    pub audit: Option<PathBuf>,
     /// Who mounts.
     pub mounter: Mounter,
     /// The directory that has the mountpoints, called by uid, and nothing else.
@@ -67,6 +70,8 @@ pub struct Setup {
 pub(super) struct Sessions {
     setup: Setup,
     slots: Mutex<BTreeMap<u32, Slot>>,
+    /// Held while the audit log is read: by one at a time, however many ask.
+    reading: Arc<AsyncMutex<()>>,
     throttle: Mutex<Throttle>,
     /// The daemon ends: what systemd keeps is for the next one.
     stopping: AtomicBool,
@@ -118,6 +123,7 @@ impl Sessions {
         Arc::new(Self {
             setup,
             slots: Mutex::default(),
+            reading: Arc::default(),
             throttle: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
@@ -365,6 +371,25 @@ impl Sessions {
         if let Err(error) = self.end(&Whose::All, "the daemon ends").await {
             log::error!("{error}");
         }
+    }
+
+    /// What the audit log has of a uid: the latest events.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] when it is not kept in a file; that file's.
+    pub(super) async fn events(&self, uid: u32, lines: u32) -> Result<Vec<OwnEvent>> {
+        let Some(path) = self.setup.audit.clone() else {
+            let why =
+                "this daemon keeps no audit log in a file; where it goes to the journal, ask the operator";
+            return Err(Error::new(Kind::Unsupported, why));
+        };
+        let turn = Arc::clone(&self.reading).lock_owned().await;
+        let read = move || {
+            let events = audit::own_events(&path, uid, lines);
+            drop(turn);
+            events
+        };
+        apart("audit mine", read).await?
     }
 
     /// What `viewer` may see: root everything, everybody else their own.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind};
 
@@ -17,6 +18,7 @@ pub(super) enum Request {
     Logout { uid: Option<u32> },
     Status {},
     Revoke(Whose),
+    Audit { lines: u32, uid: Option<u32> },
 }
 
 /// Whose sessions are revoked.
@@ -41,6 +43,8 @@ pub enum Reply {
     Sessions(Vec<SessionStatus>),
     /// The uids whose sessions have ended.
     Ended(Vec<u32>),
+    /// What the audit log has of one user, the latest last.
+    Events(Vec<OwnEvent>),
     /// It could not be done.
     Error(Failure),
 }
@@ -220,6 +224,8 @@ mod tests {
             r#"{"revoke":{"uid":7}}"#,
             r#"{"revoke":{"user_id":"alice"}}"#,
             r#"{"revoke":"all"}"#,
+            r#"{"audit":{"lines":100}}"#,
+            r#"{"audit":{"lines":100,"uid":7}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(good).is_ok(), "{good}");
         }
@@ -234,6 +240,7 @@ mod tests {
             r#"{"login":{"key":"sesame","more":1}}"#,
             r#"{"logout":{"uid":-1}}"#,
             r#"{"revoke":{}}"#,
+            r#"{"audit":{}}"#,
             r#"{"reboot":{}}"#,
             r#"{"status":{}} {}"#,
         ] {

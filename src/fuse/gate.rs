@@ -101,10 +101,8 @@ impl Gate {
         // The kernel admits nobody else to a mount without allow_other: this is the second lock on that door.
         let (owner, _) = self.vfs.owner();
         if call.uid != owner {
-            return on_behalf_of(call.pid, || {
-                let reason = format!("asked by uid {}, not by the session's user", call.uid);
-                self.refuse(call, Kind::AccessDenied, reason)
-            });
+            let reason = format!("asked by uid {}, not by the session's user", call.uid);
+            return self.refuse(call, Kind::AccessDenied, reason);
         }
         self.kernel(call, work)
     }
@@ -157,12 +155,13 @@ impl Gate {
         kind: Kind,
         reason: impl Into<String>,
     ) -> std::result::Result<T, Errno> {
-        self.vfs.store().report(&Event::Denied {
+        let denied = Event::Denied {
             op: call.op,
             path: self.vfs.path(call.target),
             kind,
             reason: reason.into(),
-        });
+        };
+        on_behalf_of(call.pid, || self.vfs.store().report(&denied));
         Err(errno(kind))
     }
 

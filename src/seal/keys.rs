@@ -130,6 +130,11 @@ impl SealingKeys {
         &self.active
     }
 
+    /// The ids of all keys.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
     /// A key for another purpose than sealing, named by `info`, of the master key called `kid`.
     pub fn derive(&self, kid: &str, info: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
         self.keys.get(kid).map(|master| derive(master, &[info]))

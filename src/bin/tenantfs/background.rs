@@ -52,6 +52,11 @@ pub(crate) fn leave_terminal() -> Result<()> {
         .map_err(|errno| Error::os(errno, "leaving the terminal"))
 }
 
+/// Whether this process ends with a terminal.
+pub(crate) fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
 /// Where the log goes on when the caller is gone: only into a file. Whoever holds a caller's pipe or terminal keeps the
 /// caller waiting.
 pub(crate) fn keeps_log() -> bool {

@@ -25,7 +25,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Mount one user's view of a volume
     ///
-    /// Prints the mountpoint when it is ready, and serves until SIGTERM, SIGINT or SIGHUP, or until the key is refused.
+    /// Prints the mountpoint when it is ready, and serves until SIGTERM or SIGINT, the end of its terminal (SIGHUP), or until
+    /// the key is refused. Without a terminal, SIGHUP has it reopen the audit log.
     /// Needs root to mount, or a mounter that somebody else runs; the server runs as the account that owns the volume,
     /// without any capability.
     ///
@@ -34,8 +35,8 @@ pub(crate) enum Command {
     Mount(Box<MountArgs>),
     /// Serve all users of this host, who log in with their API keys
     ///
-    /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. Needs
-    /// a mounter beside it; started as root without one, it starts its own.
+    /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. SIGHUP
+    /// has it reopen the audit log. Needs a mounter beside it; started as root without one, it starts its own.
     Daemon(Box<DaemonArgs>),
     /// Log in with an API key: prints where your view is mounted
     ///
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// End sessions at once, whatever the auth service says; for root
     Revoke(RevokeArgs),
+    /// The audit log: check that nobody has touched it, or read your own events
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look whether everything is there that serving needs, and say how to mend what is not
     ///
     /// Takes the options of `daemon`. As root it looks at the volume, the keys and the auth service as the account that
@@ -80,6 +84,45 @@ pub(crate) enum Command {
     /// SIGINT or a crash: the servers reconnect to the next one, which takes their mounts over. So end the servers first
     /// (After= in their units) when both are to end.
     Mounter(MounterArgs),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Find every changed, missing, reordered, inserted or cut off line
+    ///
+    /// Exit codes: 0 all is well, 1 failure, 2 usage, 6 there are problems.
+    Verify(VerifyAuditArgs),
+    /// Print your own events, the latest last
+    Mine(MineArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct VerifyAuditArgs {
+    /// The files of one log, the oldest first: audit.jsonl.2 audit.jsonl.1 audit.jsonl
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// File of the keys that seal secrets, which sign the log too: without it signatures are not looked at
+    #[arg(long, value_name = "FILE", env = "TENANTFS_SEALING_KEYS")]
+    pub(crate) sealing_keys: Option<PathBuf>,
+
+    /// Print one JSON object, errors too
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct MineArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+
+    /// At most how many, from 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) lines: u32,
+
+    /// Whose, other than your own; for root
+    #[arg(long, value_name = "UID")]
+    pub(crate) uid: Option<u32>,
 }
 
 #[derive(Args)]
@@ -133,6 +176,14 @@ pub(crate) struct VolumeArgs {
     /// The largest record, as it is shown [default: 16MiB]
     #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
     pub(crate) max_size: Option<String>,
+
+    /// Audit log: a file, or `journal` [default: /var/log/tenantfs/audit.jsonl if there is that directory, else the journal under systemd]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_AUDIT_LOG")]
+    pub(crate) audit_log: Option<PathBuf>,
+
+    /// What the audit log has [default: access]
+    #[arg(long, value_name = "LEVEL", env = "TENANTFS_AUDIT_LEVEL")]
+    pub(crate) audit_level: Option<AuditLevel>,
 
     /// The account that works on the volume, by name or uid [default: the one that owns the volume]
     #[arg(long, value_name = "ACCOUNT", env = "TENANTFS_SERVER_USER")]
@@ -350,6 +401,18 @@ pub(crate) struct RevokeArgs {
     /// Every session
     #[arg(long, group = "whose")]
     pub(crate) all: bool,
+}
+
+/// What the audit log has; each level has what the ones before it have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AuditLevel {
+    /// Refusals, failed logins, suspended and ended sessions
+    Denied,
+    /// Also opening, creating, committing, renaming and removing
+    Access,
+    /// Every operation
+    All,
 }
 
 /// When a commit is durable.

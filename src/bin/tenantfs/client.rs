@@ -52,7 +52,7 @@ pub(crate) fn revoke(args: RevokeArgs) -> Result<()> {
 }
 
 /// Asks, and prints the answer: as `text` has it, or as the daemon sent it, errors too.
-fn run(
+pub(crate) fn run(
     args: ClientArgs,
     ask: impl FnOnce(Client) -> Result<Reply>,
     text: impl FnOnce(&Reply) -> Result<String>,
@@ -69,7 +69,7 @@ fn run(
     Ok(())
 }
 
-fn unexpected() -> Error {
+pub(crate) fn unexpected() -> Error {
     Error::new(
         Kind::Io,
         "the daemon answered another question; are both of the same version?",
@@ -106,7 +106,7 @@ fn describe(session: &SessionStatus) -> String {
 }
 
 /// Names come from users, and go to a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| match c.is_control() {
             true => c.escape_default().collect::<Vec<_>>(),

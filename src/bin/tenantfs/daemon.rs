@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
+use tenantfs::audit::{AuditLog, Destination, Prepared};
 use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{Error, Kind, Result};
@@ -47,6 +48,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         true => None,
         false => Some(lock(&places)?),
     };
+    let audit = serving::open_audit(&settings.serving.on, (server_uid, server_gid))?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     // As the account that will have to read it again when it changes.
@@ -57,9 +59,11 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         log::warn!("{warning}");
     }
     let control = settings.control.clone();
-    let setup = setup(settings, authenticator, mounter, places)?;
+    let audit = audit.map(Prepared::start).transpose()?;
+    let setup = setup(settings, authenticator, mounter, places, audit.as_ref())?;
     serving::announce(&control)?;
-    serving::run(serve(setup, listener, passed.kept))
+    let served = serving::run(serve(setup, listener, passed.kept, audit.as_ref()));
+    serving::close_audit(audit.as_ref(), served)
 }
 
 fn setup(
@@ -67,6 +71,7 @@ fn setup(
     authenticator: Box<dyn Authenticator>,
     mounter: Mounter,
     places: PathBuf,
+    audit: Option<&AuditLog>,
 ) -> Result<Setup> {
     Ok(Setup {
         volume: Volume::open(&settings.serving.on.path)?,
@@ -76,7 +81,15 @@ fn setup(
         },
         authenticator,
         terms: settings.serving.terms,
-        observers: serving::observers(),
+        observers: serving::observers(audit),
+        audit: settings
+            .serving
+            .on
+            .audit
+            .and_then(|options| match options.destination {
+                Destination::File(path) => Some(path),
+                Destination::Journal => None,
+            }),
         mounter,
         places,
         exec: settings.serving.exec,
@@ -85,16 +98,22 @@ fn setup(
     })
 }
 
-async fn serve(setup: Setup, listener: UnixListener, kept: Vec<Kept>) -> Result<()> {
+async fn serve(
+    setup: Setup,
+    listener: UnixListener,
+    kept: Vec<Kept>,
+    audit: Option<&AuditLog>,
+) -> Result<()> {
     let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(doing)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(doing)?;
     // Whoever closes the terminal does not mean everybody's sessions.
-    let _hangup = signal(SignalKind::hangup()).map_err(doing)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(doing)?;
     let shutdown = async {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = serving::reopen_with(&mut hangup, audit) => {}
         }
     };
     daemon::serve(setup, listener, kept, shutdown).await

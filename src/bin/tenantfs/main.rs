@@ -2,6 +2,7 @@
 
 mod account;
 mod admin;
+mod audit;
 mod background;
 mod cli;
 mod client;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Logout(args) => client::logout(args),
         Command::Status(args) => client::status(args),
         Command::Revoke(args) => client::revoke(args),
+        Command::Audit(command) => audit::run(command),
         Command::Doctor(args) => doctor::run(*args),
         Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => admin::verify(args),

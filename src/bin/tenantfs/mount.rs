@@ -4,10 +4,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::fs::Mode;
+use tenantfs::audit::{AuditLog, Prepared};
 use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
 use tenantfs::error::{Error, Kind, Result};
-use tenantfs::event::{SessionChange, Subject};
+use tenantfs::event::{Event, SessionChange, Subject};
 use tenantfs::mounter::Mounter;
 use tenantfs::session::{Ending, Leased, Session, SessionOptions, privilege};
 use tenantfs::store::Store;
@@ -44,12 +45,21 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         false => Stdio::inherit(),
     };
     let mounter = Half::of(&settings.serving, true, log)?;
+    let audit = serving::open_audit(&settings.serving.on, (server_uid, server_gid))?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     let makes_mountpoint = mounter.is_elsewhere();
     let mounter = mounter.reach()?;
-    let serve = serve(settings, authenticator.as_ref(), key, &mounter, makes_mountpoint);
-    serving::run(serve)
+    let audit = audit.map(Prepared::start).transpose()?;
+    let served = serving::run(serve(
+        settings,
+        authenticator.as_ref(),
+        key,
+        &mounter,
+        makes_mountpoint,
+        audit.as_ref(),
+    ));
+    serving::close_audit(audit.as_ref(), served)
 }
 
 async fn serve(
@@ -58,6 +68,7 @@ async fn serve(
     key: ApiKey,
     mounter: &Mounter,
     make_mountpoint: bool,
+    audit: Option<&AuditLog>,
 ) -> Result<()> {
     // From here on they are events: one that comes while it mounts ends it when it has.
     let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
@@ -65,11 +76,26 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(doing)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(doing)?;
 
+    // Who closes the terminal ends what runs in it; without one, it is the log that is rotated.
+    let in_terminal = background::has_terminal();
+    let hangup = async {
+        match in_terminal {
+            true => _ = hangup.recv().await,
+            false => serving::reopen_with(&mut hangup, audit).await,
+        }
+    };
+
     let asked = clock::instant();
-    let validation = authenticator.validate(&key).await?;
-    let volume = Volume::open(&settings.serving.on.path)?;
     let uid = settings.uid.unwrap_or_else(account::caller);
-    let observer = serving::observers()(Subject {
+    let observers = serving::observers(audit);
+    let validation = authenticator.validate(&key).await.inspect_err(|error| {
+        observers(Subject { user: None, uid }).observe(&Event::LoginFailed {
+            kind: error.kind(),
+            reason: error.to_string(),
+        });
+    })?;
+    let volume = Volume::open(&settings.serving.on.path)?;
+    let observer = observers(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
     });
@@ -95,7 +121,7 @@ async fn serve(
     announce(&session, settings.background)?;
     let ending = tokio::select! {
         ending = leased.keep(authenticator) => Some(ending),
-        _ = hangup.recv() => None,
+        () = hangup => None,
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };

@@ -6,12 +6,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit};
+use tenantfs::audit::{self, AuditLog};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{Error, Kind, Result};
-use tenantfs::event::{LogObserver, Observers};
+use tenantfs::event::{LogObserver, Observer, Observers};
 use tenantfs::mounter::Mounter;
 use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
+use tokio::signal::unix::Signal;
 
 use crate::account;
 use crate::config::{AuthSource, Serving, VolumeSettings};
@@ -62,9 +64,45 @@ pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator
     })
 }
 
+/// The audit log, opened while this process may still make it; it is the server's.
+pub(crate) fn open_audit(on: &VolumeSettings, owner: (u32, u32)) -> Result<Option<audit::Prepared>> {
+    let Some(options) = &on.audit else {
+        log::info!("no audit log is kept: see --audit-log");
+        return Ok(None);
+    };
+    audit::Prepared::open(options, owner).map(Some)
+}
+
 /// Who is told what happens in each session.
-pub(crate) fn observers() -> Box<Observers> {
-    Box::new(|subject| Arc::new(LogObserver::of(&subject)))
+pub(crate) fn observers(audit: Option<&AuditLog>) -> Box<Observers> {
+    let audit = audit.cloned();
+    Box::new(move |subject| {
+        let mut all: Vec<Arc<dyn Observer>> = vec![Arc::new(LogObserver::of(&subject))];
+        all.extend(audit.as_ref().map(|audit| audit.observer(&subject)));
+        Arc::new(all)
+    })
+}
+
+/// Sees to it that what happened is in the audit log before this process ends.
+pub(crate) fn close_audit<T>(audit: Option<&AuditLog>, result: Result<T>) -> Result<T> {
+    let closed = audit.map_or(Ok(()), AuditLog::close);
+    match (result, closed) {
+        (Ok(_), Err(error)) => Err(error),
+        (result, Ok(())) => result,
+        (result, Err(error)) => {
+            log::error!("{error}");
+            result
+        }
+    }
+}
+
+/// Has the audit log go on in the file that its path leads to, with each SIGHUP.
+pub(crate) async fn reopen_with(hangup: &mut Signal, audit: Option<&AuditLog>) {
+    while hangup.recv().await.is_some() {
+        if let Some(audit) = audit {
+            audit.reopen();
+        }
+    }
 }
 
 /// The privileged half: one that we started while we still could, or one that somebody else runs.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tenantfs::error::{Error, Kind, Result};
 
-use crate::cli::Commit;
+use crate::cli::{AuditLevel, Commit};
 
 /// The config file when none is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/tenantfs/config.toml";
@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) auth: Auth,
     pub(super) records: Records,
     pub(super) mounts: Mounts,
+    pub(super) audit: Audit,
     pub(super) control: Control,
     pub(super) server: Server,
 }
@@ -60,6 +61,13 @@ pub(super) struct Mounts {
     pub(super) read_only: Option<bool>,
     pub(super) exec: Option<bool>,
     pub(super) background: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Audit {
+    pub(super) path: Option<PathBuf>,
+    pub(super) level: Option<AuditLevel>,
 }
 
 #[derive(Deserialize, Default)]

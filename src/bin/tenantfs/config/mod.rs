@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tenantfs::audit::{self, Destination, HeadKey, Level};
 use tenantfs::auth::Terms;
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::layout::Layout;
@@ -15,7 +16,7 @@ use tenantfs::seal::SealingKeys;
 use tenantfs::store::{self, SESSION_KEY_FIELD};
 use tenantfs::volume::Durability;
 
-use crate::cli::{ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs, VolumeArgs};
+use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs, VolumeArgs};
 use file::File;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
@@ -24,6 +25,10 @@ const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
 
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
+
+/// Where the audit log is, if its directory is there and nothing else is configured; and the path that means the journal.
+const DEFAULT_AUDIT: &str = "/var/log/tenantfs/audit.jsonl";
+const AUDIT_JOURNAL: &str = "journal";
 
 /// The shortest lease: every renewal is a question to the auth service.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -51,6 +56,8 @@ pub(crate) struct VolumeSettings {
     pub(crate) max_record: u64,
     pub(crate) secret_fields: Vec<String>,
     pub(crate) keys: Option<Arc<SealingKeys>>,
+    /// Where it is told what is done.
+    pub(crate) audit: Option<audit::Options>,
     /// Who works on it, if not its owner.
     pub(crate) server_user: Option<String>,
 }
@@ -147,13 +154,14 @@ impl VolumeSettings {
     /// [`Kind::Config`] for whatever is missing or wrong.
     pub(crate) fn alone(args: VolumeArgs) -> Result<Self> {
         let file = File::read(args.config.as_deref())?;
-        Self::of(args, file.records, file.volume, file.server)
+        Self::of(args, file.records, file.volume, file.audit, file.server)
     }
 
     fn of(
         args: VolumeArgs,
         records: file::Records,
         volume: file::Volume,
+        audit: file::Audit,
         server: file::Server,
     ) -> Result<Self> {
         let layout = match (args.layout, volume.layout) {
@@ -164,6 +172,7 @@ impl VolumeSettings {
         let defaults = store::Options::default();
         let resources = args.resources.or(volume.resources);
         let max_size = args.max_size.or(records.max_size);
+        let keys = sealing_keys(args.sealing_keys.or(records.sealing_keys))?;
         Ok(Self {
             path: args
                 .volume
@@ -176,7 +185,12 @@ impl VolumeSettings {
                 .secret_fields
                 .or(records.secret_fields)
                 .map_or(Ok(defaults.secret_fields), check_secret_fields)?,
-            keys: sealing_keys(args.sealing_keys.or(records.sealing_keys))?.map(Arc::new),
+            audit: audit_options(
+                args.audit_log.or(audit.path),
+                args.audit_level.or(audit.level),
+                keys.as_ref(),
+            )?,
+            keys: keys.map(Arc::new),
             server_user: args.server_user.or(server.user),
         })
     }
@@ -189,7 +203,7 @@ impl Serving {
             .attach_session_key
             .or(file.records.attach_session_key.clone())
             .unwrap_or_default();
-        let on = VolumeSettings::of(args.on, file.records, file.volume, file.server)?;
+        let on = VolumeSettings::of(args.on, file.records, file.volume, file.audit, file.server)?;
         let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
         let socket = args.auth_socket.or(file.auth.socket);
         let auth = match auth_source(args.auth_url, args.static_keys)? {
@@ -259,6 +273,18 @@ fn sealing_keys(file: Option<PathBuf>) -> Result<Option<SealingKeys>> {
     }
 }
 
+/// What signs audit logs, now and before: with every key of `file`, else of systemd's credential.
+///
+/// # Errors
+/// [`Kind::Config`] when the keys cannot be read.
+pub(crate) fn head_keys(file: Option<PathBuf>) -> Result<Vec<HeadKey>> {
+    let Some(keys) = sealing_keys(file)? else {
+        return Ok(Vec::new());
+    };
+    let kids = keys.ids();
+    kids.filter_map(|kid| head_key(&keys, kid).transpose()).collect()
+}
+
 /// The file of one of systemd's credentials, if there is one (systemd.exec(5), `LoadCredential=`).
 pub(crate) fn credential(name: &str) -> Option<PathBuf> {
     let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
@@ -294,6 +320,53 @@ fn check_attach(names: &[String], on: &VolumeSettings) -> Result<Vec<Resource>> 
 
 fn missing(what: &str, flag: &str) -> Error {
     Error::new(Kind::Config, format!("no {what} is given; use {flag}"))
+}
+
+/// Which audit log is kept: none, when nobody says where and there is no usual place.
+///
+/// # Errors
+/// None that a keyring that was read could lead to.
+fn audit_options(
+    path: Option<PathBuf>,
+    level: Option<AuditLevel>,
+    keys: Option<&SealingKeys>,
+) -> Result<Option<audit::Options>> {
+    let destination = match path {
+        Some(path) if path.as_os_str() == AUDIT_JOURNAL => Some(Destination::Journal),
+        Some(path) => Some(Destination::File(path)),
+        None if Path::new(DEFAULT_AUDIT).parent().is_some_and(Path::is_dir) => {
+            Some(Destination::File(DEFAULT_AUDIT.into()))
+        }
+        None if logs_to_journal() => Some(Destination::Journal),
+        None => None,
+    };
+    let key = match keys {
+        Some(keys) => head_key(keys, keys.active())?,
+        None => None,
+    };
+    Ok(destination.map(|destination| audit::Options {
+        destination,
+        level: match level {
+            Some(AuditLevel::Denied) => Level::Denied,
+            Some(AuditLevel::Access) | None => Level::Access,
+            Some(AuditLevel::All) => Level::All,
+        },
+        key,
+    }))
+}
+
+/// What the master key called `kid` signs the audit log with.
+fn head_key(keys: &SealingKeys, kid: &str) -> Result<Option<HeadKey>> {
+    let key = keys.derive(kid, HeadKey::INFO);
+    key.map(|key| HeadKey::new(kid, key)).transpose()
+}
+
+/// Whether our standard error is what systemd has connected to the journal; the variable alone may be another process's
+/// (systemd.exec(5)).
+fn logs_to_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let ours = rustix::fs::fstat(std::io::stderr());
+    ours.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// What one level of configuration says.

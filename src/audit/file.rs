@@ -1,0 +1,281 @@
+//! The log's file, and the file beside it that says where the log ends (`FILE.head`).
+//!
+//! The file beside it is never rotated, so it is also the lock of all processes that write the log.
+
+use std::fs::{File, Metadata, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fchown, flock, ftruncate};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+use super::head::{HEAD_FILE_LEN, Head};
+use super::line::{Digest256, Line, MAX_LINE, digest};
+use crate::error::{Error, Kind, Result};
+
+/// The log's readers may be a group, as with other logs; its writer is one account.
+const MODE: u32 = 0o640;
+
+/// How far ahead space is taken, in bytes: half of it is more than may wait to be written.
+pub(super) const RESERVE: u64 = 2 << 20;
+
+/// How much is read back to find where a log ends: some of the longest lines.
+const TAIL: u64 = 4 * MAX_LINE as u64;
+
+/// The account that writes the log, as (uid, gid).
+pub type Owner = (u32, u32);
+
+/// An open log.
+pub(super) struct LogFile {
+    path: PathBuf,
+    head_path: PathBuf,
+    owner: Owner,
+    file: File,
+    /// Up to where in the file there is space for sure; none where the file system cannot say.
+    reserved: Option<u64>,
+    head: File,
+}
+
+/// The log's lock, held.
+pub(super) struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Where a file ends.
+pub(super) struct Tail {
+    /// The last line's number and hash.
+    pub(super) seq: u64,
+    pub(super) digest: Digest256,
+    /// Whether it has no newline: whoever wrote it was stopped.
+    pub(super) torn: bool,
+}
+
+/// The file beside the log.
+pub(super) fn head_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".head");
+    name.into()
+}
+
+impl LogFile {
+    /// Opens the log at `path`, or makes it, for `owner`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when something there is none of that account's files, or another may write it, or it cannot be
+    /// opened.
+    pub(super) fn open(path: &Path, owner: Owner) -> Result<Self> {
+        let head_path = head_path(path);
+        let file = open(path, owner, true)?;
+        let head = open(&head_path, owner, false)?;
+        Ok(Self {
+            path: path.to_owned(),
+            head_path,
+            owner,
+            file,
+            reserved: None,
+            head,
+        })
+    }
+
+    /// Waits until no other process writes.
+    pub(super) fn lock(&mut self) -> Result<Locked> {
+        let doing = |errno| Error::os(errno, format_args!("locking {}", self.head_path.display()));
+        loop {
+            flock(&self.head, FlockOperation::LockExclusive).map_err(doing)?;
+            if leads_to(&self.head_path, &self.head) {
+                let held = self.head.try_clone();
+                return held
+                    .map(Locked)
+                    .map_err(|error| Error::io(&error, "locking the audit log"));
+            }
+            // Somebody removed it: whoever comes now locks another one.
+            self.head = open(&self.head_path, self.owner, false)?;
+        }
+    }
+
+    /// Whether the path leads to another file by now, or to none.
+    pub(super) fn is_rotated(&self) -> bool {
+        !leads_to(&self.path, &self.file)
+    }
+
+    /// Goes on in the file that the path leads to, which is made if there is none.
+    pub(super) fn reopen(&mut self) -> Result<()> {
+        let file = open(&self.path, self.owner, true)?;
+        self.release();
+        self.file = file;
+        self.reserved = None;
+        Ok(())
+    }
+
+    /// Gives back the space that was taken ahead.
+    fn release(&self) {
+        if self.reserved.is_some()
+            && let Ok((size, _)) = self.position()
+        {
+            let _ = ftruncate(&self.file, size);
+        }
+    }
+
+    /// The file's size and inode.
+    pub(super) fn position(&self) -> Result<(u64, u64)> {
+        let metadata = self.file.metadata();
+        let metadata = metadata.map_err(|error| self.failed(&error))?;
+        Ok((metadata.len(), metadata.ino()))
+    }
+
+    /// What the file beside the log says.
+    pub(super) fn read_head(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; HEAD_FILE_LEN];
+        self.head.read_exact_at(&mut bytes, 0).ok()?;
+        Some(bytes)
+    }
+
+    /// Says in it where the log ends.
+    pub(super) fn write_head(&self, head: &Head<'_>) -> Result<()> {
+        self.head
+            .write_all_at(&head.to_bytes(), 0)
+            .map_err(|error| Error::io(&error, format_args!("writing {}", self.head_path.display())))
+    }
+
+    /// Sees to it that there is space for what is written next.
+    pub(super) fn reserve(&mut self) -> Result<()> {
+        let (size, _) = self.position()?;
+        if self.reserved.is_some_and(|until| until >= size + RESERVE / 2) {
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, size, RESERVE) {
+            Ok(()) => self.reserved = Some(size + RESERVE),
+            // Not every file system can: there a full disk is met by the line that does not fit any more.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = Some(u64::MAX),
+            Err(errno) => {
+                return Err(Error::os(
+                    errno,
+                    format_args!("making room in {}", self.path.display()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends all of it or nothing.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<()> {
+        let (size, _) = self.position()?;
+        self.file.write_all(lines).map_err(|error| {
+            // A part of a line would be taken for a crash.
+            let _ = ftruncate(&self.file, size);
+            self.reserved = None;
+            self.failed(&error)
+        })
+    }
+
+    /// Where the file ends, from its last lines; none when it is empty.
+    pub(super) fn tail(&self) -> Result<Option<Tail>> {
+        let (size, _) = self.position()?;
+        let start = size.saturating_sub(TAIL);
+        let mut bytes = vec![0; usize::try_from(size - start).unwrap_or_default()];
+        let read = self.file.read_exact_at(&mut bytes, start);
+        read.map_err(|error| self.failed(&error))?;
+        Ok(tail_of(&bytes))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::io(error, format_args!("writing {}", self.path.display()))
+    }
+}
+
+/// The last line, and its number: its own, or what it must have been.
+fn tail_of(bytes: &[u8]) -> Option<Tail> {
+    let torn = !bytes.ends_with(b"\n");
+    let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return None;
+    }
+    let mut lines = text.rsplit(|byte| *byte == b'\n');
+    let last = lines.clone().next().unwrap_or_default();
+    let mut unreadable = 0;
+    let seq = lines.find_map(|line| {
+        let seq = Line::parse(line).map(|line| line.seq);
+        unreadable += u64::from(seq.is_none());
+        seq
+    });
+    Some(Tail {
+        seq: seq.unwrap_or(0).saturating_add(unreadable),
+        digest: digest(last),
+        torn,
+    })
+}
+
+fn leads_to(path: &Path, file: &File) -> bool {
+    let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(open)) => id(there) == id(open),
+        _ => false,
+    }
+}
+
+/// Opens a file of the log's, or makes it. Not through a symlink, and never something that keeps one waiting.
+fn open(path: &Path, owner: Owner, appending: bool) -> Result<File> {
+    let shown = path.display();
+    let wrong = |why: String| Error::new(Kind::Config, format!("the audit log {shown}: {why}"));
+    let cannot = |error: std::io::Error| match Errno::from_io_error(&error) {
+        // Nothing that another path would mend: it may be otherwise in a moment.
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO) => {
+            Error::io(&error, format_args!("the audit log {shown}"))
+        }
+        _ => wrong(format!(
+            "{error} (as uid {}); correct --audit-log, or give that account the directory",
+            rustix::process::geteuid()
+        )),
+    };
+    let mut options = File::options();
+    options
+        .read(true)
+        .write(true)
+        .append(appending)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            match options.clone().create_new(true).mode(0o600).open(path) {
+                // Another process was faster.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    options.open(path).map_err(cannot)?
+                }
+                made => {
+                    let made = made.map_err(cannot)?;
+                    give(&made, owner).map_err(cannot)?;
+                    made
+                }
+            }
+        }
+        opened => opened.map_err(cannot)?,
+    };
+    let metadata = file.metadata().map_err(cannot)?;
+    if !metadata.is_file() {
+        return Err(wrong("it is not a regular file; correct --audit-log".to_owned()));
+    }
+    if metadata.uid() != owner.0 {
+        let why = format!(
+            "it belongs to uid {}, and the server is uid {}: chown it",
+            metadata.uid(),
+            owner.0
+        );
+        return Err(wrong(why));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(wrong("others may write it; chmod 640".to_owned()));
+    }
+    Ok(file)
+}
+
+fn give(file: &File, (uid, gid): Owner) -> std::io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    file.set_permissions(Permissions::from_mode(MODE))
+}

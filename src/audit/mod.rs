@@ -1,0 +1,240 @@
+//! The audit log: who did what, and what was refused, in lines that are chained, so that a changed, missing or added one
+//! shows (DESIGN.md section 4).
+//!
+//! Each session has a queue of its own; one thread writes them all, in batches. What the log owes a line is not done while
+//! there can be none: the thread takes space in the file ahead, so that a full disk is known before an operation is done,
+//! and not after.
+
+mod chain;
+mod file;
+mod flood;
+mod head;
+mod journal;
+mod line;
+mod observer;
+mod own;
+mod queue;
+mod verify;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+pub use file::Owner;
+pub use head::HeadKey;
+pub use own::{OwnEvent, own_events};
+pub use verify::{Findings, Problem, verify};
+
+use crate::error::{Error, Kind, Result};
+use crate::event::{Observer, Subject};
+use crate::identity::UserHash;
+use chain::{Chain, append_one};
+use line::{Entry, OK, Who};
+use observer::Auditor;
+use queue::Queues;
+use writer::{LAST_TRY, Writer};
+
+/// How much the log has. Each level has what the ones before it have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Level {
+    /// Refusals, owners that were overridden, drafts that were not committed, logins that failed, sessions that were
+    /// suspended or ended. It stops nothing: what there is no space for is counted.
+    Denied,
+    /// Also what is opened, created, committed, renamed and removed, and all that becomes of a session.
+    #[default]
+    Access,
+    /// Every operation.
+    All,
+}
+
+/// Where the log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// A file, with another beside it that says where it ends (`FILE.head`).
+    File(PathBuf),
+    /// The systemd journal.
+    Journal,
+}
+
+/// What kind of log it is.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it goes.
+    pub destination: Destination,
+    /// What it has.
+    pub level: Level,
+    /// What it is signed with, so that nobody without that key can cut it unnoticed.
+    pub key: Option<HeadKey>,
+}
+
+/// A log that is open, and has no thread yet: made before privileges are dropped, which wants a process of one thread.
+pub struct Prepared {
+    chain: Chain,
+    level: Level,
+    /// There is no space in it: not known to last.
+    failed: Option<Error>,
+}
+
+impl Prepared {
+    /// Opens the log, and makes it for `owner`, the account that will write it.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when something that is no log of that account's has its name, or it cannot be made.
+    pub fn open(options: &Options, owner: Owner) -> Result<Self> {
+        let mut chain = Chain::open(options, owner, about_itself())?;
+        let failed = chain.reserve().err();
+        Ok(Self {
+            chain,
+            level: options.level,
+            failed,
+        })
+    }
+
+    /// Starts writing.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when there is no thread to be had.
+    pub fn start(self) -> Result<AuditLog> {
+        let queues = Queues::new();
+        if let Some(error) = &self.failed {
+            queues.set_failed(true);
+            log::error!("{}", writer::stopped(error));
+        }
+        let (done, ended) = mpsc::channel();
+        let writer = Writer {
+            queues: Arc::clone(&queues),
+            chain: self.chain,
+        };
+        thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run(&done))
+            .map_err(|error| Error::io(&error, "starting a thread"))?;
+        Ok(AuditLog(Arc::new(Inner {
+            queues,
+            level: self.level,
+            ended: Mutex::new(Some(ended)),
+        })))
+    }
+}
+
+/// A log that is being written. Clones are the same log.
+#[derive(Clone)]
+pub struct AuditLog(Arc<Inner>);
+
+struct Inner {
+    queues: Arc<Queues>,
+    level: Level,
+    ended: Mutex<Option<mpsc::Receiver<usize>>>,
+}
+
+impl AuditLog {
+    /// Who takes note of what happens in one session.
+    pub fn observer(&self, subject: &Subject) -> Arc<dyn Observer> {
+        let who = Who {
+            session: session_id(),
+            user: subject
+                .user
+                .as_ref()
+                .map_or_else(String::new, UserHash::to_string),
+            uid: subject.uid,
+        };
+        Arc::new(Auditor {
+            queues: Arc::clone(&self.0.queues),
+            queue: self.0.queues.open(who),
+            level: self.0.level,
+        })
+    }
+
+    /// Goes on in the file that the path leads to by now, as soon as that may be.
+    pub fn reopen(&self) {
+        self.0.queues.reopen();
+    }
+
+    /// Whether the log cannot be written.
+    pub fn failed(&self) -> bool {
+        self.0.queues.failed()
+    }
+
+    /// How many lines wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.0.queues.waiting()
+    }
+
+    /// Writes what waits, for some seconds at most, and ends.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when lines could not be written.
+    pub fn close(&self) -> Result<()> {
+        let Some(ended) = self.0.ended.lock().take() else {
+            return Ok(());
+        };
+        self.0.queues.close();
+        let lost = match ended.recv_timeout(LAST_TRY + Duration::from_secs(2)) {
+            Ok(lost) => lost,
+            Err(_) => self.waiting(),
+        };
+        match lost {
+            0 => Ok(()),
+            lost => Err(Error::new(
+                Kind::Io,
+                format!("{lost} lines of the audit log could not be written"),
+            )),
+        }
+    }
+}
+
+/// What an operator's command has done, or tried to.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// In one word.
+    pub op: &'static str,
+    /// Whose data it is about.
+    pub user: Option<&'a UserHash>,
+    /// Who does it.
+    pub uid: u32,
+    /// As in a mount of that user's; empty when it is about more than one file.
+    pub path: &'a str,
+    /// How it went.
+    pub outcome: std::result::Result<(), Kind>,
+    /// What there is to say; may be empty.
+    pub reason: &'a str,
+}
+
+/// Writes one line at once, for a command that does one thing: whatever the level is.
+///
+/// # Errors
+/// The line is not written: what it is about must not be done.
+pub fn record(options: &Options, owner: Owner, record: &Record<'_>) -> Result<()> {
+    let who = Who {
+        session: session_id(),
+        user: record.user.map_or_else(String::new, UserHash::to_string),
+        uid: record.uid,
+    };
+    let outcome = record.outcome.map_or_else(|kind| kind.errno().name, |()| OK);
+    let entry = Entry {
+        pid: std::process::id(),
+        ..Entry::now(record.op, record.path, outcome, record.reason)
+    };
+    append_one(&mut Chain::open(options, owner, about_itself())?, &who, &entry)
+}
+
+/// Whom the lines are about that are about the log itself.
+fn about_itself() -> Who {
+    Who {
+        session: session_id(),
+        user: String::new(),
+        uid: rustix::process::geteuid().as_raw(),
+    }
+}
+
+/// Eight random hex digits.
+fn session_id() -> String {
+    let mut random = [0; 4];
+    // There is nobody to be told: without entropy since boot, it is all noughts.
+    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    hex::encode(random)
+}

@@ -1,0 +1,260 @@
+//! What of a session becomes a line.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::Level;
+use super::line::{Entry, OK};
+use super::queue::{Queue, Queues};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Observer, Op, Operation, SessionChange, turn};
+
+thread_local! {
+    /// The turn in which a line said why something is refused: the operation's own line would say less.
+    static TOLD: Cell<u64> = const { Cell::new(0) };
+    /// The turn in which something was refused because there could be no line.
+    static REFUSED: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Level {
+    /// Whether there is a line for every operation like this, however it goes.
+    fn owes(self, op: Op) -> bool {
+        match self {
+            Self::Denied => false,
+            Self::Access => matches!(
+                op,
+                Op::Open
+                    | Op::Create
+                    | Op::Commit
+                    | Op::Rename
+                    | Op::Unlink
+                    | Op::Mkdir
+                    | Op::Rmdir
+                    | Op::Session
+            ),
+            Self::All => true,
+        }
+    }
+
+    /// Whether there is a line for an operation that has failed like this.
+    fn owes_failed(self, op: Op, kind: Kind) -> bool {
+        // The close and the fsync of a record are its commit.
+        let commits = matches!(op, Op::Flush | Op::Fsync | Op::Release);
+        self.owes(op) || is_denial(kind) || (self != Self::Denied && commits)
+    }
+
+    fn owes_session(self, change: SessionChange) -> bool {
+        self != Self::Denied || matches!(change, SessionChange::Suspended | SessionChange::Ends)
+    }
+}
+
+/// What its program sees as a refusal, and not as one of the things that happen.
+fn is_denial(kind: Kind) -> bool {
+    matches!(kind.errno().number, libc::EACCES | libc::EPERM | libc::EIO)
+}
+
+/// Writes what happens in one session.
+pub(super) struct Auditor {
+    pub(super) queues: Arc<Queues>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) level: Level,
+}
+
+impl Auditor {
+    fn push(&self, op: Op, path: impl Into<String>, outcome: &'static str, reason: impl Into<String>) {
+        let entry = Entry::now(op.as_str(), path, outcome, reason);
+        self.queues.push(&self.queue, entry);
+    }
+
+    /// Says why something is refused.
+    fn refused(&self, op: Op, path: &str, kind: Kind, reason: &str) {
+        TOLD.set(turn());
+        self.push(op, path, kind.errno().name, reason);
+    }
+
+    fn session_is(&self, change: SessionChange, reason: &str) {
+        if !self.level.owes_session(change) {
+            return;
+        }
+        if change == SessionChange::Ends {
+            self.queues.end(&self.queue);
+        }
+        let op = format!("session_{}", change.as_str());
+        // Not on a thread of the session's own: nobody may wait.
+        self.queues
+            .push_anyway(&self.queue, Entry::now(op, "", OK, reason));
+    }
+}
+
+impl Observer for Auditor {
+    fn observe(&self, event: &Event) {
+        match event {
+            Event::Denied {
+                op,
+                path,
+                kind,
+                reason,
+            } => self.refused(*op, path, *kind, reason),
+            Event::DraftKept { path, kind, reason } => self.refused(Op::Commit, path, *kind, reason),
+            Event::Panicked { op } => {
+                self.refused(*op, "", Kind::Io, "panic; this is a bug, please report it")
+            }
+            Event::Committed { path } if self.level.owes(Op::Commit) => {
+                self.push(Op::Commit, path, OK, "");
+            }
+            Event::OwnerOverridden { path } => {
+                let reason = "owner_overridden: it named another owner, whom the session's user replaces";
+                self.push(Op::Commit, path, OK, reason);
+            }
+            Event::Session { change, reason } => self.session_is(*change, reason),
+            Event::LoginFailed { kind, reason } => {
+                let entry = Entry::now("login", "", kind.errno().name, reason);
+                self.queues.push_anyway(&self.queue, entry);
+            }
+            Event::Committed { .. }
+            | Event::Verified { .. }
+            | Event::Transferred { .. }
+            | Event::Renewal { .. }
+            | Event::Trouble { .. } => {}
+        }
+    }
+
+    fn operation(&self, operation: &Operation<'_>) {
+        let error = match operation.outcome {
+            Ok(()) if self.level.owes(operation.op) => None,
+            Err(error) if self.level.owes_failed(operation.op, error.kind()) => Some(error),
+            _ => return,
+        };
+        if error.is_some() && REFUSED.get() == turn() {
+            return self.queues.miss(&self.queue);
+        }
+        if error.is_some() && TOLD.get() == turn() {
+            return;
+        }
+        let outcome = error.map_or(OK, |error| error.kind().errno().name);
+        let to = operation.to.map(|to| format!("to {:?}", to()));
+        let why = error.map(Error::to_string);
+        let reason = [to, why].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        self.push(operation.op, (operation.path)(), outcome, reason);
+    }
+
+    fn admit(&self, op: Op) -> Result<()> {
+        if !self.level.owes(op) || (!self.queues.failed() && self.queues.has_space(&self.queue)) {
+            return Ok(());
+        }
+        REFUSED.set(turn());
+        Err(Error::new(
+            Kind::Io,
+            "the audit log cannot be written, so nothing is done that it owes a line; the server's log says why",
+        ))
+    }
+}
+
+/// What was counted until now is a line too.
+impl Drop for Auditor {
+    fn drop(&mut self) {
+        self.queues.end(&self.queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::line::Who;
+    use crate::event::on_behalf_of;
+
+    /// An observer of a log that nobody writes.
+    fn auditor(level: Level) -> Auditor {
+        let queues = Queues::new();
+        let queue = queues.open(Who {
+            session: "0123abcd".to_owned(),
+            user: String::new(),
+            uid: 1,
+        });
+        Auditor { queues, queue, level }
+    }
+
+    /// What is written of it, as `op outcome`.
+    fn lines(auditor: &Auditor) -> Vec<String> {
+        let work = auditor.queues.take(100);
+        let entries = work.batch.iter().map(|(_, line)| &line.entry);
+        entries
+            .map(|entry| format!("{} {}", entry.op, entry.outcome))
+            .collect()
+    }
+
+    fn done(auditor: &Auditor, op: Op, outcome: std::result::Result<(), &Error>) {
+        auditor.operation(&Operation {
+            op,
+            outcome,
+            elapsed: Duration::ZERO,
+            path: &|| "x".to_owned(),
+            to: None,
+        });
+    }
+
+    fn denied(auditor: &Auditor, op: Op) {
+        auditor.observe(&Event::Denied {
+            op,
+            path: "x".to_owned(),
+            kind: Kind::NotPermitted,
+            reason: "why".to_owned(),
+        });
+    }
+
+    #[test]
+    fn what_says_why_is_the_only_line_of_its_operation_and_of_no_other() {
+        let auditor = auditor(Level::All);
+        let error = Error::new(Kind::NotPermitted, "no");
+        on_behalf_of(1, || {
+            denied(&auditor, Op::Rename);
+            done(&auditor, Op::Rename, Err(&error));
+        });
+        on_behalf_of(1, || done(&auditor, Op::Open, Err(&error)));
+        assert_eq!(lines(&auditor), ["rename EPERM", "open EPERM"]);
+        // One that is met on the way to what goes well.
+        on_behalf_of(1, || {
+            denied(&auditor, Op::Lookup);
+            done(&auditor, Op::Open, Ok(()));
+        });
+        assert_eq!(lines(&auditor), ["lookup EPERM", "open ok"]);
+    }
+
+    #[test]
+    fn what_is_refused_for_want_of_a_line_is_counted_and_the_count_is_a_line() {
+        let auditor = auditor(Level::Access);
+        auditor.queues.set_failed(true);
+        assert!(auditor.admit(Op::Read).is_ok(), "it is owed no line");
+        for op in [Op::Open, Op::Commit] {
+            on_behalf_of(1, || {
+                let error = auditor.admit(op).unwrap_err();
+                assert_eq!(error.kind(), Kind::Io);
+                // The commit is part of a close.
+                done(&auditor, Op::Flush, Err(&error));
+            });
+        }
+        assert_eq!(lines(&auditor), [""; 0]);
+        auditor.queues.set_failed(false);
+        assert!(auditor.admit(Op::Open).is_ok());
+        let work = auditor.queues.take(100);
+        let [(_, line)] = &work.batch[..] else {
+            unreachable!("{}", work.batch.len())
+        };
+        assert!(line.entry.reason.starts_with("2 events"), "{}", line.entry.reason);
+        assert_eq!(lines(&auditor), [""; 0]);
+    }
+
+    #[test]
+    fn level_denied_stops_nothing_and_counts_what_it_has_no_space_for() {
+        let auditor = auditor(Level::Denied);
+        auditor.queues.set_failed(true);
+        assert!(auditor.admit(Op::Open).is_ok());
+        for number in 0..100_000 {
+            auditor.push(Op::Open, number.to_string(), "EACCES", "");
+        }
+        let waiting = auditor.queues.waiting();
+        assert!((100..10_000).contains(&waiting), "{waiting}");
+    }
+}
