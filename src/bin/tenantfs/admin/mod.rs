@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::Mode;
 use tenantfs::admin::{self, Ground, Reseal};
+use tenantfs::audit::{self, Record};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::identity::UserId;
 use tenantfs::name::{EntryName, Resource};
@@ -16,11 +17,11 @@ use tenantfs::volume::Volume;
 
 use crate::cli::{ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
 use crate::config::VolumeSettings;
-use crate::serving;
+use crate::{account, serving};
 use progress::Progress;
 
 pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
-    let ground = ground(args.on, false)?;
+    let ground = ground(args.on)?;
     let mut progress = Progress::start("verifying")?;
     let seen = admin::verify(&ground, &mut progress)?;
     progress.finish()?;
@@ -46,11 +47,24 @@ pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
 }
 
 pub(crate) fn reseal(args: ResealArgs) -> Result<()> {
-    let ground = ground(args.on, true)?;
-    let mut progress = Progress::start("sealing anew")?;
     let what = Reseal {
         adopt_plain: args.adopt_plain,
     };
+    let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
+    become_account(&settings)?;
+    tell(
+        &settings,
+        &Record {
+            op: "reseal",
+            user: None,
+            uid,
+            path: "",
+            outcome: Ok(()),
+            reason: if what.adopt_plain { "plain text too" } else { "" },
+        },
+    )?;
+    let ground = confined(open(&settings)?, true)?;
+    let mut progress = Progress::start("sealing anew")?;
     let done = admin::reseal(&ground, what, &mut progress)?;
     progress.finish()?;
     if args.json {
@@ -69,14 +83,29 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
     let user = UserId::new(args.user)?;
     let resource = Resource::new(&args.resource)?;
     let id = EntryName::parse(format!("{}.json", args.id).as_bytes())?;
-    let ground = ground(args.on, false)?;
-    if ground.keys.is_none() {
+    let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
+    if settings.keys.is_none() {
         return Err(Error::new(
             Kind::Config,
             "nothing can be opened without sealing keys; use --sealing-keys FILE",
         ));
     }
-    let secret = admin::unseal(&ground, &user, &resource, &id, &args.member)?;
+    become_account(&settings)?;
+    let secret = admin::unseal(&open(&settings)?, &user, &resource, &id, &args.member);
+    // Before it is shown: what cannot be accounted for is not.
+    let reason = secret.as_ref().err().map(Error::to_string);
+    tell(
+        &settings,
+        &Record {
+            op: "unseal",
+            user: Some(&user.hash()),
+            uid,
+            path: &format!("{}/{id}", resource.as_str()),
+            outcome: secret.as_ref().map(drop).map_err(Error::kind),
+            reason: reason.as_deref().unwrap_or_default(),
+        },
+    )?;
+    let secret = secret?;
     let mut stdout = std::io::stdout();
     let written = stdout
         .write_all(secret.as_bytes())
@@ -85,28 +114,52 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
     written.map_err(|error| Error::io(&error, "printing the secret"))
 }
 
-/// The volume, opened by the account that works on it: whatever is read of the configuration is root's to read, and what
-/// is on the volume is not.
-fn ground(args: VolumeArgs, writes: bool) -> Result<Ground> {
+/// The volume, for who only looks at it.
+fn ground(args: VolumeArgs) -> Result<Ground> {
     let settings = VolumeSettings::alone(args)?;
+    become_account(&settings)?;
+    confined(open(&settings)?, false)
+}
+
+/// Becomes the account that works on the volume: whatever is read of the configuration is root's to read, and what is on
+/// the volume is not.
+fn become_account(settings: &VolumeSettings) -> Result<()> {
     serving::limit_resources();
-    let (uid, gid) = serving::server_account(&settings)?;
+    let (uid, gid) = serving::server_account(settings)?;
     privilege::drop_to(uid, gid)?;
     rustix::process::umask(Mode::empty());
-    let volume = Volume::open(&settings.path)?;
-    // No further than the volume, whatever is met there.
-    let confinement = confine(&[volume.root().as_fd()], !writes)?;
+    Ok(())
+}
+
+fn open(settings: &VolumeSettings) -> Result<Ground> {
+    Ok(Ground {
+        volume: Volume::open(&settings.path)?,
+        layout: settings.layout,
+        resources: settings.resources.clone(),
+        max_record: settings.max_record,
+        secret_fields: settings.secret_fields.clone(),
+        keys: settings.keys.clone(),
+    })
+}
+
+/// Confines this process to the volume, whatever is met there. Not even the audit log is written from then on.
+fn confined(ground: Ground, writes: bool) -> Result<Ground> {
+    let confinement = confine(&[ground.volume.root().as_fd()], !writes)?;
     if confinement == Confinement::None {
         log::warn!("not confined to the volume: this kernel has no Landlock");
     }
-    Ok(Ground {
-        volume,
-        layout: settings.layout,
-        resources: settings.resources,
-        max_record: settings.max_record,
-        secret_fields: settings.secret_fields,
-        keys: settings.keys,
-    })
+    Ok(ground)
+}
+
+/// Has a line written in the audit log, where there is one. What cannot be accounted for must not be done.
+fn tell(settings: &VolumeSettings, record: &Record<'_>) -> Result<()> {
+    match &settings.audit {
+        Some(options) => audit::record(options, serving::server_account(settings)?, record),
+        None => {
+            log::warn!("no audit log is kept of {}: see --audit-log", record.op);
+            Ok(())
+        }
+    }
 }
 
 fn print_json(value: &serde_json::Value) -> Result<()> {
