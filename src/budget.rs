@@ -25,6 +25,11 @@ impl Pool {
         })
     }
 
+    /// A pool for one tenant alone, who gets at most so many units.
+    pub fn alone(most: u64) -> Arc<Self> {
+        Self::new(most.saturating_mul(2))
+    }
+
     /// One tenant's share: at most so many units, however many are free.
     pub fn share(self: &Arc<Self>, most: u64) -> Arc<Share> {
         Arc::new(Share {
@@ -32,6 +37,11 @@ impl Pool {
             most,
             used: Mutex::new(0),
         })
+    }
+
+    /// How many units are taken.
+    pub fn used(&self) -> u64 {
+        *self.used.lock()
     }
 }
 
@@ -47,7 +57,7 @@ pub struct Share {
 impl Share {
     /// A share of a pool that nobody else has a share of.
     pub fn alone(most: u64) -> Arc<Self> {
-        Pool::new(most.saturating_mul(2)).share(most)
+        Pool::alone(most).share(most)
     }
 
     /// Takes so many units, until the charge is dropped; none when that is too much.

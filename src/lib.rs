@@ -17,6 +17,7 @@ pub mod record;
 pub mod volume;
 
 pub mod auth;
+pub mod metrics;
 pub mod store;
 
 pub mod admin;

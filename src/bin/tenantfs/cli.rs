@@ -196,6 +196,11 @@ pub(crate) struct ServeArgs {
     /// Socket of a mounter that somebody else runs, such as tenantfs-mounter.service
     #[arg(long, value_name = "SOCKET", env = "TENANTFS_MOUNTER")]
     pub(crate) mounter: Option<PathBuf>,
+
+    /// Where metrics can be read: an address of this host, such as 127.0.0.1:9641, or the path of a Unix socket [default:
+    /// nowhere]
+    #[arg(long, value_name = "WHERE", env = "TENANTFS_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<String>,
 }
 
 #[derive(Args)]

@@ -7,18 +7,18 @@ use rustix::fs::Mode;
 use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
 use tenantfs::error::{Error, Kind, Result};
-use tenantfs::event::{SessionChange, Subject};
+use tenantfs::event::{Observers, SessionChange, Subject};
 use tenantfs::mounter::Mounter;
 use tenantfs::session::{Ending, Leased, Session, SessionOptions, privilege};
 use tenantfs::store::Store;
-use tenantfs::vfs::Limits;
+use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::MountArgs;
 use crate::config::MountSettings;
 use crate::serving::{self, Half};
-use crate::{account, background, key};
+use crate::{account, background, key, metrics, verbosity};
 
 pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
     let settings = MountSettings::of(*args)?;
@@ -35,7 +35,7 @@ pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
 
 /// Reads what root may read, and becomes an ordinary process.
 fn prepare(settings: &MountSettings) -> Result<()> {
-    serving::limit_resources();
+    serving::arrange_resources();
     let authenticator = serving::authenticator(&settings.serving.auth)?;
     let key = key::read(settings.api_key_file.as_deref())?;
     let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
@@ -43,13 +43,29 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         true => Stdio::null(),
         false => Stdio::inherit(),
     };
+    let listener = metrics::listen(settings.serving.metrics.as_ref())?;
     let mounter = Half::of(&settings.serving, true, log)?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
     let makes_mountpoint = mounter.is_elsewhere();
     let mounter = mounter.reach()?;
-    let serve = serve(settings, authenticator.as_ref(), key, &mounter, makes_mountpoint);
-    serving::run(serve)
+    let pools = Pools::alone();
+    let metrics = metrics::of_process(&pools);
+    let observers = serving::observers(&metrics);
+    serving::run(async {
+        metrics::publish(listener, &metrics);
+        let authenticator = authenticator.as_ref();
+        serve(
+            settings,
+            authenticator,
+            key,
+            &mounter,
+            makes_mountpoint,
+            &observers,
+            &pools,
+        )
+        .await
+    })
 }
 
 async fn serve(
@@ -58,7 +74,10 @@ async fn serve(
     key: ApiKey,
     mounter: &Mounter,
     make_mountpoint: bool,
+    observers: &Observers,
+    pools: &Pools,
 ) -> Result<()> {
+    verbosity::follow_signals()?;
     // From here on they are events: one that comes while it mounts ends it when it has.
     let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
     let mut hangup = signal(SignalKind::hangup()).map_err(doing)?;
@@ -69,7 +88,7 @@ async fn serve(
     let validation = authenticator.validate(&key).await?;
     let volume = Volume::open(&settings.serving.on.path)?;
     let uid = settings.uid.unwrap_or_else(account::caller);
-    let observer = serving::observers()(Subject {
+    let observer = observers(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
     });
@@ -82,7 +101,7 @@ async fn serve(
         uid,
         gid: account::primary_group(uid),
         exec: settings.serving.exec,
-        limits: Limits::alone(),
+        limits: pools.limits(),
     };
     let session = Arc::new(Session::start(store, mounter, &options)?);
     let leased = Leased::new(

@@ -8,30 +8,26 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{Error, Kind, Result};
-use tenantfs::event::{LogObserver, Observers};
+use tenantfs::event::{LogObserver, Observer, Observers};
+use tenantfs::metrics::Metrics;
 use tenantfs::mounter::Mounter;
 use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
 
-use crate::account;
 use crate::config::{AuthSource, Serving, VolumeSettings};
+use crate::{account, hygiene};
 
-/// No core dumps, which would have keys and records in them; as many open files as are allowed.
-pub(crate) fn limit_resources() {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+/// As many open files as are allowed, and nothing in swap.
+pub(crate) fn arrange_resources() {
     let files = rustix::process::getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: files.maximum,
         maximum: files.maximum,
     };
-    for (resource, limit) in [(Resource::Core, none), (Resource::Nofile, all)] {
-        if let Err(errno) = rustix::process::setrlimit(resource, limit) {
-            log::warn!("setting the limit of {resource:?}: {errno}");
-        }
+    if let Err(errno) = rustix::process::setrlimit(Resource::Nofile, all) {
+        log::warn!("setting the limit of open files: {errno}");
     }
+    hygiene::lock_memory();
 }
 
 /// What the sessions of a daemon share: the memory for what is open and being written, in bytes; and three quarters of the
@@ -63,8 +59,12 @@ pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator
 }
 
 /// Who is told what happens in each session.
-pub(crate) fn observers() -> Box<Observers> {
-    Box::new(|subject| Arc::new(LogObserver::of(&subject)))
+pub(crate) fn observers(metrics: &Arc<Metrics>) -> Box<Observers> {
+    let metrics = Arc::clone(metrics);
+    Box::new(move |subject| {
+        let observers: Vec<Arc<dyn Observer>> = vec![Arc::new(LogObserver::of(&subject)), metrics.observer()];
+        Arc::new(observers)
+    })
 }
 
 /// The privileged half: one that we started while we still could, or one that somebody else runs.

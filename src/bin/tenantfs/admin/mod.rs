@@ -89,7 +89,7 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
 /// is on the volume is not.
 fn ground(args: VolumeArgs, writes: bool) -> Result<Ground> {
     let settings = VolumeSettings::alone(args)?;
-    serving::limit_resources();
+    serving::arrange_resources();
     let (uid, gid) = serving::server_account(&settings)?;
     privilege::drop_to(uid, gid)?;
     rustix::process::umask(Mode::empty());

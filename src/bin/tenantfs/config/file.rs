@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) auth: Auth,
     pub(super) records: Records,
     pub(super) mounts: Mounts,
+    pub(super) metrics: Metrics,
     pub(super) control: Control,
     pub(super) server: Server,
 }
@@ -60,6 +61,12 @@ pub(super) struct Mounts {
     pub(super) read_only: Option<bool>,
     pub(super) exec: Option<bool>,
     pub(super) background: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
