@@ -101,10 +101,8 @@ impl Gate {
         // The kernel admits nobody else to a mount without allow_other: this is the second lock on that door.
         let (owner, _) = self.vfs.owner();
         if call.uid != owner {
-            return on_behalf_of(call.pid, || {
-                let reason = format!("asked by uid {}, not by the session's user", call.uid);
-                self.refuse(call, Kind::AccessDenied, reason)
-            });
+            let reason = format!("asked by uid {}, not by the session's user", call.uid);
+            return self.refuse(call, Kind::AccessDenied, reason);
         }
         self.kernel(call, work)
     }
@@ -152,18 +150,21 @@ impl Gate {
 
     /// Refuses what nobody may do in a mount.
     pub(super) fn refuse<T>(
-        &self,
+        self: &Arc<Self>,
         call: &Call<'_>,
         kind: Kind,
         reason: impl Into<String>,
     ) -> std::result::Result<T, Errno> {
-        self.vfs.store().report(&Event::Denied {
-            op: call.op,
-            path: self.vfs.path(call.target),
-            kind,
-            reason: reason.into(),
-        });
-        Err(errno(kind))
+        self.pass(call, |_| {
+            let reason = reason.into();
+            self.vfs.store().report(&Event::Denied {
+                op: call.op,
+                path: self.vfs.path(call.target),
+                kind,
+                reason: reason.clone(),
+            });
+            Err(Error::new(kind, reason))
+        })
     }
 
     /// What every request goes through: counted while it is inside, timed, and told to whoever observes.
