@@ -501,7 +501,7 @@ fn every_metric_of_the_alerts_and_the_dashboard_is_there() {
     let dashboard = fs::read_to_string(scripts.join("tenantfs.grafana.json")).unwrap();
     let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
     assert!(parsed["panels"].as_array().unwrap().len() > 5);
-    let mut python = Command::new("python3");
+    let mut python = Command::new("/usr/bin/python3");
     let code = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
     python.args(["-c", code]).arg(scripts.join("tenantfs.alerts.yml"));
     let alerts = common::success(python, "");
