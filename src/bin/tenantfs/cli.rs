@@ -27,7 +27,7 @@ pub(crate) enum Command {
     ///
     /// Prints the mountpoint when it is ready, and serves until SIGTERM, SIGINT or SIGHUP, or until the key is refused.
     /// Needs root to mount, or a mounter that somebody else runs; the server runs as the account that owns the volume,
-    /// without any capability.
+    /// without any capability. SIGUSR1 has more logged, SIGUSR2 less.
     ///
     /// Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 authentication refused, 4 auth service unreachable, 5
     /// mount failed.
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Serve all users of this host, who log in with their API keys
     ///
     /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. Needs
-    /// a mounter beside it; started as root without one, it starts its own.
+    /// a mounter beside it; started as root without one, it starts its own. SIGUSR1 has more logged, SIGUSR2 less.
     Daemon(Box<DaemonArgs>),
     /// Log in with an API key: prints where your view is mounted
     ///
