@@ -55,11 +55,6 @@ pub struct Share {
 }
 
 impl Share {
-    /// A share of a pool that nobody else has a share of.
-    pub fn alone(most: u64) -> Arc<Self> {
-        Pool::alone(most).share(most)
-    }
-
     /// Takes so many units, until the charge is dropped; none when that is too much.
     pub fn take(self: &Arc<Self>, units: u64) -> Option<Charge> {
         let mut charge = Charge {
@@ -138,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_share_has_a_limit_of_its_own() {
-        let share = Share::alone(10);
+        let share = Pool::alone(10).share(10);
         let mut charge = share.take(4).unwrap();
         assert!(charge.grow(6) && !charge.grow(1));
         assert!(share.take(1).is_none() && share.take(0).is_some());

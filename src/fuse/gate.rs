@@ -318,7 +318,7 @@ mod tests {
     use crate::event::Observer;
     use crate::identity::{Principal, UserId};
     use crate::store::{Options, Store};
-    use crate::vfs::{Ino, Limits, PageCache, ROOT};
+    use crate::vfs::{Ino, PageCache, Pools, ROOT};
     use crate::volume::Volume;
 
     struct NoPages;
@@ -359,7 +359,7 @@ mod tests {
         let volume = Volume::open(directory.path()).unwrap();
         let store = Store::open(&volume, &alice, Options::default(), Arc::clone(&noted) as _).unwrap();
         (
-            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), Limits::alone())),
+            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), Pools::alone().limits())),
             noted,
             directory,
         )

@@ -62,11 +62,6 @@ impl Pools {
 }
 
 impl Limits {
-    /// Of the only session of a process.
-    pub fn alone() -> Self {
-        Pools::alone().limits()
-    }
-
     /// The right to have one more file or directory open.
     ///
     /// # Errors
