@@ -126,7 +126,7 @@ impl Kind {
             Self::IsADirectory => errno!(EISDIR),
             Self::DirectoryNotEmpty => errno!(ENOTEMPTY),
             Self::NotPermitted => errno!(EPERM),
-            Self::AccessDenied | Self::AuthenticationRefused | Self::HashCollision => errno!(EACCES),
+            Self::AccessDenied => errno!(EACCES),
             Self::InvalidName
             | Self::InvalidArgument
             | Self::InvalidRecord
@@ -147,6 +147,8 @@ impl Kind {
             Self::NoData => errno!(ENXIO),
             Self::NotConnected => errno!(ENOTCONN),
             Self::Io
+            | Self::HashCollision
+            | Self::AuthenticationRefused
             | Self::AuthenticationUnreachable
             | Self::Config
             | Self::MountFailed
