@@ -25,6 +25,11 @@ impl Pool {
         })
     }
 
+    /// A pool for one tenant alone, who gets at most so many units.
+    pub fn alone(most: u64) -> Arc<Self> {
+        Self::new(most.saturating_mul(2))
+    }
+
     /// One tenant's share: at most so many units, however many are free.
     pub fn share(self: &Arc<Self>, most: u64) -> Arc<Share> {
         Arc::new(Share {
@@ -32,6 +37,11 @@ impl Pool {
             most,
             used: Mutex::new(0),
         })
+    }
+
+    /// How many units are taken.
+    pub fn used(&self) -> u64 {
+        *self.used.lock()
     }
 }
 
@@ -45,11 +55,6 @@ pub struct Share {
 }
 
 impl Share {
-    /// A share of a pool that nobody else has a share of.
-    pub fn alone(most: u64) -> Arc<Self> {
-        Pool::new(most.saturating_mul(2)).share(most)
-    }
-
     /// Takes so many units, until the charge is dropped; none when that is too much.
     pub fn take(self: &Arc<Self>, units: u64) -> Option<Charge> {
         let mut charge = Charge {
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_share_has_a_limit_of_its_own() {
-        let share = Share::alone(10);
+        let share = Pool::alone(10).share(10);
         let mut charge = share.take(4).unwrap();
         assert!(charge.grow(6) && !charge.grow(1));
         assert!(share.take(1).is_none() && share.take(0).is_some());

@@ -70,6 +70,44 @@ pub struct ErrnoName {
 }
 
 impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 34] = [
+        Self::NotFound,
+        Self::Exists,
+        Self::NameTaken,
+        Self::NotADirectory,
+        Self::IsADirectory,
+        Self::DirectoryNotEmpty,
+        Self::NotPermitted,
+        Self::AccessDenied,
+        Self::InvalidName,
+        Self::NameTooLong,
+        Self::InvalidArgument,
+        Self::InvalidRecord,
+        Self::IncompleteRecord,
+        Self::PlainSecret,
+        Self::TooLarge,
+        Self::NoSpace,
+        Self::QuotaExceeded,
+        Self::ReadOnly,
+        Self::CrossDevice,
+        Self::Busy,
+        Self::TooManyOpen,
+        Self::OutOfMemory,
+        Self::Unsupported,
+        Self::BadHandle,
+        Self::Stale,
+        Self::NoData,
+        Self::NotConnected,
+        Self::HashCollision,
+        Self::AuthenticationRefused,
+        Self::AuthenticationUnreachable,
+        Self::Config,
+        Self::MountFailed,
+        Self::ProblemsFound,
+        Self::Io,
+    ];
+
     /// The errno table of the mount (DESIGN.md section 4): total, and the only one.
     pub fn errno(self) -> ErrnoName {
         macro_rules! errno {
@@ -88,7 +126,7 @@ impl Kind {
             Self::IsADirectory => errno!(EISDIR),
             Self::DirectoryNotEmpty => errno!(ENOTEMPTY),
             Self::NotPermitted => errno!(EPERM),
-            Self::AccessDenied | Self::AuthenticationRefused | Self::HashCollision => errno!(EACCES),
+            Self::AccessDenied => errno!(EACCES),
             Self::InvalidName
             | Self::InvalidArgument
             | Self::InvalidRecord
@@ -109,6 +147,8 @@ impl Kind {
             Self::NoData => errno!(ENXIO),
             Self::NotConnected => errno!(ENOTCONN),
             Self::Io
+            | Self::HashCollision
+            | Self::AuthenticationRefused
             | Self::AuthenticationUnreachable
             | Self::Config
             | Self::MountFailed
@@ -204,5 +244,18 @@ fn kind_of(errno: Errno) -> Kind {
         Errno::STALE => Kind::Stale,
         Errno::NXIO => Kind::NoData,
         _ => Kind::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_listed_at_its_own_place() {
+        for (index, kind) in Kind::ALL.iter().enumerate() {
+            assert_eq!(*kind as usize, index, "{kind:?}");
+        }
+        assert_eq!(Kind::ALL.len(), Kind::Io as usize + 1, "Io is the last one");
     }
 }

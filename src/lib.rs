@@ -18,6 +18,7 @@ pub mod volume;
 
 pub mod audit;
 pub mod auth;
+pub mod metrics;
 pub mod store;
 
 pub mod admin;

@@ -17,11 +17,12 @@ use std::process::Command;
 use common::{require_root, run, tenantfs};
 use tempfile::TempDir;
 
-const UNITS: [&str; 7] = [
+const UNITS: [&str; 8] = [
     "tenantfs.service",
     "tenantfs.socket",
     "tenantfs-auth.service",
     "tenantfs-auth.socket",
+    "tenantfs-metrics.socket",
     "tenantfs-mounter.service",
     "tenantfs-mounter.socket",
     "tenantfs@.service",
@@ -270,6 +271,12 @@ fn the_units_and_the_config_file_mean_the_same_places() {
     assert!(
         text("config.toml").contains(&format!("#socket = {auth:?}")),
         "{auth}"
+    );
+
+    let metrics = value("tenantfs-metrics.socket", "ListenStream");
+    assert!(
+        text("config.toml").contains(&format!("#listen = {metrics:?}")),
+        "{metrics}"
     );
 
     // The mounter mounts below the directories of the sessions and of the views, and those exist.

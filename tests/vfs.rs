@@ -55,7 +55,7 @@ struct Mounted {
 
 impl Mounted {
     fn new() -> Self {
-        Self::within(Limits::alone())
+        Self::within(Pools::alone().limits())
     }
 
     fn within(limits: Limits) -> Self {

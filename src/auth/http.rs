@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONNECTION, HeaderValue, USER_AGENT};
 use reqwest::{Client, Method, Request, Response, StatusCode, Url, redirect, retry};
 use rustls::CertificateError;
@@ -185,10 +186,11 @@ fn is_loopback(url: &Url) -> bool {
 /// of them can be reached from here. They live no longer than the validation.
 fn bearer(key: &ApiKey) -> Result<HeaderValue> {
     const SCHEME: &str = "Bearer ";
-    let mut text = Zeroizing::new(String::with_capacity(SCHEME.len() + key.expose().len()));
-    text.push_str(SCHEME);
-    text.push_str(key.expose());
-    let mut value = HeaderValue::from_str(&text)
+    let mut text = Zeroizing::new(Vec::with_capacity(SCHEME.len() + key.expose().len()));
+    text.extend_from_slice(SCHEME.as_bytes());
+    text.extend_from_slice(key.expose().as_bytes());
+    // The header has no copy of its own, which nobody would overwrite.
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))
         .map_err(|_| Error::new(Kind::AuthenticationRefused, "cannot be sent such an API key"))?;
     value.set_sensitive(true);
     Ok(value)

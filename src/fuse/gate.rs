@@ -150,19 +150,21 @@ impl Gate {
 
     /// Refuses what nobody may do in a mount.
     pub(super) fn refuse<T>(
-        &self,
+        self: &Arc<Self>,
         call: &Call<'_>,
         kind: Kind,
         reason: impl Into<String>,
     ) -> std::result::Result<T, Errno> {
-        let denied = Event::Denied {
-            op: call.op,
-            path: self.vfs.path(call.target),
-            kind,
-            reason: reason.into(),
-        };
-        on_behalf_of(call.pid, || self.vfs.store().report(&denied));
-        Err(errno(kind))
+        self.pass(call, |_| {
+            let reason = reason.into();
+            self.vfs.store().report(&Event::Denied {
+                op: call.op,
+                path: self.vfs.path(call.target),
+                kind,
+                reason: reason.clone(),
+            });
+            Err(Error::new(kind, reason))
+        })
     }
 
     /// What every request goes through: counted while it is inside, timed, and told to whoever observes.
@@ -316,7 +318,7 @@ mod tests {
     use crate::event::Observer;
     use crate::identity::{Principal, UserId};
     use crate::store::{Options, Store};
-    use crate::vfs::{Ino, Limits, PageCache, ROOT};
+    use crate::vfs::{Ino, PageCache, Pools, ROOT};
     use crate::volume::Volume;
 
     struct NoPages;
@@ -357,7 +359,7 @@ mod tests {
         let volume = Volume::open(directory.path()).unwrap();
         let store = Store::open(&volume, &alice, Options::default(), Arc::clone(&noted) as _).unwrap();
         (
-            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), Limits::alone())),
+            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), Pools::alone().limits())),
             noted,
             directory,
         )

@@ -29,3 +29,20 @@ pub async fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Sen
     };
     result.await.map_err(bug)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_the_work_and_nothing_else() {
+        let work = || -> () { panic!("sentinel") };
+        let error = apart("cutter", work).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        assert!(
+            error.to_string().contains("cutter") && !error.to_string().contains("sentinel"),
+            "{error}"
+        );
+        assert_eq!(apart("next", || 7).await.unwrap(), 7);
+    }
+}

@@ -140,6 +140,7 @@ impl fmt::Debug for Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Pool;
 
     #[test]
     fn a_draft_is_a_file_in_memory() {
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn drafts_share_the_memory_and_give_it_back() {
-        let memory = Share::alone(10);
+        let memory = Pool::alone(10).share(10);
         let mut one = Draft::new(b"1234".to_vec(), 100).within(&memory).unwrap();
         let two = Draft::new(b"12345".to_vec(), 100).within(&memory).unwrap();
         assert_eq!(one.append(b"56").unwrap_err().kind(), Kind::NoSpace);

@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 /// What the sessions of one process share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pools {
     handles: Arc<Pool>,
     memory: Arc<Pool>,
@@ -34,6 +34,24 @@ impl Pools {
         }
     }
 
+    /// For the only session of a process.
+    pub fn alone() -> Self {
+        Self {
+            handles: Pool::alone(MAX_HANDLES),
+            memory: Pool::alone(MAX_MEMORY),
+        }
+    }
+
+    /// How many files and directories are open.
+    pub fn open(&self) -> u64 {
+        self.handles.used()
+    }
+
+    /// How much memory drafts, open records and listings take, in bytes.
+    pub fn held(&self) -> u64 {
+        self.memory.used()
+    }
+
     /// Another session's.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -44,14 +62,6 @@ impl Pools {
 }
 
 impl Limits {
-    /// Of the only session of a process.
-    pub fn alone() -> Self {
-        Self {
-            handles: Share::alone(MAX_HANDLES),
-            memory: Share::alone(MAX_MEMORY),
-        }
-    }
-
     /// The right to have one more file or directory open.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// Prints the mountpoint when it is ready, and serves until SIGTERM or SIGINT, the end of its terminal (SIGHUP), or until
     /// the key is refused. Without a terminal, SIGHUP has it reopen the audit log.
     /// Needs root to mount, or a mounter that somebody else runs; the server runs as the account that owns the volume,
-    /// without any capability.
+    /// without any capability. SIGUSR1 has more logged, SIGUSR2 less.
     ///
     /// Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 authentication refused, 4 auth service unreachable, 5
     /// mount failed.
@@ -36,7 +36,8 @@ pub(crate) enum Command {
     /// Serve all users of this host, who log in with their API keys
     ///
     /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. SIGHUP
-    /// has it reopen the audit log. Needs a mounter beside it; started as root without one, it starts its own.
+    /// has it reopen the audit log, SIGUSR1 has more logged, SIGUSR2 less. Needs a mounter beside it; started as root without
+    /// one, it starts its own.
     Daemon(Box<DaemonArgs>),
     /// Log in with an API key: prints where your view is mounted
     ///
@@ -247,6 +248,11 @@ pub(crate) struct ServeArgs {
     /// Socket of a mounter that somebody else runs, such as tenantfs-mounter.service
     #[arg(long, value_name = "SOCKET", env = "TENANTFS_MOUNTER")]
     pub(crate) mounter: Option<PathBuf>,
+
+    /// Where metrics can be read: an address of this host, such as 127.0.0.1:9641, or the path of a Unix socket [default:
+    /// nowhere]
+    #[arg(long, value_name = "WHERE", env = "TENANTFS_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<String>,
 }
 
 #[derive(Args)]

@@ -6,9 +6,10 @@ use tenantfs::daemon::{Client, Failure, Reply, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 
 use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
-use crate::{config, key};
+use crate::{config, hygiene, key};
 
 pub(crate) fn login(args: LoginArgs) -> Result<()> {
+    hygiene::hide_memory();
     let ask = |client: Client| client.login(key::read(args.api_key_file.as_deref())?, args.uid);
     run(args.client, ask, |reply| match reply {
         Reply::Session(session) => Ok(session.mountpoint.clone() + "\n"),

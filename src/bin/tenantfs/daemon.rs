@@ -1,9 +1,8 @@
 //! `tenantfs daemon`.
 
-use std::fs::{File, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -13,17 +12,19 @@ use tenantfs::audit::{AuditLog, Destination, Prepared};
 use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{Error, Kind, Result};
+use tenantfs::event::Observers;
 use tenantfs::mounter::Mounter;
 use tenantfs::session::privilege;
 use tenantfs::store;
+use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::account;
 use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings};
 use crate::passed::ToDaemon;
 use crate::serving::{self, Half};
+use crate::{account, metrics, socket, verbosity};
 
 /// What each session may remember of views, in bytes: there are many.
 const REMEMBERED: usize = 1 << 20;
@@ -31,11 +32,16 @@ const REMEMBERED: usize = 1 << 20;
 pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let passed = ToDaemon::take()?;
     let settings = DaemonSettings::of(*args)?;
-    serving::limit_resources();
+    serving::arrange_resources();
     let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
     let listener = match passed.control {
         Some(listener) => listener,
-        None => listen(&settings.control)?,
+        // Everybody may ask: what they may do, is decided by who they are.
+        None => socket::listen(&settings.control, 0o666, "the control socket", "control.socket")?,
+    };
+    let metrics_listener = match passed.metrics {
+        Some(listener) => Some(listener),
+        None => metrics::listen(settings.serving.metrics.as_ref())?,
     };
     let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     if rustix::process::geteuid().is_root() {
@@ -60,9 +66,15 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     }
     let control = settings.control.clone();
     let audit = audit.map(Prepared::start).transpose()?;
-    let setup = setup(settings, authenticator, mounter, places, audit.as_ref())?;
+    let pools = serving::pools();
+    let metrics = metrics::of_process(&pools, audit.as_ref());
+    let observers = serving::observers(audit.as_ref(), &metrics);
+    let setup = setup(settings, authenticator, mounter, places, pools, observers)?;
     serving::announce(&control)?;
-    let served = serving::run(serve(setup, listener, passed.kept, audit.as_ref()));
+    let served = serving::run(async {
+        metrics::publish(metrics_listener, &metrics);
+        serve(setup, listener, passed.kept, audit.as_ref()).await
+    });
     serving::close_audit(audit.as_ref(), served)
 }
 
@@ -71,7 +83,8 @@ fn setup(
     authenticator: Box<dyn Authenticator>,
     mounter: Mounter,
     places: PathBuf,
-    audit: Option<&AuditLog>,
+    pools: Pools,
+    observers: Box<Observers>,
 ) -> Result<Setup> {
     Ok(Setup {
         volume: Volume::open(&settings.serving.on.path)?,
@@ -81,7 +94,7 @@ fn setup(
         },
         authenticator,
         terms: settings.serving.terms,
-        observers: serving::observers(audit),
+        observers,
         audit: settings
             .serving
             .on
@@ -93,7 +106,7 @@ fn setup(
         mounter,
         places,
         exec: settings.serving.exec,
-        pools: serving::pools(),
+        pools,
         primary_group: account::primary_group,
     })
 }
@@ -104,6 +117,7 @@ async fn serve(
     kept: Vec<Kept>,
     audit: Option<&AuditLog>,
 ) -> Result<()> {
+    verbosity::follow_signals()?;
     let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(doing)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(doing)?;
@@ -139,35 +153,6 @@ fn lock(places: &Path) -> Result<File> {
         errno => wrong(&errno),
     })?;
     Ok(file)
-}
-
-/// Listens on `socket`, where everybody may ask: what they may do, is decided by who they are.
-fn listen(socket: &Path) -> Result<UnixListener> {
-    let shown = socket.display();
-    let wrong = |why: String| Error::new(Kind::Config, format!("the control socket {shown}: {why}"));
-    let cannot = |error: std::io::Error| {
-        wrong(format!(
-            "{error}; correct control.socket, or make its directory: root's, mode 0755"
-        ))
-    };
-    match std::fs::symlink_metadata(socket) {
-        Ok(there) if !there.file_type().is_socket() => {
-            return Err(wrong("something else has this name; remove it".to_owned()));
-        }
-        Ok(_) => match UnixStream::connect(socket) {
-            Ok(_) => return Err(wrong("another daemon listens on it".to_owned())),
-            // Of a daemon that is gone.
-            Err(_) => std::fs::remove_file(socket).map_err(cannot)?,
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot(error)),
-    }
-    if let (Some(directory), true) = (socket.parent(), rustix::process::geteuid().is_root()) {
-        std::fs::create_dir_all(directory).map_err(cannot)?;
-    }
-    let listener = UnixListener::bind(socket).map_err(cannot)?;
-    std::fs::set_permissions(socket, Permissions::from_mode(0o666)).map_err(cannot)?;
-    Ok(listener)
 }
 
 fn readable_by(source: &AuthSource, uid: u32, error: Error) -> Error {

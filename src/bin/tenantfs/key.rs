@@ -12,7 +12,7 @@ use tenantfs::error::{Error, Kind, Result};
 use tenantfs::keyfile::{self, What};
 use zeroize::Zeroizing;
 
-use crate::config;
+use crate::{config, hygiene};
 
 const WHAT: What = What {
     name: "API key file",
@@ -29,6 +29,7 @@ pub(crate) fn read(file: Option<&Path>) -> Result<ApiKey> {
 
 /// `tenantfs key-hash`.
 pub(crate) fn print_hash() -> Result<()> {
+    hygiene::hide_memory();
     println!("{}", key_hash(&read_stdin()?));
     Ok(())
 }

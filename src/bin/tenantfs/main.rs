@@ -11,11 +11,15 @@ mod daemon;
 mod demo;
 mod doctor;
 mod exit;
+mod hygiene;
 mod key;
+mod metrics;
 mod mount;
 mod mounter;
 mod passed;
 mod serving;
+mod socket;
+mod verbosity;
 
 use std::process::ExitCode;
 
@@ -29,8 +33,8 @@ fn main() -> ExitCode {
     // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
-    let log = env_logger::Env::new().filter_or("TENANTFS_LOG", "warn");
-    env_logger::Builder::from_env(log).init();
+    verbosity::init();
+    hygiene::keep_to_oneself();
     let result = match cli.command {
         Command::Mount(args) => mount::run(args),
         Command::Daemon(args) => daemon::run(args),

@@ -8,18 +8,18 @@ use tenantfs::audit::{AuditLog, Prepared};
 use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
 use tenantfs::error::{Error, Kind, Result};
-use tenantfs::event::{Event, SessionChange, Subject};
+use tenantfs::event::{Event, Observers, SessionChange, Subject};
 use tenantfs::mounter::Mounter;
 use tenantfs::session::{Ending, Leased, Session, SessionOptions, privilege};
 use tenantfs::store::Store;
-use tenantfs::vfs::Limits;
+use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::MountArgs;
 use crate::config::MountSettings;
 use crate::serving::{self, Half};
-use crate::{account, background, key};
+use crate::{account, background, key, metrics, verbosity};
 
 pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
     let settings = MountSettings::of(*args)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
 
 /// Reads what root may read, and becomes an ordinary process.
 fn prepare(settings: &MountSettings) -> Result<()> {
-    serving::limit_resources();
+    serving::arrange_resources();
     let authenticator = serving::authenticator(&settings.serving.auth)?;
     let key = key::read(settings.api_key_file.as_deref())?;
     let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
@@ -44,6 +44,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         true => Stdio::null(),
         false => Stdio::inherit(),
     };
+    let listener = metrics::listen(settings.serving.metrics.as_ref())?;
     let mounter = Half::of(&settings.serving, true, log)?;
     let audit = serving::open_audit(&settings.serving.on, (server_uid, server_gid))?;
     privilege::drop_to(server_uid, server_gid)?;
@@ -51,25 +52,36 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     let makes_mountpoint = mounter.is_elsewhere();
     let mounter = mounter.reach()?;
     let audit = audit.map(Prepared::start).transpose()?;
-    let served = serving::run(serve(
-        settings,
-        authenticator.as_ref(),
-        key,
-        &mounter,
+    let pools = Pools::alone();
+    let metrics = metrics::of_process(&pools, audit.as_ref());
+    let around = Around {
+        authenticator: authenticator.as_ref(),
+        mounter: &mounter,
         makes_mountpoint,
-        audit.as_ref(),
-    ));
+        observers: serving::observers(audit.as_ref(), &metrics),
+        pools,
+        audit: audit.as_ref(),
+    };
+    let served = serving::run(async {
+        metrics::publish(listener, &metrics);
+        serve(settings, key, around).await
+    });
     serving::close_audit(audit.as_ref(), served)
 }
 
-async fn serve(
-    settings: &MountSettings,
-    authenticator: &dyn Authenticator,
-    key: ApiKey,
-    mounter: &Mounter,
-    make_mountpoint: bool,
-    audit: Option<&AuditLog>,
-) -> Result<()> {
+/// What a session is served with.
+struct Around<'a> {
+    authenticator: &'a dyn Authenticator,
+    mounter: &'a Mounter,
+    makes_mountpoint: bool,
+    observers: Box<Observers>,
+    pools: Pools,
+    audit: Option<&'a AuditLog>,
+}
+
+async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Result<()> {
+    let (authenticator, audit) = (around.authenticator, around.audit);
+    verbosity::follow_signals()?;
     // From here on they are events: one that comes while it mounts ends it when it has.
     let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
     let mut hangup = signal(SignalKind::hangup()).map_err(doing)?;
@@ -87,15 +99,14 @@ async fn serve(
 
     let asked = clock::instant();
     let uid = settings.uid.unwrap_or_else(account::caller);
-    let observers = serving::observers(audit);
     let validation = authenticator.validate(&key).await.inspect_err(|error| {
-        observers(Subject { user: None, uid }).observe(&Event::LoginFailed {
+        (around.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
             kind: error.kind(),
             reason: error.to_string(),
         });
     })?;
     let volume = Volume::open(&settings.serving.on.path)?;
-    let observer = observers(Subject {
+    let observer = (around.observers)(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
     });
@@ -104,13 +115,13 @@ async fn serve(
     store.attach_session_key(key.expose())?;
     let options = SessionOptions {
         mountpoint: settings.mountpoint.clone(),
-        make_mountpoint,
+        make_mountpoint: around.makes_mountpoint,
         uid,
         gid: account::primary_group(uid),
         exec: settings.serving.exec,
-        limits: Limits::alone(),
+        limits: around.pools.limits(),
     };
-    let session = Arc::new(Session::start(store, mounter, &options)?);
+    let session = Arc::new(Session::start(store, around.mounter, &options)?);
     let leased = Leased::new(
         Arc::clone(&session),
         Arc::new(key),

@@ -1,15 +1,20 @@
 //! What systemd passes to a service that it starts: descriptors, from number 3 on (sd_listen_fds(3)).
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::ops::Range;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 use tenantfs::daemon::{Kept, NAME_PREFIX};
 use tenantfs::error::{Error, Result};
+use tenantfs::metrics::Listener;
 
 /// How systemd calls the control socket (`FileDescriptorName=` in tenantfs.socket).
 const CONTROL: &str = "control";
+
+/// How systemd calls the socket where metrics can be read (tenantfs-metrics.socket).
+const METRICS: &str = "metrics";
 
 /// The first one, after the standard streams.
 const FIRST: i32 = 3;
@@ -35,6 +40,7 @@ pub(crate) fn take() -> ListenFd {
 #[derive(Default)]
 pub(crate) struct ToDaemon {
     pub(crate) control: Option<UnixListener>,
+    pub(crate) metrics: Option<Listener>,
     pub(crate) kept: Vec<Kept>,
 }
 
@@ -42,7 +48,7 @@ impl ToDaemon {
     /// Takes it, before this process gives up the right to look at its own descriptors.
     ///
     /// # Errors
-    /// [`Kind::Io`](tenantfs::error::Kind::Io) when what is called the control socket is none.
+    /// [`Kind::Io`](tenantfs::error::Kind::Io) when what is called the control socket, or the metrics', is none.
     pub(crate) fn take() -> Result<Self> {
         let mut to_daemon = Self::default();
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -52,6 +58,10 @@ impl ToDaemon {
                 to_daemon.control = passed
                     .take_unix_listener(index)
                     .map_err(|error| Error::io(&error, "taking the control socket that systemd passed"))?;
+            } else if name == METRICS {
+                to_daemon.metrics = listener(&mut passed, index).map_err(|error| {
+                    Error::io(&error, "taking the socket for metrics that systemd passed")
+                })?;
             } else if name.starts_with(NAME_PREFIX) {
                 // One that cannot be read is a session whose user has to log in again: no reason not to serve the others.
                 match kept(descriptor) {
@@ -63,6 +73,21 @@ impl ToDaemon {
             }
         }
         Ok(to_daemon)
+    }
+}
+
+/// A Unix socket, or one that only this host reaches. What is no Unix socket stays where it is.
+fn listener(passed: &mut ListenFd, index: usize) -> std::io::Result<Option<Listener>> {
+    if let Ok(listener) = passed.take_unix_listener(index) {
+        return Ok(listener.map(Listener::Unix));
+    }
+    let listener = passed.take_tcp_listener(index)?;
+    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    match address {
+        Some(address) if !address.ip().to_canonical().is_loopback() => Err(std::io::Error::other(format!(
+            "{address} is where other hosts would read them too; listen on 127.0.0.1"
+        ))),
+        _ => Ok(listener.map(Listener::Tcp)),
     }
 }
 

@@ -10,30 +10,26 @@ use tenantfs::audit::{self, AuditLog};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::event::{LogObserver, Observer, Observers};
+use tenantfs::metrics::Metrics;
 use tenantfs::mounter::Mounter;
 use tenantfs::vfs::Pools;
 use tenantfs::volume::Volume;
 use tokio::signal::unix::Signal;
 
-use crate::account;
 use crate::config::{AuthSource, Serving, VolumeSettings};
+use crate::{account, hygiene};
 
-/// No core dumps, which would have keys and records in them; as many open files as are allowed.
-pub(crate) fn limit_resources() {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+/// As many open files as are allowed, and nothing in swap.
+pub(crate) fn arrange_resources() {
     let files = rustix::process::getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: files.maximum,
         maximum: files.maximum,
     };
-    for (resource, limit) in [(Resource::Core, none), (Resource::Nofile, all)] {
-        if let Err(errno) = rustix::process::setrlimit(resource, limit) {
-            log::warn!("setting the limit of {resource:?}: {errno}");
-        }
+    if let Err(errno) = rustix::process::setrlimit(Resource::Nofile, all) {
+        log::warn!("setting the limit of open files: {errno}");
     }
+    hygiene::lock_memory();
 }
 
 /// What the sessions of a daemon share: the memory for what is open and being written, in bytes; and three quarters of the
@@ -74,10 +70,10 @@ pub(crate) fn open_audit(on: &VolumeSettings, owner: (u32, u32)) -> Result<Optio
 }
 
 /// Who is told what happens in each session.
-pub(crate) fn observers(audit: Option<&AuditLog>) -> Box<Observers> {
-    let audit = audit.cloned();
+pub(crate) fn observers(audit: Option<&AuditLog>, metrics: &Arc<Metrics>) -> Box<Observers> {
+    let (audit, metrics) = (audit.cloned(), Arc::clone(metrics));
     Box::new(move |subject| {
-        let mut all: Vec<Arc<dyn Observer>> = vec![Arc::new(LogObserver::of(&subject))];
+        let mut all: Vec<Arc<dyn Observer>> = vec![Arc::new(LogObserver::of(&subject)), metrics.observer()];
         all.extend(audit.as_ref().map(|audit| audit.observer(&subject)));
         Arc::new(all)
     })

@@ -124,7 +124,7 @@ fn ground(args: VolumeArgs) -> Result<Ground> {
 /// Becomes the account that works on the volume: whatever is read of the configuration is root's to read, and what is on
 /// the volume is not.
 fn become_account(settings: &VolumeSettings) -> Result<()> {
-    serving::limit_resources();
+    serving::arrange_resources();
     let (uid, gid) = serving::server_account(settings)?;
     privilege::drop_to(uid, gid)?;
     rustix::process::umask(Mode::empty());

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) records: Records,
     pub(super) mounts: Mounts,
     pub(super) audit: Audit,
+    pub(super) metrics: Metrics,
     pub(super) control: Control,
     pub(super) server: Server,
 }
@@ -68,6 +69,12 @@ pub(super) struct Mounts {
 pub(super) struct Audit {
     pub(super) path: Option<PathBuf>,
     pub(super) level: Option<AuditLevel>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

@@ -3,6 +3,7 @@
 mod file;
 mod value;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,14 @@ const AUDIT_JOURNAL: &str = "journal";
 
 /// The shortest lease: every renewal is a question to the auth service.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// Where metrics can be read.
+pub(crate) enum Endpoint {
+    /// By whoever is on this host.
+    Tcp(SocketAddr),
+    /// By whoever may connect to it.
+    Unix(PathBuf),
+}
 
 /// Who says whose a key is.
 pub(crate) enum AuthSource {
@@ -73,6 +82,8 @@ pub(crate) struct Serving {
     pub(crate) mounter: Option<PathBuf>,
     /// Where one listens that is used if it is there.
     pub(crate) mounter_beside: PathBuf,
+    /// Where metrics can be read.
+    pub(crate) metrics: Option<Endpoint>,
 }
 
 /// What `mount` is to do.
@@ -96,7 +107,9 @@ impl MountSettings {
     /// # Errors
     /// [`Kind::Config`] for whatever is missing or wrong.
     pub(crate) fn of(args: MountArgs) -> Result<Self> {
-        let file = File::read(args.serve.on.config.as_deref())?;
+        let mut file = File::read(args.serve.on.config.as_deref())?;
+        // One file is for all mounts of a host and its daemon, and only one of them can listen there.
+        file.metrics.listen = None;
         Ok(Self {
             mountpoint: args.mountpoint,
             api_key_file: args.api_key_file.or(file.auth.api_key_file.clone()),
@@ -258,6 +271,10 @@ impl Serving {
             exec: args.exec.or(file.mounts.exec).unwrap_or(false),
             mounter: args.mounter,
             mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),
+            metrics: match args.metrics_listen.or(file.metrics.listen) {
+                Some(text) => Some(value::endpoint(&text)?),
+                None => None,
+            },
         })
     }
 }

@@ -1,8 +1,12 @@
 //! Sizes and durations as people write them.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use tenantfs::error::{Error, Kind, Result};
+
+use super::Endpoint;
 
 /// The largest `max_size`, in bytes: a record is held in memory as a whole, several times while it is committed.
 const MAX_SIZE: u64 = 256 << 20;
@@ -51,9 +55,65 @@ pub(super) fn duration(text: &str, what: &str, least: Duration) -> Result<Durati
     }
 }
 
+/// `127.0.0.1:9641`, `[::1]:9641`, `/run/tenantfs/metrics.sock`.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint> {
+    let wrong = |why: &str| {
+        let hint = "use an address of this host such as 127.0.0.1:9641, or the path of a Unix socket";
+        Error::new(
+            Kind::Config,
+            format!("metrics cannot be read at {text:?}{why}: {hint}"),
+        )
+    };
+    if Path::new(text).is_absolute() {
+        return Ok(Endpoint::Unix(text.into()));
+    }
+    let address: SocketAddr = text.parse().map_err(|_| wrong(""))?;
+    match address.ip().to_canonical().is_loopback() {
+        true => Ok(Endpoint::Tcp(address)),
+        false => Err(wrong(", where other hosts would read them too")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_are_for_this_host() {
+        for good in [
+            "127.0.0.1:9641",
+            "127.9.9.9:1",
+            "[::1]:9641",
+            "[::ffff:127.0.0.1]:9641",
+            "/run/x.sock",
+        ] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "9641",
+            ":9641",
+            "0.0.0.0:9641",
+            "[::]:9641",
+            "192.0.2.1:9641",
+            "x.sock",
+            "127.0.0.1",
+            "localhost:9641",
+        ] {
+            let error = endpoint(bad).err().unwrap().to_string();
+            assert!(
+                error.contains("127.0.0.1:9641") && error.contains("Unix socket"),
+                "{error}"
+            );
+        }
+        assert!(
+            endpoint("0.0.0.0:9641")
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("other hosts")
+        );
+    }
 
     #[test]
     fn sizes_have_units() {
