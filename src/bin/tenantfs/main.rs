@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod key;
+mod keys;
 mod mount;
 mod mounter;
 mod passed;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Reseal(args) => admin::reseal(args),
         Command::Unseal(args) => admin::unseal(args),
         Command::KeyHash => key::print_hash(),
+        Command::Keys(command) => keys::run(command),
         Command::Mounter(args) => mounter::run(args),
     };
     match result {
