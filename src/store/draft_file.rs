@@ -115,12 +115,18 @@ impl DraftFile {
     /// Why it cannot be opened.
     pub(super) fn text(&self, sealer: Option<&Sealer>) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
         let stored = self.bytes.get(self.text_at..).unwrap_or_default();
-        if self.header.sealed.is_none() {
+        let Some(Sealed { size, .. }) = self.header.sealed else {
             return Ok(Zeroizing::new(stored.to_vec()));
-        }
-        let sealed = std::str::from_utf8(stored).map_err(|_| Closed::NotSealed)?;
+        };
+        let sealed = std::str::from_utf8(stored).map_err(|_| Closed::Damaged)?;
         let sealer = sealer.ok_or(Closed::NoKeys)?;
-        sealer.open(&sealed_for(&self.header.name), sealed)
+        match sealer.open(&sealed_for(&self.header.name), sealed) {
+            // It says that it is sealed.
+            Err(Closed::NotSealed) => Err(Closed::Damaged),
+            // What was shown as its length must be it.
+            Ok(text) if text.len() as u64 != size => Err(Closed::Damaged),
+            opened => opened,
+        }
     }
 
     /// Whose key seals it; none where it is not sealed, or says so of somebody who cannot be.

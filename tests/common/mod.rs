@@ -15,6 +15,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod daemon;
+pub(crate) mod sealing;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};

@@ -139,7 +139,12 @@ pub(crate) fn sealing_keys_file(args: KeysArgs) -> Result<PathBuf> {
         return Ok(file);
     }
     let configured = File::read(args.config.as_deref())?.records.sealing_keys;
-    configured.ok_or_else(|| missing("sealing keys file", "FILE, or records.sealing_keys of the config file"))
+    configured.ok_or_else(|| {
+        missing(
+            "sealing keys file",
+            "FILE, or records.sealing_keys of the config file",
+        )
+    })
 }
 
 /// The config file that is read.
