@@ -556,6 +556,14 @@ impl Conversation {
         Pid::from_child(&self.child)
     }
 
+    /// Gives it a line to read, and waits for the next of its own.
+    pub(crate) fn say(&mut self, line: &str) -> String {
+        self.begun = true;
+        let mut stdin = self.child.stdin.as_ref().unwrap();
+        writeln!(stdin, "{line}").unwrap();
+        self.lines.next().unwrap().unwrap()
+    }
+
     /// Lets it go on, and waits for the next line.
     pub(crate) fn next(&mut self) -> String {
         if std::mem::replace(&mut self.begun, true) {
