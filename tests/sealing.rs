@@ -702,3 +702,35 @@ fn the_credential_of_systemd_is_read_where_no_file_is_named() {
         said(&output)
     );
 }
+
+#[test]
+fn the_lines_below_open_what_a_mount_sealed() {
+    let Some(python) = std::env::var_os("TENANTFS_TEST_PYTHON") else {
+        common::skip("TENANTFS_TEST_PYTHON is not set: run the tests with scripts/test");
+        return;
+    };
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let lines = readme
+        .split("```python\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let volume = volume();
+    volume.has_keys("new", &["old", "new"]);
+    let mount = volume.mount_sealing(&ALICE);
+    for secret in [SECRET, "ü\n\"", &"x".repeat(1000)] {
+        let text = serde_json::json!({"api_key": secret}).to_string();
+        assert_eq!(write(&mount, "schedules/x.json", &text), "ok");
+        let mut command = Command::new(&python);
+        let code = format!(
+            "{lines}\nimport json, sys\nkeys, record = [json.load(open(path)) for path in sys.argv[1:]]\n\
+             print(json.dumps(unseal(keys, 'alice', 'api_key', record['api_key'])))"
+        );
+        command.args(["-c", &code]).arg(volume.sealing_keys_file());
+        command.arg(volume.path(&ALICE, "schedules", "x.json"));
+        let opened: String = serde_json::from_str(&success(command, "")).unwrap();
+        assert_eq!(opened, secret);
+    }
+}
