@@ -10,9 +10,6 @@ use crate::seal::{Closed, Sealer};
 /// The longest first line, in bytes: a name of 255 bytes and a user id of 512, each escaped, and the rest.
 pub(super) const MAX_HEADER: u64 = 8192;
 
-/// A draft is sealed for a member that no record can have, and for one record's name.
-const SEALED_FOR: &str = ".tenantfs-draft\0";
-
 const FORMAT: u32 = 1;
 
 /// The first line.
@@ -72,9 +69,7 @@ impl DraftFile {
         };
         let line = serde_json::to_vec(&header)
             .map_err(|error| Error::new(Kind::Io, format!("writing the header of a draft: {error}")))?;
-        let sealed = sealer
-            .map(|sealer| sealer.seal(&sealed_for(name), text))
-            .transpose()?;
+        let sealed = sealer.map(|sealer| sealer.seal_draft(name, text)).transpose()?;
         let text = sealed.as_ref().map_or(text, String::as_bytes);
         let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + 1 + text.len()));
         bytes.extend_from_slice(&line);
@@ -120,7 +115,7 @@ impl DraftFile {
         };
         let sealed = std::str::from_utf8(stored).map_err(|_| Closed::Damaged)?;
         let sealer = sealer.ok_or(Closed::NoKeys)?;
-        match sealer.open(&sealed_for(&self.header.name), sealed) {
+        match sealer.open_draft(&self.header.name, sealed) {
             // It says that it is sealed.
             Err(Closed::NotSealed) => Err(Closed::Damaged),
             // What was shown as its length must be it.
@@ -141,10 +136,6 @@ impl DraftFile {
         let sealed = std::str::from_utf8(self.bytes.get(self.text_at..).unwrap_or_default());
         self.header.sealed.is_some() && !sealed.is_ok_and(|sealed| sealer.is_active(sealed))
     }
-}
-
-fn sealed_for(name: &str) -> String {
-    format!("{SEALED_FOR}{name}")
 }
 
 /// The most that a file may have for a text of at most `max` bytes.
