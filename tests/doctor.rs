@@ -54,12 +54,21 @@ fn all_is_well_beside_a_running_daemon() {
         "{text}"
     );
     for said in [
+        "no sealing keys are given here",
         "/dev/fuse is there",
         "refuses a key that nobody has",
         "uid 61000, without any capability",
     ] {
         assert!(text.contains(said), "{said}: {text}");
     }
+    volume.has_keys("k1", &["k1"]);
+    let keys = volume.sealing_keys_file();
+    let output = doctor(
+        &volume,
+        &[&options[..], &["--sealing-keys", keys.to_str().unwrap()]].concat(),
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("sealed with the key k1"), "{text}");
     // It looked, and touched nothing.
     assert_eq!(volume.files(&ALICE), Vec::<std::path::PathBuf>::new());
 }
@@ -143,6 +152,15 @@ fn each_problem_is_named_with_how_to_mend_it() {
         "mounter",
         "/nowhere",
         "tenantfs-mounter.socket",
+    );
+    volume.has_keys("k1", &["k1"]);
+    let keys = volume.sealing_keys_file();
+    set_mode(&keys, 0o640);
+    assert_problem(
+        &doctor(&volume, &["--sealing-keys", keys.to_str().unwrap(), "--json"]),
+        "config",
+        "chmod 600",
+        "systemd/config.toml",
     );
     assert_problem(
         &doctor(&volume, &["--lease", "soon", "--json"]),

@@ -33,15 +33,38 @@ fn saves_once(save: impl Fn(&Mount<'_>), backups: &[&str]) {
 fn saves_once_in(layout: Layout, save: impl Fn(&Mount<'_>), backups: &[&str]) {
     let volume = Volume::new(layout);
     volume.plant(&ALICE, "schedules", "x.json", STORED);
-    let mount = volume.mount(&ALICE);
+    saves_once_on(&volume, &volume.mount(&ALICE), SECRET, &save, backups);
+    drop(volume);
+
+    // The same of a secret that the user wrote, and that is sealed.
+    let volume = Volume::new(layout);
+    let mount = volume.mount_sealing(&ALICE);
+    let code = format!("open('schedules/x.json', 'w').write({STORED:?})");
+    mount.python(&code, &[]);
+    let stored: Value = serde_json::from_str(&volume.stored(&ALICE, "schedules", "x.json")).unwrap();
+    let sealed = stored["api_key"].as_str().unwrap();
+    assert!(sealed.starts_with("tfs1."), "{sealed}");
+    saves_once_on(&volume, &mount, sealed, &save, backups);
+    let opened = volume.opened(&ALICE, "schedules", "x.json", "api_key");
+    assert_eq!(opened.as_deref(), Some(SECRET));
+}
+
+/// The record is there, and `secret` is what the volume has as its secret.
+fn saves_once_on(
+    volume: &Volume,
+    mount: &Mount<'_>,
+    secret: &str,
+    save: impl Fn(&Mount<'_>),
+    backups: &[&str],
+) {
     let before = mount.read("schedules/x.json");
     let commits = Commits::watch(&volume.directory(&ALICE, "schedules"));
 
-    save(&mount);
+    save(mount);
 
     assert_eq!(mount.read("schedules/x.json"), before.replace("old", "new"));
     let stored: Value = serde_json::from_str(&volume.stored(&ALICE, "schedules", "x.json")).unwrap();
-    assert_eq!(stored, json!({"n": "new", "api_key": SECRET, "user_id": "alice"}));
+    assert_eq!(stored, json!({"n": "new", "api_key": secret, "user_id": "alice"}));
     assert_eq!(commits.of("x.json"), 1, "the record is to be replaced once");
 
     let mut expected: Vec<_> = backups
@@ -50,7 +73,7 @@ fn saves_once_in(layout: Layout, save: impl Fn(&Mount<'_>), backups: &[&str]) {
         .map(|name| (*name).to_owned())
         .collect();
     expected.sort_unstable();
-    assert_eq!(names(&volume), expected, "files on the volume");
+    assert_eq!(names(volume), expected, "files on the volume");
     assert_eq!(
         mount.shell("ls -A schedules").lines().collect::<Vec<_>>(),
         expected,
@@ -59,11 +82,11 @@ fn saves_once_in(layout: Layout, save: impl Fn(&Mount<'_>), backups: &[&str]) {
     for backup in backups {
         assert_eq!(mount.read(&format!("schedules/{backup}")), before);
         assert!(
-            !volume.stored(&ALICE, "schedules", backup).contains(SECRET),
+            !volume.stored(&ALICE, "schedules", backup).contains(secret),
             "the secret is in {backup}"
         );
     }
-    mount.shell(&format!("! grep -ra {SECRET} ."));
+    mount.shell(&format!("! grep -ra -e {SECRET} -e {secret} ."));
     // The service meets a record like any other, and finds its secret when it saves the next time.
     let loaded: Value =
         serde_json::from_str(&volume.service(&["load", "alice", "schedules", "x"], "")).unwrap();

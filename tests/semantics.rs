@@ -84,12 +84,14 @@ fn every_sentence_on_the_mount_has_its_test() {
 }
 
 #[test]
-fn every_sentence_on_sessions_has_its_test() {
-    let said = sentences("### Sessions");
-    assert!(said.len() > 10, "{said:?}");
+fn every_sentence_on_sessions_and_sealing_has_its_test() {
     let tests = tests_in("");
-    let untested: Vec<_> = said.difference(&tests).collect();
-    assert!(untested.is_empty(), "without a test: {untested:#?}");
+    for heading in ["### Sessions", "## Sealed secrets"] {
+        let said = sentences(heading);
+        assert!(said.len() > 10, "{said:?}");
+        let untested: Vec<_> = said.difference(&tests).collect();
+        assert!(untested.is_empty(), "without a test: {untested:#?}");
+    }
 }
 
 #[test]

@@ -331,7 +331,7 @@ fn a_secret_written_as_null_is_removed() {
 }
 
 #[test]
-fn a_secret_in_plain_text_is_einval_and_kept_in_memory_only() {
+fn without_sealing_keys_a_secret_in_plain_text_is_einval_and_kept_in_memory_only() {
     let volume = volume();
     let before = stored(&volume);
     let files = volume.files(&ALICE);

@@ -359,13 +359,19 @@ fn the_directories_are_roots_and_the_keys_are_nobody_elses() {
         ("etc/tenantfs", 0o755),
         ("etc/tenantfs/instances", 0o755),
         ("etc/tenantfs/keys", 0o700),
+        ("etc/credstore", 0o700),
     ] {
         let metadata = fs::metadata(root.path().join(directory)).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o7777, mode, "{directory}");
         assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{directory}");
     }
-    let template = value("tenantfs@.service", "LoadCredential");
-    assert_eq!(template, "api-key:/etc/tenantfs/keys/%i.key");
+    // A name instead of a path is looked up in /etc/credstore, and need not be there (systemd.exec(5)).
+    let sealing_keys = "sealing-keys:tenantfs.sealing-keys";
+    assert_eq!(value("tenantfs.service", "LoadCredential"), sealing_keys);
+    let template = directives("tenantfs@.service");
+    let credentials = template.iter().filter(|(name, _)| name == "LoadCredential");
+    let credentials: Vec<&str> = credentials.map(|(_, value)| value.as_str()).collect();
+    assert_eq!(credentials, ["api-key:/etc/tenantfs/keys/%i.key", sealing_keys]);
     assert_eq!(
         value("tenantfs@.service", "EnvironmentFile"),
         "/etc/tenantfs/instances/%i.env"

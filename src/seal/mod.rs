@@ -43,6 +43,9 @@ const PREFIX: &str = "tfs1.";
 /// What a user's key is derived for.
 const INFO: &[u8] = b"tenantfs seal v1\0";
 
+/// What drafts are sealed for, and behind it the record's name. No member is called so: names are UTF-8.
+const DRAFT: &[u8] = b"\xffdraft\0";
+
 const NONCE: usize = 12;
 const TAG: usize = 16;
 
@@ -95,6 +98,18 @@ impl Sealer {
     /// # Errors
     /// [`Kind::Io`] when the kernel has no random bytes.
     pub fn seal(&self, member: &str, plain: &[u8]) -> Result<String> {
+        self.seal_for(member.as_bytes(), plain)
+    }
+
+    /// Seals the text of a draft of the record called `name`.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_draft(&self, name: &str, text: &[u8]) -> Result<String> {
+        self.seal_for(&draft(name), text)
+    }
+
+    fn seal_for(&self, place: &[u8], plain: &[u8]) -> Result<String> {
         let broken = || Error::new(Kind::Io, "a secret could not be sealed");
         let mut nonce = [0; NONCE];
         rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
@@ -106,7 +121,7 @@ impl Sealer {
         let cipher = self.cipher(&self.active).ok_or_else(broken)?;
         let text = sealed.get_mut(NONCE..).ok_or_else(broken)?;
         let tag = cipher
-            .encrypt_inout_detached(&Nonce::from(nonce), member.as_bytes(), text.into())
+            .encrypt_inout_detached(&Nonce::from(nonce), place, text.into())
             .map_err(|_| broken())?;
         sealed.extend_from_slice(&tag);
         Ok(format!(
@@ -121,19 +136,27 @@ impl Sealer {
     /// # Errors
     /// Why it does not open.
     pub fn open(&self, member: &str, sealed: &str) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
+        self.open_for(member.as_bytes(), sealed)
+    }
+
+    /// Opens the text of a draft that was sealed for this user and the record called `name`.
+    ///
+    /// # Errors
+    /// Why it does not open.
+    pub fn open_draft(&self, name: &str, sealed: &str) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
+        self.open_for(&draft(name), sealed)
+    }
+
+    fn open_for(&self, place: &[u8], sealed: &str) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
         let (kid, text) = parts(sealed).ok_or(Closed::NotSealed)?;
         let cipher = self
             .cipher(kid)
             .ok_or_else(|| Closed::UnknownKey(kid.to_owned()))?;
-        let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).map_err(|_| Closed::NotSealed)?);
-        let (nonce, rest) = bytes.split_first_chunk_mut::<NONCE>().ok_or(Closed::NotSealed)?;
-        let (text, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Closed::NotSealed)?;
-        let opened = cipher.decrypt_inout_detached(
-            &Nonce::from(*nonce),
-            member.as_bytes(),
-            (&mut *text).into(),
-            (&*tag).into(),
-        );
+        let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).map_err(|_| Closed::Damaged)?);
+        let (nonce, rest) = bytes.split_first_chunk_mut::<NONCE>().ok_or(Closed::Damaged)?;
+        let (text, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Closed::Damaged)?;
+        let opened =
+            cipher.decrypt_inout_detached(&Nonce::from(*nonce), place, (&mut *text).into(), (&*tag).into());
         opened.map_err(|_| Closed::Damaged)?;
         Ok(Zeroizing::new(text.to_vec()))
     }
@@ -152,6 +175,10 @@ impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealer").finish_non_exhaustive()
     }
+}
+
+fn draft(name: &str) -> Vec<u8> {
+    [DRAFT, name.as_bytes()].concat()
 }
 
 /// Whether a text looks like a sealed value.
@@ -217,18 +244,11 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_says_why() {
         let alice = sealer("alice");
-        for text in [
-            "",
-            "tfs1.",
-            "tfs1.k1",
-            "tfs1.k1.",
-            "tfs1.k1.AAAA",
-            "tfs1.k1.!",
-            "tfs1..AA",
-            "tfs2.k1.AA",
-            "sk",
-        ] {
+        for text in ["", "tfs1.", "tfs1.k1", "tfs1..AA", "tfs2.k1.AA", "sk"] {
             assert_eq!(alice.open("api_key", text), Err(Closed::NotSealed), "{text}");
+        }
+        for text in ["tfs1.k1.", "tfs1.k1.AAAA", "tfs1.k1.!"] {
+            assert_eq!(alice.open("api_key", text), Err(Closed::Damaged), "{text}");
         }
         let sealed = alice.seal("api_key", b"sk").unwrap();
         let renamed = sealed.replace(".k1.", ".k9.");
@@ -237,6 +257,18 @@ mod tests {
         assert!(unknown.to_string().contains("\"k9\""));
         let other_key = sealed.replace(".k1.", ".k0.");
         assert_eq!(alice.open("api_key", &other_key), Err(Closed::Damaged));
+    }
+
+    #[test]
+    fn a_draft_opens_for_its_record_only_and_is_no_member() {
+        let alice = sealer("alice");
+        let sealed = alice.seal_draft("x.json", b"{").unwrap();
+        assert_eq!(*alice.open_draft("x.json", &sealed).unwrap(), b"{");
+        assert_eq!(alice.open_draft("y.json", &sealed), Err(Closed::Damaged));
+        assert_eq!(sealer("bob").open_draft("x.json", &sealed), Err(Closed::Damaged));
+        for member in ["x.json", "draft\0x.json", "\u{ff}draft\0x.json"] {
+            assert_eq!(alice.open(member, &sealed), Err(Closed::Damaged), "{member}");
+        }
     }
 
     #[test]

@@ -106,9 +106,21 @@ impl Draft {
                 None => charge.set(size),
             }
         }
+        if len > self.text.capacity() {
+            self.make_room(len);
+        }
         self.text.resize(len, 0);
         self.touch();
         Ok(())
+    }
+
+    /// Room for `len` bytes and more to come. What grew by itself would leave a copy behind.
+    fn make_room(&mut self, len: usize) {
+        let most = usize::try_from(self.max).unwrap_or(usize::MAX);
+        let capacity = self.text.capacity().saturating_mul(2).min(most).max(len);
+        let mut roomy = Zeroizing::new(Vec::with_capacity(capacity));
+        roomy.extend_from_slice(&self.text);
+        self.text = roomy;
     }
 
     /// Zeros the bytes of a range that are within the text.

@@ -10,9 +10,6 @@ use crate::seal::{Closed, Sealer};
 /// The longest first line, in bytes: a name of 255 bytes and a user id of 512, each escaped, and the rest.
 pub(super) const MAX_HEADER: u64 = 8192;
 
-/// A draft is sealed for a member that no record can have, and for one record's name.
-const SEALED_FOR: &str = ".tenantfs-draft\0";
-
 const FORMAT: u32 = 1;
 
 /// The first line.
@@ -72,9 +69,7 @@ impl DraftFile {
         };
         let line = serde_json::to_vec(&header)
             .map_err(|error| Error::new(Kind::Io, format!("writing the header of a draft: {error}")))?;
-        let sealed = sealer
-            .map(|sealer| sealer.seal(&sealed_for(name), text))
-            .transpose()?;
+        let sealed = sealer.map(|sealer| sealer.seal_draft(name, text)).transpose()?;
         let text = sealed.as_ref().map_or(text, String::as_bytes);
         let mut bytes = Zeroizing::new(Vec::with_capacity(line.len() + 1 + text.len()));
         bytes.extend_from_slice(&line);
@@ -115,12 +110,18 @@ impl DraftFile {
     /// Why it cannot be opened.
     pub(super) fn text(&self, sealer: Option<&Sealer>) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
         let stored = self.bytes.get(self.text_at..).unwrap_or_default();
-        if self.header.sealed.is_none() {
+        let Some(Sealed { size, .. }) = self.header.sealed else {
             return Ok(Zeroizing::new(stored.to_vec()));
-        }
-        let sealed = std::str::from_utf8(stored).map_err(|_| Closed::NotSealed)?;
+        };
+        let sealed = std::str::from_utf8(stored).map_err(|_| Closed::Damaged)?;
         let sealer = sealer.ok_or(Closed::NoKeys)?;
-        sealer.open(&sealed_for(&self.header.name), sealed)
+        match sealer.open_draft(&self.header.name, sealed) {
+            // It says that it is sealed.
+            Err(Closed::NotSealed) => Err(Closed::Damaged),
+            // What was shown as its length must be it.
+            Ok(text) if text.len() as u64 != size => Err(Closed::Damaged),
+            opened => opened,
+        }
     }
 
     /// Whose key seals it; none where it is not sealed, or says so of somebody who cannot be.
@@ -135,10 +136,6 @@ impl DraftFile {
         let sealed = std::str::from_utf8(self.bytes.get(self.text_at..).unwrap_or_default());
         self.header.sealed.is_some() && !sealed.is_ok_and(|sealed| sealer.is_active(sealed))
     }
-}
-
-fn sealed_for(name: &str) -> String {
-    format!("{SEALED_FOR}{name}")
 }
 
 /// The most that a file may have for a text of at most `max` bytes.

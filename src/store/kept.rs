@@ -67,16 +67,16 @@ impl Folder {
     /// # Errors
     /// [`Kind::Io`] when it cannot be opened: it stays where it is, and the observer is told why. The volume's.
     pub fn load_draft(&self, name: &EntryName) -> Result<Option<Draft>> {
-        let max = self.max_record();
+        let (entry, max) = (beside(DRAFT_PREFIX, name), self.max_record());
         let Some(Kept { stat, file }) = self
-            .open_kept(&beside(DRAFT_PREFIX, name), draft_file::limit(max))?
+            .open_kept(&entry, draft_file::limit(max))?
             .filter(|kept| kept.file.header.name == name.as_str())
         else {
             return Ok(None);
         };
         let text = file.text(self.lens().sealer()).map_err(|why| {
             let what = format!(
-                "the kept draft of {:?} cannot be opened: {why}",
+                "the kept draft of {:?} ({entry} on the volume) cannot be opened: {why}; to give it up, remove that file",
                 self.path_of(name)
             );
             self.observe(&Event::Trouble { what: what.clone() });

@@ -15,6 +15,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod daemon;
+pub(crate) mod sealing;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
@@ -553,6 +554,14 @@ impl Conversation {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// Gives it a line to read, and waits for the next of its own.
+    pub(crate) fn say(&mut self, line: &str) -> String {
+        self.begun = true;
+        let mut stdin = self.child.stdin.as_ref().unwrap();
+        writeln!(stdin, "{line}").unwrap();
+        self.lines.next().unwrap().unwrap()
     }
 
     /// Lets it go on, and waits for the next line.

@@ -76,6 +76,9 @@ pub(crate) enum Command {
     Unseal(UnsealArgs),
     /// Print the hash of the API key on standard input, as a static keys file wants it
     KeyHash,
+    /// Make the keys that seal secrets, and change them
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// The privileged half, which mounts and nothing else: with CAP_SYS_ADMIN only, no volume, no keys and no network
     ///
     /// `mount` and `daemon` start one by themselves, which serves the socket that is its standard input. With --listen, or when systemd
@@ -342,6 +345,31 @@ pub(crate) struct UnsealArgs {
     /// Which secret
     #[arg(long, value_name = "NAME", default_value = "api_key")]
     pub(crate) member: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a new file with one key, which only its owner can read; prints the key's id
+    ///
+    /// Never overwrites a file: without its keys nothing that they sealed can be opened. So keep a copy of it, apart from
+    /// the volume's backups.
+    Generate(KeysArgs),
+    /// Add a key to the file, which seals from then on; prints its id
+    ///
+    /// The other keys stay, and open what they sealed. The servers read the file when they start; then `tenantfs reseal`
+    /// seals anew what is sealed with older keys.
+    Rotate(KeysArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct KeysArgs {
+    /// The file [default: records.sealing_keys of the config file]
+    #[arg(value_name = "FILE", env = "TENANTFS_SEALING_KEYS")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Config file [default: /etc/tenantfs/config.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// What every command has that talks to the daemon.

@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod hygiene;
 mod key;
+mod keys;
 mod metrics;
 mod mount;
 mod mounter;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Reseal(args) => admin::reseal(args),
         Command::Unseal(args) => admin::unseal(args),
         Command::KeyHash => key::print_hash(),
+        Command::Keys(command) => keys::run(command),
         Command::Mounter(args) => mounter::run(args),
     };
     match result {

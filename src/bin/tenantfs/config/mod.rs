@@ -17,7 +17,7 @@ use tenantfs::seal::SealingKeys;
 use tenantfs::store::{self, SESSION_KEY_FIELD};
 use tenantfs::volume::Durability;
 
-use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs, VolumeArgs};
+use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, KeysArgs, MountArgs, ServeArgs, VolumeArgs};
 use file::File;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
@@ -148,6 +148,23 @@ pub(crate) fn client_socket(args: ClientArgs) -> Result<PathBuf> {
         (Err(error), Some(_)) => Err(error),
         (Err(_), None) => Ok(DEFAULT_CONTROL.into()),
     }
+}
+
+/// The sealing keys file that is to be made or changed.
+///
+/// # Errors
+/// [`Kind::Config`] when none is named, or the config file is wrong.
+pub(crate) fn sealing_keys_file(args: KeysArgs) -> Result<PathBuf> {
+    if let Some(file) = args.file {
+        return Ok(file);
+    }
+    let configured = File::read(args.config.as_deref())?.records.sealing_keys;
+    configured.ok_or_else(|| {
+        missing(
+            "sealing keys file",
+            "FILE, or records.sealing_keys of the config file",
+        )
+    })
 }
 
 /// The config file that is read.

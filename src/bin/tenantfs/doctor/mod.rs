@@ -83,6 +83,7 @@ fn as_server(settings: &DaemonSettings) -> Vec<Finding> {
             ),
             served::volume(&settings.serving),
             served::clock(&settings.serving),
+            served::sealing(&settings.serving),
             served::authenticator(&settings.serving.auth),
         ],
         Err(error) => vec![look(

@@ -76,6 +76,17 @@ pub(super) fn clock(serving: &Serving) -> Finding {
     )
 }
 
+/// A file that is not in order is an error of the configuration, which was read before.
+pub(super) fn sealing(serving: &Serving) -> Finding {
+    let found = match &serving.on.keys {
+        Some(keys) => format!("secrets are sealed with the key {}", keys.active()),
+        None => {
+            "no sealing keys are given here: a record cannot be given a secret through the mount".to_owned()
+        }
+    };
+    look("sealing", Ok(found))
+}
+
 pub(super) fn authenticator(source: &AuthSource) -> Finding {
     let found = match source {
         AuthSource::StaticKeys(path) => setup::authenticator(source)
