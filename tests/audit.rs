@@ -648,6 +648,36 @@ fn a_user_reads_ones_own_events_and_nobody_elses() {
 }
 
 #[test]
+fn the_config_file_says_where_and_how_much_and_the_variable_wins() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let log = Log::of(&volume);
+    let config = volume.base().join("config.toml");
+    fs::write(
+        &config,
+        format!("[audit]\npath = {:?}\nlevel = \"all\"\n", log.path()),
+    )
+    .unwrap();
+    let mountpoint = volume.base().join("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    fs::write(volume.api_key_file(&ALICE), "no-such-key-0123456789").unwrap();
+    let config = config.to_str().unwrap();
+    let login = |variable: Option<&str>| {
+        let mut command = volume.mount_command(&mountpoint, &ALICE, &["--config", config]);
+        command.env_remove("TENANTFS_AUDIT_LOG");
+        command.envs(variable.map(|path| ("TENANTFS_AUDIT_LOG", path)));
+        assert_eq!(run(command, "").status.code(), Some(3));
+    };
+    login(None);
+    assert_eq!(log.like("login * EACCES").len(), 1);
+    login(Some("none"));
+    assert_eq!(log.lines().len(), 1);
+    let other = log.0.with_extension("other");
+    login(other.to_str());
+    assert_eq!(log.lines().len(), 1);
+    assert_eq!(fs::read_to_string(other).unwrap().lines().count(), 1);
+}
+
+#[test]
 fn what_is_no_log_of_the_servers_is_refused() {
     let volume = Volume::new(Layout::ResourceFirst);
     let log = Log::of(&volume);

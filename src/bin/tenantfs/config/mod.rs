@@ -24,9 +24,10 @@ const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
 
-/// Where the audit log is, if its directory is there and nothing else is configured; and the path that means the journal.
+/// Where the audit log is, if its directory is there and nothing else is configured; and the paths that are none.
 const DEFAULT_AUDIT: &str = "/var/log/tenantfs/audit.jsonl";
 const AUDIT_JOURNAL: &str = "journal";
+const NO_AUDIT: &str = "none";
 
 /// The shortest lease: every renewal is a question to the auth service.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -216,6 +217,7 @@ fn missing(what: &str, flag: &str) -> Error {
 /// Which audit log is kept: none, when nobody says where and there is no usual place.
 fn audit_options(path: Option<PathBuf>, level: Option<AuditLevel>) -> Option<audit::Options> {
     let destination = match path {
+        Some(path) if path.as_os_str() == NO_AUDIT => None,
         Some(path) if path.as_os_str() == AUDIT_JOURNAL => Some(Destination::Journal),
         Some(path) => Some(Destination::File(path)),
         None if Path::new(DEFAULT_AUDIT).parent().is_some_and(Path::is_dir) => {
