@@ -87,15 +87,18 @@ async fn serve(
 
     let asked = clock::instant();
     let uid = settings.uid.unwrap_or_else(account::caller);
-    let observers = serving::observers(audit);
     let validation = authenticator.validate(&key).await.inspect_err(|error| {
-        observers(Subject { user: None, uid }).observe(&Event::LoginFailed {
-            kind: error.kind(),
-            reason: error.to_string(),
-        });
+        // In the audit log only: this process ends with the error.
+        if let Some(audit) = audit {
+            let nobody = audit.observer(&Subject { user: None, uid });
+            nobody.observe(&Event::LoginFailed {
+                kind: error.kind(),
+                reason: error.to_string(),
+            });
+        }
     })?;
     let volume = Volume::open(&settings.serving.volume)?;
-    let observer = observers(Subject {
+    let observer = serving::observers(audit)(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
     });
