@@ -16,6 +16,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::auth::AuthService;
 use common::daemon::Daemon;
 use common::{
     ALICE, BOB, Layout, Mount, OtherMount, SERVICE_UID, Tenant, Volume, as_user, eventually, run, set_mode,
@@ -648,6 +649,36 @@ fn a_user_reads_ones_own_events_and_nobody_elses() {
 }
 
 #[test]
+fn the_config_file_says_where_and_how_much_and_the_variable_wins() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let log = Log::of(&volume);
+    let config = volume.base().join("config.toml");
+    fs::write(
+        &config,
+        format!("[audit]\npath = {:?}\nlevel = \"all\"\n", log.path()),
+    )
+    .unwrap();
+    let mountpoint = volume.base().join("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    fs::write(volume.api_key_file(&ALICE), "no-such-key-0123456789").unwrap();
+    let config = config.to_str().unwrap();
+    let login = |variable: Option<&str>| {
+        let mut command = volume.mount_command(&mountpoint, &ALICE, &["--config", config]);
+        command.env_remove("TENANTFS_AUDIT_LOG");
+        command.envs(variable.map(|path| ("TENANTFS_AUDIT_LOG", path)));
+        assert_eq!(run(command, "").status.code(), Some(3));
+    };
+    login(None);
+    assert_eq!(log.like("login * EACCES").len(), 1);
+    login(Some("none"));
+    assert_eq!(log.lines().len(), 1);
+    let other = log.0.with_extension("other");
+    login(other.to_str());
+    assert_eq!(log.lines().len(), 1);
+    assert_eq!(fs::read_to_string(other).unwrap().lines().count(), 1);
+}
+
+#[test]
 fn what_is_no_log_of_the_servers_is_refused() {
     let volume = Volume::new(Layout::ResourceFirst);
     let log = Log::of(&volume);
@@ -759,4 +790,70 @@ fn under_systemd_the_log_goes_to_the_journal_unless_it_has_a_place() {
     for (index, message) in messages.iter().enumerate() {
         assert_eq!(message["seq"], index + 1, "chained there, too");
     }
+}
+
+#[test]
+fn every_change_of_a_session_has_a_line() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let log = Log::of(&volume);
+    let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
+    let url = service.url().to_owned();
+    let options = [
+        "--auth-url",
+        &url,
+        "--lease",
+        "1s",
+        "--grace",
+        "1s",
+        "--audit-log",
+        log.path(),
+    ];
+    let mounted = volume.mount_with(&ALICE, &options);
+    service.kill();
+    log.wait("session_stale * ok");
+    log.wait("session_suspended * ok");
+    // That of the session's state is a refusal like any other.
+    let look = || common::errno(ALICE.uid, volume.base(), "os.listdir('mnt-alice')");
+    assert_eq!(look(), "EACCES");
+    log.wait("* * EACCES");
+    service.restart();
+    log.wait("session_active * ok");
+    assert!(eventually(SOON, || look() == "ok"));
+    service.revoke(ALICE.api_key);
+    let line = log.wait("session_ends * ok");
+    assert!(!line["reason"].as_str().unwrap().is_empty());
+    drop(mounted);
+    let mut changes = log.lines();
+    changes.retain(|line| line["op"].as_str().unwrap().starts_with("session_"));
+    let changes: Vec<_> = changes.iter().map(|line| line["op"].as_str().unwrap()).collect();
+    assert_eq!(changes.first(), Some(&"session_begins"));
+    assert_eq!(
+        changes.iter().filter(|change| **change == "session_ends").count(),
+        1
+    );
+    log.verify();
+}
+
+#[test]
+fn the_end_of_its_terminal_ends_a_mount() {
+    const IN_TERMINAL: &str = "
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b''
+while sys.argv[3].encode() + b'\\r\\n' not in said:
+    said += os.read(terminal, 1000)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+    let volume = Volume::new(Layout::ResourceFirst);
+    let mountpoint = volume.base().join("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    let mount = volume.mount_command(&mountpoint, &ALICE, &[]);
+    let mut command = Command::new("python3");
+    command.args(["-B", "-c", IN_TERMINAL]).arg(mount.get_program());
+    command.args(mount.get_args()).env("TENANTFS_AUDIT_LOG", "none");
+    assert_eq!(success(command, ""), "0\n");
+    assert!(!common::is_mounted(&mountpoint));
 }

@@ -16,8 +16,9 @@ use proptest::prelude::*;
 use rustix::process::{getegid, geteuid};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tenantfs::audit::{self, Destination, Findings, HeadKey, Level, Options, Prepared};
+use tenantfs::audit::{self, Destination, Findings, HeadKey, Level, Options, Prepared, Record};
 use tenantfs::event::{Event, Subject};
+use tenantfs::identity::UserId;
 use zeroize::Zeroizing;
 
 const LINES: usize = 10_000;
@@ -402,6 +403,59 @@ fn where_the_writer_finds_its_file_cut_or_gone_the_log_says_so_for_ever() {
     fs::remove_file(&path).unwrap();
     let found = reopened();
     assert_eq!((found.first, found.last), (Some(123), Some(132)));
+}
+
+#[test]
+fn an_operators_command_has_a_line_in_the_same_chain_or_is_not_done() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let user = UserId::new("alice").unwrap().hash();
+    let record = |path: &Path| {
+        let what = Record {
+            op: "unseal",
+            user: Some(&user),
+            uid: 0,
+            path: "schedules/x.json",
+            outcome: Ok(()),
+            reason: "",
+        };
+        audit::record(&options(path, Some(key())), owner(), &what)
+    };
+    // Beside a server that has the log open.
+    let log = Prepared::open(&options(&path, Some(key())), owner())
+        .unwrap()
+        .start()
+        .unwrap();
+    let observer = log.observer(&Subject {
+        user: None,
+        uid: 1000,
+    });
+    for _ in 0..10 {
+        observer.observe(&Event::Committed {
+            path: "results/x.json".to_owned(),
+        });
+        record(&path).unwrap();
+    }
+    log.close().unwrap();
+    let found = audit::verify(std::slice::from_ref(&path), &[key()]).unwrap();
+    assert_eq!(
+        (found.problem_count, found.lines, found.authenticated),
+        (0, 20, Some(20)),
+        "{found:?}"
+    );
+    let content = fs::read_to_string(&path).unwrap();
+    let line = content
+        .lines()
+        .find(|line| line.contains("\"op\":\"unseal\""))
+        .unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(
+        (&line["user"], &line["path"]),
+        (&"2bd806c97f0e00af".into(), &"schedules/x.json".into())
+    );
+    assert_eq!(line["pid"], std::process::id());
+    let error = record(&directory.path().join("none/log")).unwrap_err();
+    assert!(error.to_string().contains("none/log"), "{error}");
 }
 
 #[test]

@@ -261,7 +261,7 @@ fn open(path: &Path, owner: Owner, appending: bool) -> Result<File> {
     }
     if metadata.uid() != owner.0 {
         let why = format!(
-            "it belongs to uid {}, and the server is uid {}: chown it",
+            "it belongs to uid {}, and the server is uid {}: chown it, or name another with --audit-log",
             metadata.uid(),
             owner.0
         );

@@ -1,4 +1,4 @@
-//! The systemd journal, by its native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/): one datagram a line.
+//! The systemd journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): one datagram a line.
 //!
 //! By hand: a crate for it would bring more code than these few lines.
 

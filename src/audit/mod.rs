@@ -17,6 +17,7 @@ mod queue;
 mod verify;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -109,9 +110,17 @@ impl Prepared {
             queues: Arc::clone(&queues),
             chain: self.chain,
         };
+        let shared = Arc::clone(&queues);
+        let run = move || {
+            if catch_unwind(AssertUnwindSafe(|| writer.run(&done))).is_err() {
+                // Nobody writes any more, so nothing may be done that is owed a line.
+                shared.set_failed(true);
+                log::error!("panic of the audit log's thread; this is a bug, please report it");
+            }
+        };
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run(&done))
+            .spawn(run)
             .map_err(|error| Error::io(&error, "starting a thread"))?;
         Ok(AuditLog(Arc::new(Inner {
             queues,

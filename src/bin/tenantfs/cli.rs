@@ -181,7 +181,7 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
     pub(crate) max_size: Option<String>,
 
-    /// Audit log: a file, or `journal` [default: /var/log/tenantfs/audit.jsonl if there is that directory, else the journal under systemd]
+    /// Audit log: a file, `journal`, or `none` [default: /var/log/tenantfs/audit.jsonl if there is that directory, else the journal under systemd]
     #[arg(long, value_name = "FILE", env = "TENANTFS_AUDIT_LOG")]
     pub(crate) audit_log: Option<PathBuf>,
 

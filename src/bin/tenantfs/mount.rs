@@ -100,10 +100,14 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
     let asked = clock::instant();
     let uid = settings.uid.unwrap_or_else(account::caller);
     let validation = authenticator.validate(&key).await.inspect_err(|error| {
-        (around.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
-            kind: error.kind(),
-            reason: error.to_string(),
-        });
+        // In the audit log only: this process ends with the error.
+        if let Some(audit) = audit {
+            let nobody = audit.observer(&Subject { user: None, uid });
+            nobody.observe(&Event::LoginFailed {
+                kind: error.kind(),
+                reason: error.to_string(),
+            });
+        }
     })?;
     let volume = Volume::open(&settings.serving.on.path)?;
     let observer = (around.observers)(Subject {

@@ -27,9 +27,10 @@ const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
 
-/// Where the audit log is, if its directory is there and nothing else is configured; and the path that means the journal.
+/// Where the audit log is, if its directory is there and nothing else is configured; and the paths that are none.
 const DEFAULT_AUDIT: &str = "/var/log/tenantfs/audit.jsonl";
 const AUDIT_JOURNAL: &str = "journal";
+const NO_AUDIT: &str = "none";
 
 /// The shortest lease: every renewal is a question to the auth service.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -366,6 +367,7 @@ fn audit_options(
     keys: Option<&SealingKeys>,
 ) -> Result<Option<audit::Options>> {
     let destination = match path {
+        Some(path) if path.as_os_str() == NO_AUDIT => None,
         Some(path) if path.as_os_str() == AUDIT_JOURNAL => Some(Destination::Journal),
         Some(path) => Some(Destination::File(path)),
         None if Path::new(DEFAULT_AUDIT).parent().is_some_and(Path::is_dir) => {
