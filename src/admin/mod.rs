@@ -4,8 +4,12 @@
 //! No tenant's store is opened here. Whoever may read and write the whole volume needs no proof of being anybody; what a
 //! record says of its owner decides whose it is, as it does everywhere.
 
+mod export;
 mod finding;
+mod home;
+mod list;
 mod reseal;
+mod text;
 mod unseal;
 mod verify;
 mod walk;
@@ -14,7 +18,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+pub use export::{Exported, MANIFEST, Target, export};
 pub use finding::{Finding, Problem};
+pub use list::{Listed, Listing, Users, Whose, list};
 pub use reseal::{Reseal, Resealed, reseal};
 pub use unseal::unseal;
 pub use verify::{Verified, verify};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::walk::{Entry, Visitor, walk};
-use super::{Finding, Ground, Monitor, Problem, read};
+use super::{Finding, Ground, Monitor, Problem, home, read};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
@@ -13,9 +13,6 @@ use crate::name::{EntryName, RESERVED_PREFIX};
 use crate::record::{self, Hidden, Lens, SecretState};
 use crate::store::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, stored_limit};
 use crate::volume::{Dir, FileType};
-
-/// The longest owner marker, in bytes: a hash, and the end of a line.
-const MAX_MARKER: u64 = 128;
 
 /// What was seen on a volume.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -76,10 +73,9 @@ impl Visitor for Verifier<'_> {
     fn home(&mut self, dir: &Dir, hash: &str, path: &str) {
         self.home = Home::default();
         let marker = format!("{path}/{OWNER_MARKER}");
-        let full_hash = match read(dir, OWNER_MARKER, MAX_MARKER) {
-            Ok(Some(read)) => String::from_utf8_lossy(&read.text).trim_end().to_owned(),
-            Ok(None) => String::new(),
-            Err(error) if error.kind() == Kind::NotFound => return,
+        let full_hash = match home::marker(dir) {
+            Ok(Some(full_hash)) => full_hash,
+            Ok(None) => return,
             Err(error) => return self.problem(Problem::Marker, &marker, &error.to_string()),
         };
         let is_one = full_hash.len() == 64 && full_hash.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -278,7 +274,8 @@ impl Verifier<'_> {
                 .zip(self.ground.keys.as_ref())
                 .map(|(user, keys)| keys.sealer(&user));
             draft
-                .opens(sealer.as_ref())
+                .text(sealer.as_ref())
+                .map(drop)
                 .map_err(|why| Error::new(Kind::InvalidRecord, format!("it cannot be opened: {why}")))
         });
         match opened {

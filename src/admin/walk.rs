@@ -1,5 +1,6 @@
 //! One pass over a volume: every tenant's directories, and every entry in them.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::{Finding, Ground, Problem};
@@ -55,42 +56,70 @@ type Walked = ControlFlow<()>;
 /// # Errors
 /// The volume's, when not even its root can be read; everything below is a finding.
 pub(super) fn walk(ground: &Ground, visitor: &mut impl Visitor) -> Result<bool> {
-    let mut walk = Walk { ground, visitor };
     let root = ground.volume.root();
-    let trees: Vec<(&str, Option<&Resource>)> = match ground.layout {
-        Layout::ResourceFirst => {
-            let resources = ground.resources.iter();
-            resources
-                .map(|resource| (resource.as_str(), Some(resource)))
-                .collect()
-        }
-        Layout::UserFirst => vec![("users", None)],
-    };
-    let walked = trees
-        .iter()
-        .enumerate()
-        .try_for_each(|(index, (name, resource))| {
+    root.stat_self()?;
+    Ok(Walk {
+        ground,
+        visitor,
+        only: None,
+    }
+    .trees(root)
+    .is_continue())
+}
+
+/// As [`walk`], but only below the hash directories of these names.
+///
+/// # Errors
+/// As `walk`.
+pub(super) fn walk_homes(ground: &Ground, only: &BTreeSet<&str>, visitor: &mut impl Visitor) -> Result<bool> {
+    let root = ground.volume.root();
+    root.stat_self()?;
+    Ok(Walk {
+        ground,
+        visitor,
+        only: Some(only),
+    }
+    .trees(root)
+    .is_continue())
+}
+
+struct Walk<'a, V> {
+    ground: &'a Ground,
+    visitor: &'a mut V,
+    /// The hash directories to be visited, if not all.
+    only: Option<&'a BTreeSet<&'a str>>,
+}
+
+impl<V: Visitor> Walk<'_, V> {
+    fn trees(&mut self, root: &Dir) -> Walked {
+        let ground = self.ground;
+        let trees: Vec<(&str, Option<&Resource>)> = match ground.layout {
+            Layout::ResourceFirst => {
+                let resources = ground.resources.iter();
+                resources
+                    .map(|resource| (resource.as_str(), Some(resource)))
+                    .collect()
+            }
+            Layout::UserFirst => vec![("users", None)],
+        };
+        for (index, (name, resource)) in trees.iter().enumerate() {
             let share = Share {
                 begin: index as f64 / trees.len() as f64,
                 width: 1.0 / trees.len() as f64,
             };
-            let homes = walk.directory(root, name, name);
-            homes.map_or(Walked::Continue(()), |homes| {
-                walk.homes(&homes, name, *resource, share)
-            })
-        });
-    Ok(walked.is_continue())
-}
+            if let Some(homes) = self.directory(root, name, name) {
+                self.homes(&homes, name, *resource, share)?;
+            }
+        }
+        Walked::Continue(())
+    }
 
-struct Walk<'g, 'v, V> {
-    ground: &'g Ground,
-    visitor: &'v mut V,
-}
-
-impl<V: Visitor> Walk<'_, '_, V> {
     /// The hash directories of `dir`; with the resource that they are of, where there is one.
     fn homes(&mut self, dir: &Dir, path: &str, resource: Option<&Resource>, share: Share) -> Walked {
-        let names = self.names(dir, path);
+        let names = match self.only {
+            Some(only) => wanted(dir, only),
+            None => self.names(dir, path),
+        };
         let all = names.len() as f64;
         for (index, name) in names.into_iter().enumerate() {
             self.go_on()?;
@@ -242,6 +271,27 @@ impl<V: Visitor> Walk<'_, '_, V> {
             path: path.to_owned(),
             detail: detail.to_owned(),
         });
+    }
+}
+
+/// Those of the names in `only` that may be in `dir`. Its names are read where there are no more of them than are asked for.
+fn wanted(dir: &Dir, only: &BTreeSet<&str>) -> Vec<String> {
+    let (mut met, mut there) = (0, Vec::new());
+    let listed = dir.entries_until(|name| {
+        met += 1;
+        let name = std::str::from_utf8(name).ok();
+        there.extend(name.filter(|name| only.contains(name)).map(str::to_owned));
+        match met > only.len() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    match listed.is_ok() && met <= only.len() {
+        true => {
+            there.sort_unstable();
+            there
+        }
+        false => only.iter().map(ToString::to_string).collect(),
     }
 }
 

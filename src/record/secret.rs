@@ -6,8 +6,10 @@ use zeroize::Zeroizing;
 
 use super::scan::{Member, Role, Scan};
 use super::splice::{Edit, splice};
+use super::view::cuts;
 use super::{Hidden, Lens};
 use crate::error::{Error, Kind, Result};
+use crate::identity::UserId;
 use crate::seal::{Closed, looks_sealed};
 
 /// A secret member of a stored record.
@@ -77,6 +79,21 @@ impl Lens {
             .map(|(range, value)| (range.clone(), value.as_bytes()))
             .collect();
         Ok(Some(splice(stored, &edits)))
+    }
+
+    /// A JSON object that need not be a record, without its secret members; and whose it says that it is, if it does.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRecord`] when it is no JSON object, or says so of several.
+    pub fn without_secrets(&self, text: &[u8]) -> Result<(Option<UserId>, Vec<u8>)> {
+        let wrong = |why: &str| Error::new(Kind::InvalidRecord, why.to_owned());
+        let scan = Scan::of(text, |name| self.role(name)).map_err(|_| wrong("not one JSON object"))?;
+        let owner = match super::owner(text) {
+            Ok(owner) => Some(owner),
+            Err(Hidden::Ownerless) => None,
+            Err(why) => return Err(wrong(&why.to_string())),
+        };
+        Ok((owner, splice(text, &cuts(&scan, is_secret))))
     }
 
     /// The secret called `name` of a stored text, opened.

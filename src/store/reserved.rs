@@ -79,17 +79,22 @@ impl ForeignDraft {
         &self.0.header.owner
     }
 
+    /// The record it would become, as it was called when it was kept.
+    pub fn name(&self) -> &str {
+        &self.0.header.name
+    }
+
+    /// The text.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn text(&self, sealer: Option<&Sealer>) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
+        self.0.text(sealer)
+    }
+
     /// For whom it is sealed, if it is.
     pub fn sealed_by(&self) -> Option<UserId> {
         self.0.sealed_by()
-    }
-
-    /// Whether it can be opened.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn opens(&self, sealer: Option<&Sealer>) -> std::result::Result<(), Closed> {
-        self.0.text(sealer).map(drop)
     }
 
     /// The file with its text sealed under the active key of its user; none when it is so already, or not sealed.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -148,6 +149,17 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn entries(&self, mut each: impl FnMut(&[u8])) -> Result<()> {
+        self.entries_until(|name| {
+            each(name);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`entries`](Self::entries), until `each` has had enough.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn entries_until(&self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<()> {
         // A description of its own: the position of a shared one would be everybody's.
         let fd = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
@@ -155,8 +167,8 @@ impl Dir {
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                each(name);
+            if name != b"." && name != b".." && each(name).is_break() {
+                break;
             }
         }
         Ok(())

@@ -61,6 +61,15 @@ pub(crate) enum Command {
     /// Takes the options of `daemon`. As root it looks at the volume, the keys and the auth service as the account that
     /// will serve. Exit codes: 0 all is well, 1 there are problems.
     Doctor(Box<DoctorArgs>),
+    /// List the records of one user, of many, or of all: a line of JSON each
+    ///
+    /// Exit codes: 0 ok, 1 failure, or nothing of this user, 2 usage or configuration, 6 something could not be looked at.
+    List(ListArgs),
+    /// Export everything that a user has, as the user sees it, with a manifest that sha256sum checks
+    ///
+    /// Records without secrets, attachments, kept drafts and profile.json. Exit codes: 0 ok, 1 failure, or nothing of this user, 2
+    /// usage or configuration, 6 something was left out; the manifest says what, and why.
+    Export(ExportArgs),
     /// Look at everything on a volume, and say what is not as it should be
     ///
     /// Prints a line of JSON for each finding, and changes nothing. Works beside live mounts and the live service. Exit codes:
@@ -300,6 +309,55 @@ pub(crate) struct DoctorArgs {
     pub(crate) daemon: DaemonArgs,
 
     /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("whose").required(true))]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
+
+    /// The records of this user of the service
+    #[arg(long, value_name = "ID", group = "whose")]
+    pub(crate) user_id: Option<String>,
+
+    /// The records of these users: a file with a user id on each line
+    #[arg(long, value_name = "FILE", group = "whose")]
+    pub(crate) users_file: Option<PathBuf>,
+
+    /// Everybody's records
+    #[arg(long, group = "whose")]
+    pub(crate) all: bool,
+
+    /// Those of one resource only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) resource: Option<String>,
+
+    /// The records themselves, too, without their secrets
+    #[arg(long)]
+    pub(crate) contents: bool,
+
+    /// Print how many there are as JSON, too
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
+
+    /// The user of the service
+    #[arg(long, value_name = "ID")]
+    pub(crate) user_id: String,
+
+    /// A directory that is empty or new, a new file *.tar.zst, or - for a tar on standard output
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) to: PathBuf,
+
+    /// Print what was exported as JSON; on standard error when the export is on standard output
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         Command::Audit(command) => audit::run(command),
         Command::Doctor(args) => doctor::run(*args),
         Command::Demo(args) => demo::run(&args),
+        Command::List(args) => admin::list(args),
+        Command::Export(args) => admin::export(args),
         Command::Verify(args) => admin::verify(args),
         Command::Reseal(args) => admin::reseal(args),
         Command::Unseal(args) => admin::unseal(args),

@@ -1,9 +1,11 @@
-//! The operator's commands on a whole volume: `verify`, `reseal`, `unseal`.
+//! The operator's commands on a whole volume.
 
+mod list;
 mod progress;
+mod target;
 
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Mode;
 use tenantfs::admin::{self, Ground, Reseal};
@@ -15,10 +17,12 @@ use tenantfs::session::confine::{Confinement, confine};
 use tenantfs::session::privilege;
 use tenantfs::volume::Volume;
 
-use crate::cli::{ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
+use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
 use crate::config::VolumeSettings;
 use crate::{account, serving};
+pub(crate) use list::list;
 use progress::Progress;
+use target::Place;
 
 pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
     let ground = ground(args.on)?;
@@ -63,7 +67,7 @@ pub(crate) fn reseal(args: ResealArgs) -> Result<()> {
             reason: if what.adopt_plain { "plain text too" } else { "" },
         },
     )?;
-    let ground = confined(open(&settings)?, true)?;
+    let ground = confined(open(&settings)?, true, None)?;
     let mut progress = Progress::start("sealing anew")?;
     let done = admin::reseal(&ground, what, &mut progress)?;
     progress.finish()?;
@@ -114,11 +118,32 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
     written.map_err(|error| Error::io(&error, "printing the secret"))
 }
 
+pub(crate) fn export(args: ExportArgs) -> Result<()> {
+    let user = UserId::new(args.user_id)?;
+    let settings = VolumeSettings::alone(args.on)?;
+    let place = Place::make(&args.to, serving::server_account(&settings)?)?;
+    let is_output = matches!(place, Place::Output);
+    become_account(&settings)?;
+    let ground = confined(open(&settings)?, false, place.directory())?;
+    let mut target = place.open()?;
+    let mut progress = Progress::start("exporting")?.quiet();
+    let done = admin::export(&ground, &user, &mut *target, &mut progress)?;
+    progress.finish()?;
+    let summary = serde_json::json!({ "exported": done });
+    match args.json {
+        true if is_output => eprintln!("{summary}"),
+        true => print_json(&summary)?,
+        false => eprintln!("{} files, {} bytes", done.files, done.bytes),
+    }
+    interrupted(done.complete)?;
+    found(done.left, "were left out; the manifest says why")
+}
+
 /// The volume, for who only looks at it.
 fn ground(args: VolumeArgs) -> Result<Ground> {
     let settings = VolumeSettings::alone(args)?;
     become_account(&settings)?;
-    confined(open(&settings)?, false)
+    confined(open(&settings)?, false, None)
 }
 
 /// Becomes the account that works on the volume: whatever is read of the configuration is root's to read, and what is on
@@ -142,9 +167,11 @@ fn open(settings: &VolumeSettings) -> Result<Ground> {
     })
 }
 
-/// Confines this process to the volume, whatever is met there. Not even the audit log is written from then on.
-fn confined(ground: Ground, writes: bool) -> Result<Ground> {
-    let confinement = confine(&[ground.volume.root().as_fd()], !writes)?;
+/// Confines this process to the volume, and to the directory that it writes to, whatever is met there. Not even the audit log is written from then on.
+fn confined(ground: Ground, writes: bool, target: Option<&OwnedFd>) -> Result<Ground> {
+    let mut directories = vec![ground.volume.root().as_fd()];
+    directories.extend(target.map(AsFd::as_fd));
+    let confinement = confine(&directories, !writes && target.is_none())?;
     if confinement == Confinement::None {
         log::warn!("not confined to the volume: this kernel has no Landlock");
     }

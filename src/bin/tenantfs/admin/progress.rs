@@ -20,6 +20,8 @@ const REDRAW: Duration = Duration::from_millis(200);
 pub(super) struct Progress {
     bar: ProgressBar,
     seen: u64,
+    found: u64,
+    on_stderr: bool,
     interrupted: Arc<AtomicBool>,
     /// What went wrong when something was printed: the work ends.
     broken: Option<std::io::Error>,
@@ -42,9 +44,24 @@ impl Progress {
         Ok(Self {
             bar,
             seen: 0,
+            found: 0,
+            on_stderr: false,
             interrupted,
             broken: None,
         })
+    }
+
+    /// Says what is found on standard error: standard output is for something else.
+    pub(super) fn quiet(self) -> Self {
+        Self {
+            on_stderr: true,
+            ..self
+        }
+    }
+
+    /// How much was found.
+    pub(super) fn count(&self) -> u64 {
+        self.found
     }
 
     /// Takes the bar away.
@@ -73,6 +90,11 @@ impl Monitor for Progress {
     }
 
     fn found(&mut self, finding: &Finding) {
+        self.found += 1;
+        if self.on_stderr {
+            let Finding { path, detail, .. } = finding;
+            return self.bar.suspend(|| eprintln!("{path:?}: {detail}"));
+        }
         let printed = self.bar.suspend(|| {
             let mut stdout = std::io::stdout().lock();
             serde_json::to_writer(&mut stdout, finding)?;

@@ -1,0 +1,316 @@
+//! `export`: everything that a user has, as the user sees it, with a manifest.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Read as _;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::walk::{Entry, Visitor, walk_homes};
+use super::{Finding, Ground, Monitor, Problem, home, read, text};
+use crate::clock::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::identity::UserId;
+use crate::record::Lens;
+use crate::store::{ForeignDraft, Reserved, draft_limit, stored_limit};
+use crate::volume::{self, Access, Dir, FileType};
+
+/// The manifest's name, which is the last file: who has it, has everything.
+pub const MANIFEST: &str = "MANIFEST.sha256";
+
+/// Where what is exported goes.
+pub trait Target {
+    /// A file of exactly `size` bytes, with a path of plain names.
+    ///
+    /// # Errors
+    /// What keeps it from being written.
+    fn file(
+        &mut self,
+        path: &str,
+        size: u64,
+        mtime: Timestamp,
+        content: &mut dyn std::io::Read,
+    ) -> Result<()>;
+
+    /// There is no more.
+    ///
+    /// # Errors
+    /// What keeps it from being finished.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// What was exported.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Exported {
+    /// Files, without the manifest.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// What is there and was left out, for a reason that was told.
+    pub left: u64,
+    /// Whether it came to the end.
+    pub complete: bool,
+}
+
+/// Exports a user's records, kept drafts and attachments, and `profile.json`: without secrets, each whole as it was at one
+/// moment. The manifest has a line for each that `sha256sum -c` checks, below a comment with its size and time of change.
+///
+/// # Errors
+/// [`Kind::NotFound`] when the volume has nothing of this user; what the target says; the volume's.
+pub fn export(
+    ground: &Ground,
+    user: &UserId,
+    target: &mut dyn Target,
+    monitor: &mut dyn Monitor,
+) -> Result<Exported> {
+    let hash = user.hash();
+    let only = BTreeSet::from([hash.as_str()]);
+    let mut exporter = Exporter {
+        ground,
+        user,
+        lens: ground.lens(user),
+        target,
+        monitor,
+        manifest: String::new(),
+        done: Exported::default(),
+        homes: 0,
+        is_users: true,
+        failed: None,
+    };
+    exporter.done.complete = walk_homes(ground, &only, &mut exporter)?;
+    if let Some(error) = exporter.failed.take() {
+        return Err(error);
+    }
+    exporter.profile()?;
+    if exporter.homes == 0 {
+        return Err(Error::new(
+            Kind::NotFound,
+            "the volume has nothing of this user: correct the user id, --volume or --layout",
+        ));
+    }
+    exporter.finish()
+}
+
+struct Exporter<'a> {
+    ground: &'a Ground,
+    user: &'a UserId,
+    lens: Lens,
+    target: &'a mut dyn Target,
+    monitor: &'a mut dyn Monitor,
+    manifest: String,
+    done: Exported,
+    /// Directories of this user that were met.
+    homes: u64,
+    /// Whether what says of nobody that it is theirs in the directory at hand is this user's.
+    is_users: bool,
+    /// Why nothing more can be written.
+    failed: Option<Error>,
+}
+
+impl Visitor for Exporter<'_> {
+    fn home(&mut self, dir: &Dir, _: &str, path: &str) {
+        self.homes += 1;
+        self.is_users = match home::owner(self.ground, dir, self.user) {
+            Ok(whose) => whose == home::Whose::Users,
+            Err(error) => {
+                self.leave(path, &error.to_string());
+                false
+            }
+        };
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>) {
+        self.monitor.looked_at();
+        let result = match (entry.stat.file_type, Reserved::of(entry.name)) {
+            (FileType::Regular, _) if entry.resource.is_none() => Ok(()),
+            (FileType::Regular, _) if entry.name.ends_with(".json") => self.record(entry),
+            (FileType::Regular, Reserved::Draft) => self.draft(entry),
+            (FileType::Regular, Reserved::Unknown) if !entry.name.starts_with(".tenantfs") => {
+                self.attachment(entry)
+            }
+            _ => Ok(()),
+        };
+        match result {
+            // Gone since it was listed.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) if self.failed.is_none() => self.leave(entry.path, &error.to_string()),
+            _ => {}
+        }
+    }
+
+    fn found(&mut self, finding: Finding) {
+        if finding.problem == Problem::Unreadable {
+            self.leave(&finding.path, &finding.detail);
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.failed.is_some() || self.monitor.stops()
+    }
+}
+
+impl Exporter<'_> {
+    fn record(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let Some(read) = read(entry.dir, entry.name, stored_limit(self.ground.max_record))? else {
+            self.leave(entry.path, "larger than max_size: nobody sees it");
+            return Ok(());
+        };
+        match self.lens.view(&read.text) {
+            Ok(view) => self.write(&as_shown(entry, entry.name), &view.text, read.stat.mtime),
+            // Somebody else's, who shares the hash.
+            Err(crate::record::Hidden::Foreign) => {}
+            Err(why) => self.leave(entry.path, &format!("not shown to its user: {why}")),
+        }
+        Ok(())
+    }
+
+    /// As the user sees it, beside the record.
+    fn draft(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let Some(read) = read(entry.dir, entry.name, draft_limit(self.ground.max_record))? else {
+            self.leave(entry.path, "larger than a draft can be");
+            return Ok(());
+        };
+        let mtime = read.stat.mtime;
+        let draft = ForeignDraft::parse(read.text)?;
+        if draft.owner() != self.user.full_hash() {
+            return Ok(());
+        }
+        match draft.text(self.lens.sealer()) {
+            Ok(text) if self.lens.may_hold_secret(&text) => {
+                self.leave(
+                    entry.path,
+                    "a draft that names a secret, which is no part of an export",
+                );
+            }
+            Ok(text) => self.write(&as_shown(entry, &format!("{}.draft", draft.name())), &text, mtime),
+            Err(why) => self.leave(entry.path, &format!("the draft cannot be opened: {why}")),
+        }
+        Ok(())
+    }
+
+    fn attachment(&mut self, entry: &Entry<'_>) -> Result<()> {
+        if entry.stat.nlink > 1 {
+            self.leave(entry.path, "it has a second name somewhere: nobody sees it");
+            return Ok(());
+        }
+        if !self.is_users {
+            self.leave(
+                entry.path,
+                "another user shares the hash of this one, and it cannot be known whose this is",
+            );
+            return Ok(());
+        }
+        let file = entry.dir.open_file(entry.name, Access::Read)?;
+        let stat = volume::stat(&file)?;
+        let path = as_shown(entry, entry.name);
+        self.stream(&path, stat.size, stat.mtime, file);
+        Ok(())
+    }
+
+    /// What the service keeps of the user beside the resources.
+    fn profile(&mut self) -> Result<()> {
+        const NAME: &str = "profile.json";
+        let Some(dir) = home::profile(self.ground, self.user)? else {
+            return Ok(());
+        };
+        self.homes += 1;
+        let path = format!("users/{}/{NAME}", self.user.hash());
+        let read = match read(&dir, NAME, stored_limit(self.ground.max_record)) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            read => read?,
+        };
+        let Some(read) = read else {
+            self.leave(&path, "larger than max_size");
+            return Ok(());
+        };
+        let is_users = home::owner(self.ground, &dir, self.user)? == home::Whose::Users;
+        match self.lens.without_secrets(&read.text) {
+            Ok((owner, text)) if owner.as_ref().map_or(is_users, |owner| owner == self.user) => {
+                self.write(NAME, &text, read.stat.mtime);
+            }
+            Ok((Some(_), _)) => {}
+            Ok((None, _)) => self.leave(
+                &path,
+                "another user shares the hash, and it says of nobody that it is theirs",
+            ),
+            Err(why) => self.leave(&path, &why.to_string()),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, path: &str, content: &[u8], mtime: Timestamp) {
+        self.stream(path, content.len() as u64, mtime, content);
+    }
+
+    /// Exactly `size` bytes: a file that gets shorter while it is read is filled up with zeros, as a map of it would be.
+    fn stream(&mut self, path: &str, size: u64, mtime: Timestamp, content: impl std::io::Read) {
+        let mut hashing = Hashing {
+            content: content.chain(std::io::repeat(0)).take(size),
+            hash: Sha256::new(),
+        };
+        match self.target.file(path, size, mtime, &mut hashing) {
+            Ok(()) => {
+                let sum = hex::encode(hashing.hash.finalize());
+                self.list(path, size, mtime, &sum);
+                self.done.files += 1;
+                self.done.bytes += size;
+            }
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn list(&mut self, path: &str, size: u64, mtime: Timestamp, sum: &str) {
+        let mtime = text::rfc3339(mtime);
+        // sha256sum(1): a name with a backslash has it doubled, and its line begins with another.
+        let (mark, name) = match path.contains('\\') {
+            true => ("\\", path.replace('\\', "\\\\")),
+            false => ("", path.to_owned()),
+        };
+        let _ = writeln!(
+            self.manifest,
+            "# {size} bytes, changed {mtime}\n{mark}{sum}  {name}"
+        );
+    }
+
+    fn finish(mut self) -> Result<Exported> {
+        if !self.done.complete {
+            return Ok(self.done);
+        }
+        let manifest = std::mem::take(&mut self.manifest);
+        let now = crate::clock::now();
+        self.target
+            .file(MANIFEST, manifest.len() as u64, now, &mut manifest.as_bytes())?;
+        self.target.finish()?;
+        Ok(self.done)
+    }
+
+    fn leave(&mut self, path: &str, detail: &str) {
+        self.done.left += 1;
+        let _ = writeln!(self.manifest, "# left out: {path}: {detail}");
+        self.monitor.found(&Finding {
+            problem: Problem::Unreadable,
+            path: path.to_owned(),
+            detail: detail.to_owned(),
+        });
+    }
+}
+
+/// The path in the mount.
+fn as_shown(entry: &Entry<'_>, name: &str) -> String {
+    let resource = entry.resource.map_or("", |resource| resource.as_str());
+    format!("{resource}/{}{name}", entry.below)
+}
+
+struct Hashing<R> {
+    content: R,
+    hash: Sha256,
+}
+
+impl<R: std::io::Read> std::io::Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        self.hash.update(buffer.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}

@@ -1,0 +1,97 @@
+//! Whose a hash directory is, when two user ids can have the same hash.
+
+use super::{Ground, read};
+use crate::error::{Kind, Result};
+use crate::identity::UserId;
+use crate::record;
+use crate::store::{OWNER_MARKER, stored_limit};
+use crate::volume::{Dir, FileType};
+
+/// The longest owner marker, in bytes: a hash, and the end of a line.
+const MAX_MARKER: u64 = 128;
+
+/// Directories deeper than this are not entered.
+const MAX_DEPTH: u32 = 32;
+
+/// Whose everything is that does not say so itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whose {
+    /// The user's that was asked for: the marker says so, or there is none and nobody else has a record there.
+    Users,
+    /// It cannot be known.
+    Unknown,
+}
+
+/// What the owner marker in `dir` says; none when there is none.
+///
+/// # Errors
+/// The volume's.
+pub(super) fn marker(dir: &Dir) -> Result<Option<String>> {
+    match read(dir, OWNER_MARKER, MAX_MARKER) {
+        Ok(Some(read)) => Ok(Some(String::from_utf8_lossy(&read.text).trim_end().to_owned())),
+        Ok(None) => Ok(Some(String::new())),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whose what lies in the hash directory `dir` is, which may be `user`'s.
+///
+/// # Errors
+/// The volume's.
+pub(super) fn owner(ground: &Ground, dir: &Dir, user: &UserId) -> Result<Whose> {
+    let users = match marker(dir)? {
+        Some(full_hash) => full_hash == user.full_hash(),
+        None => !has_neighbour(ground, dir, user, MAX_DEPTH)?,
+    };
+    Ok(match users {
+        true => Whose::Users,
+        false => Whose::Unknown,
+    })
+}
+
+/// Whether somebody else with the same hash has a record below.
+fn has_neighbour(ground: &Ground, dir: &Dir, user: &UserId, depth: u32) -> Result<bool> {
+    let mut names = Vec::new();
+    dir.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
+    for name in names {
+        let stat = match dir.stat(&name) {
+            Err(error) if error.kind() == Kind::NotFound => continue,
+            stat => stat?,
+        };
+        let found = match stat.file_type {
+            FileType::Directory if depth > 0 => {
+                has_neighbour(ground, &dir.open_dir(&name)?, user, depth - 1)?
+            }
+            FileType::Regular if name.ends_with(".json") => {
+                match read(dir, &name, stored_limit(ground.max_record)) {
+                    Err(error) if error.kind() == Kind::NotFound => false,
+                    read => {
+                        let owner = read?.and_then(|read| record::owner(&read.text).ok());
+                        owner.is_some_and(|owner| owner != *user && owner.hash() == user.hash())
+                    }
+                }
+            }
+            _ => false,
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The directory that has the user's `profile.json`, in either layout.
+///
+/// # Errors
+/// The volume's.
+pub(super) fn profile(ground: &Ground, user: &UserId) -> Result<Option<Dir>> {
+    let mut dir = ground.volume.root().reopen()?;
+    for name in ["users", user.hash().as_str()] {
+        dir = match dir.open_dir(name) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+    }
+    Ok(Some(dir))
+}

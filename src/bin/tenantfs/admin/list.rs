@@ -1,0 +1,117 @@
+//! `tenantfs list`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use tenantfs::admin::{self, Listed, Listing, Users, Whose};
+use tenantfs::error::{Error, Kind, Result};
+use tenantfs::identity::UserId;
+use tenantfs::name::Resource;
+
+use super::progress::Progress;
+use super::{found, ground, interrupted, print_json};
+use crate::cli::ListArgs;
+
+/// The longest line of a users file, in bytes: what is longer can be no user id.
+const MAX_LINE: u64 = 4096;
+
+pub(crate) fn list(args: ListArgs) -> Result<()> {
+    let mut wrong_lines = 0;
+    let whose = match (&args.user_id, &args.users_file) {
+        (Some(user), _) => {
+            let mut users = Users::default();
+            users.add(UserId::new(user.as_str())?);
+            Whose::Users(users)
+        }
+        (None, Some(path)) => {
+            let (users, wrong) = read_users(path)?;
+            wrong_lines = wrong;
+            Whose::Users(users)
+        }
+        (None, None) => Whose::All,
+    };
+    let resource = args.resource.as_deref().map(Resource::new).transpose()?;
+    let ground = ground(args.on)?;
+    if let Some(unknown) = resource
+        .as_ref()
+        .filter(|resource| !ground.resources.contains(resource))
+    {
+        let why = format!("there is no resource {:?}; see --resources", unknown.as_str());
+        return Err(Error::new(Kind::Config, why));
+    }
+    let listing = Listing {
+        resource: resource.as_ref(),
+        contents: args.contents,
+    };
+    let mut output = BufWriter::new(std::io::stdout());
+    let (mut records, mut printed) = (0_u64, Ok(()));
+    let mut each = |listed: &Listed| {
+        records += 1;
+        if printed.is_ok() {
+            printed = serde_json::to_writer(&mut output, listed)
+                .map_err(std::io::Error::from)
+                .and_then(|()| output.write_all(b"\n"));
+        }
+    };
+    let mut progress = Progress::start("listing")?.quiet();
+    let complete = admin::list(&ground, &whose, listing, &mut progress, &mut each);
+    let unreadable = progress.count();
+    progress.finish()?;
+    printed
+        .and_then(|()| output.flush())
+        .map_err(|error| Error::io(&error, "printing"))?;
+    let complete = complete?;
+    if args.json {
+        let counts =
+            serde_json::json!({ "records": records, "unreadable": unreadable, "wrong_lines": wrong_lines });
+        print_json(&serde_json::json!({ "listed": counts }))?;
+    }
+    interrupted(complete)?;
+    found(unreadable, "could not be looked at")?;
+    found(wrong_lines, "lines of the users file name no user")
+}
+
+/// The users that a file names, and how many of its lines name none. These are told, and the rest is done.
+fn read_users(path: &Path) -> Result<(Users, u64)> {
+    let doing = |error: std::io::Error| {
+        let why = format!("the users file {}: {error}; correct --users-file", path.display());
+        Error::new(Kind::Config, why)
+    };
+    let mut file = BufReader::new(File::open(path).map_err(doing)?);
+    let (mut users, mut wrong) = (Users::default(), 0);
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        let read = (&mut file)
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(doing)?;
+        if read == 0 {
+            break;
+        }
+        let mut tell = |why: &str| {
+            eprintln!("{}, line {number}: {why}", path.display());
+            wrong += 1;
+        };
+        if !line.ends_with(b"\n") && read as u64 == MAX_LINE {
+            tell("too long to be a user id");
+            file.skip_until(b'\n').map_err(doing)?;
+            continue;
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.is_empty() {
+            continue;
+        }
+        let user = std::str::from_utf8(text)
+            .map_err(|_| Error::new(Kind::Config, "not UTF-8"))
+            .and_then(UserId::new);
+        match user.map(|user| users.add(user)) {
+            Ok(true) => {}
+            Ok(false) => tell("this user was named before"),
+            Err(error) => tell(&error.to_string()),
+        }
+    }
+    Ok((users, wrong))
+}
