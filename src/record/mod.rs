@@ -7,6 +7,27 @@
 //! a spelling that no serialiser uses, the *mark*: the last member, straight after the value or brace before it, with
 //! spaces before its colon and none after: `{"a":1,"user_id" :"alice"}`. One space means hidden, and more are shown as
 //! one fewer: a user who happens to write the mark gets it stored with one space more, and reads back their own bytes.
+//!
+//! ```
+//! use tenantfs::identity::UserId;
+//! use tenantfs::record::{Hidden, Lens};
+//!
+//! # fn main() -> tenantfs::error::Result<()> {
+//! let lens = |user| Ok::<_, tenantfs::error::Error>(Lens::new(UserId::new(user)?, vec!["api_key".to_owned()], None));
+//! let (alice, bob) = (lens("alice")?, lens("bob")?);
+//!
+//! // As the service has it, with a secret in an encryption of its own.
+//! let stored = br#"{"at": "02:00", "api_key": "gAAAAAB", "user_id": "alice"}"#;
+//! assert_eq!(alice.view(stored).unwrap().text, br#"{"at": "02:00", "user_id": "alice"}"#);
+//! assert_eq!(bob.view(stored).unwrap_err(), Hidden::Foreign);
+//!
+//! // What alice writes is hers, and has the secret still.
+//! let put = alice.put(Some(stored), br#"{"at": "03:00"}"#)?;
+//! assert_eq!(put.stored, br#"{"at": "03:00","api_key":"gAAAAAB","user_id" :"alice"}"#);
+//! assert_eq!(alice.view(&put.stored).unwrap().text, br#"{"at": "03:00"}"#);
+//! # Ok(())
+//! # }
+//! ```
 
 mod owner;
 mod put;
