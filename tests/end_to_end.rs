@@ -462,7 +462,15 @@ fn what_is_no_record_is_refused_with_the_reason_and_leaves_nothing() {
 
         // And ids that cannot be.
         let long = "n".repeat(300);
-        for bad in ["..", ".tenantfs-owner", "..%2F..%2Fx", "a%00b", "%0A", &long] {
+        for bad in [
+            "..",
+            ".tenantfs-owner",
+            "..%2F..%2Fx",
+            "a%00b",
+            "%0A",
+            "%FF",
+            &long,
+        ] {
             let absent = service.ask(&ALICE, "GET", &format!("/schedules/{bad}"), "");
             assert_eq!(absent.status, 404, "{bad}: {}", absent.body);
         }

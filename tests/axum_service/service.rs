@@ -182,9 +182,18 @@ impl IntoResponse for Failure {
     }
 }
 
-/// An id that no record can have is that of no record.
-fn record_id(id: &str) -> error::Result<RecordId> {
-    RecordId::new(id).map_err(|_| Error::new(Kind::NotFound, "there is no such record"))
+/// The record that a path names. An id that none can have is that of none.
+struct Id(RecordId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Failure;
+
+    async fn from_request_parts(request: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::<String>::from_request_parts(request, state).await.ok();
+        let id = path.and_then(|Path(id)| RecordId::new(&id).ok());
+        let id = id.ok_or_else(|| Error::new(Kind::NotFound, "there is no such record"))?;
+        Ok(Self(id))
+    }
 }
 
 async fn create(
@@ -206,13 +215,13 @@ async fn list(Schedules(schedules): Schedules) -> Result<Json<Vec<String>>, Fail
     Ok(Json(ids.iter().map(RecordId::to_string).collect()))
 }
 
-async fn load(Schedules(schedules): Schedules, Path(id): Path<String>) -> Result<impl IntoResponse, Failure> {
-    let record = blocking(move || schedules.load(&record_id(&id)?)).await?;
+async fn load(Schedules(schedules): Schedules, Id(id): Id) -> Result<impl IntoResponse, Failure> {
+    let record = blocking(move || schedules.load(&id)).await?;
     Ok(([(CONTENT_TYPE, "application/json")], record))
 }
 
-async fn delete(Schedules(schedules): Schedules, Path(id): Path<String>) -> Result<StatusCode, Failure> {
-    blocking(move || schedules.delete(&record_id(&id)?)).await?;
+async fn delete(Schedules(schedules): Schedules, Id(id): Id) -> Result<StatusCode, Failure> {
+    blocking(move || schedules.delete(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
