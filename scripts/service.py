@@ -23,7 +23,7 @@ LAYOUTS = ("resource-first", "user-first")
 
 
 class RecordNotFound(LookupError):
-    """There is no such record, or it is somebody else's: callers are not told which."""
+    """There is no such record, it is somebody else's, or no JSON object: callers are not told which."""
 
 
 class RecordService:
@@ -47,7 +47,8 @@ class RecordService:
         return self.volume / "users" / user_hash / resource
 
     def path(self, user_id, resource, record_id):
-        if not re.fullmatch(r"\w[\w.-]*", record_id):
+        # Whatever the mount's users call their records, except what leads elsewhere.
+        if not re.fullmatch(rb"[^/\0]{1,250}", record_id.encode()):
             raise ValueError(f"{record_id!r} cannot be a record's id")
         return self.directory(user_id, resource) / f"{record_id}.json"
 
@@ -73,13 +74,21 @@ class RecordService:
     def load(self, user_id, resource, record_id):
         return self._read(self.path(user_id, resource, record_id), user_id)
 
+    def delete(self, user_id, resource, record_id):
+        path = self.path(user_id, resource, record_id)
+        self._read(path, user_id)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            raise RecordNotFound(path.stem) from None
+
     def _read(self, path, user_id):
         try:
             with open(path, encoding="utf-8") as file:
                 record = json.load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, ValueError):
             raise RecordNotFound(path.stem) from None
-        if record.get("user_id") != user_id:
+        if not isinstance(record, dict) or record.get("user_id") != user_id:
             raise RecordNotFound(path.stem)
         return record
 

@@ -1,4 +1,13 @@
 //! The one error of the library: a closed kind that programs act on, and a sentence that people act on.
+//!
+//! ```
+//! use tenantfs::error::Kind;
+//! use tenantfs::identity::UserId;
+//!
+//! let error = UserId::new("").unwrap_err();
+//! assert_eq!(error.kind(), Kind::Config);
+//! assert_eq!(error.to_string(), "the user id is empty");
+//! ```
 
 use std::borrow::Cow;
 use std::fmt;

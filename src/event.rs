@@ -1,4 +1,25 @@
 //! What happens, told to whoever observes: the log, the audit log and the metrics.
+//!
+//! ```
+//! use std::sync::Mutex;
+//! use tenantfs::event::{Event, Observer};
+//!
+//! /// Counts the saved records.
+//! #[derive(Default)]
+//! struct Saved(Mutex<u64>);
+//!
+//! impl Observer for Saved {
+//!     fn observe(&self, event: &Event) {
+//!         if let Event::Committed { .. } = event {
+//!             *self.0.lock().unwrap() += 1;
+//!         }
+//!     }
+//! }
+//!
+//! let saved = Saved::default();
+//! saved.observe(&Event::Committed { path: "schedules/nightly.json".to_owned() });
+//! assert_eq!(*saved.0.lock().unwrap(), 1);
+//! ```
 
 use std::cell::Cell;
 use std::fmt;

@@ -1,4 +1,14 @@
 //! Who: user ids as the auth service gives them, their hashes on the volume, and the proof of authentication.
+//!
+//! ```
+//! use tenantfs::identity::UserId;
+//!
+//! # fn main() -> tenantfs::error::Result<()> {
+//! // printf alice | sha256sum | cut -c -16
+//! assert_eq!(UserId::new("alice")?.hash().as_str(), "2bd806c97f0e00af");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 
@@ -68,7 +78,17 @@ impl fmt::Display for UserHash {
 
 /// Proof that a user id was authenticated; the only way to obtain a [`Store`](crate::store::Store).
 ///
-/// Born in [`auth`](crate::auth) and nowhere else: there is no public constructor.
+/// Born in [`auth`](crate::auth) and nowhere else. Whoever has a user id has no proof:
+///
+/// ```compile_fail,E0624
+/// # use tenantfs::identity::{Principal, UserId};
+/// let alice = Principal::authenticated(UserId::new("alice").unwrap());
+/// ```
+///
+/// ```compile_fail,E0451
+/// # use tenantfs::identity::{Principal, UserId};
+/// let alice = Principal { user: UserId::new("alice").unwrap() };
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal {
     user: UserId,

@@ -1,4 +1,18 @@
 //! Where on the volume a tenant's directories are. Paths only: nothing here touches a disk.
+//!
+//! ```
+//! use tenantfs::identity::UserId;
+//! use tenantfs::layout::Layout;
+//! use tenantfs::name::Resource;
+//!
+//! # fn main() -> tenantfs::error::Result<()> {
+//! let (alice, schedules) = (UserId::new("alice")?.hash(), Resource::new("schedules")?);
+//! let below = |layout: Layout| layout.components(&schedules, &alice).join("/");
+//! assert_eq!(below(Layout::ResourceFirst), "schedules/2bd806c97f0e00af");
+//! assert_eq!(below("user-first".parse()?), "users/2bd806c97f0e00af/schedules");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::str::FromStr;

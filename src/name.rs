@@ -10,6 +10,9 @@ pub const RESERVED_PREFIX: &str = ".tenantfs";
 /// The longest name of a directory entry, in bytes (NAME_MAX).
 pub const MAX_NAME: usize = 255;
 
+/// How the names of records end.
+const RECORD_ENDING: &str = ".json";
+
 /// A kind of record, and the name of its directory: `schedules`, `results`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Resource(EntryName);
@@ -94,11 +97,71 @@ impl EntryName {
 
     /// Whether a regular file of this name is a record. Every other regular file is an attachment.
     pub fn is_record(&self) -> bool {
-        self.0.ends_with(".json")
+        self.0.ends_with(RECORD_ENDING)
+    }
+
+    /// What a service calls the record of this name; none when it is the name of no record.
+    pub fn record_id(&self) -> Option<RecordId> {
+        let id = self.0.strip_suffix(RECORD_ENDING).filter(|id| !id.is_empty());
+        id.map(|id| RecordId(id.to_owned()))
     }
 }
 
 impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a service calls a record: the name of its file without `.json`.
+///
+/// ```
+/// use tenantfs::name::RecordId;
+///
+/// # fn main() -> tenantfs::error::Result<()> {
+/// assert_eq!(RecordId::new("nightly")?.file_name().as_str(), "nightly.json");
+/// assert!(RecordId::new("../bob/nightly").is_err());
+/// assert_ne!(RecordId::random()?, RecordId::random()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RecordId(String);
+
+impl RecordId {
+    /// The id `id`, of 1 to 250 bytes.
+    ///
+    /// # Errors
+    /// As [`EntryName::parse`] of the file's name; [`Kind::InvalidName`] when it is empty.
+    pub fn new(id: &str) -> Result<Self> {
+        let name = EntryName::parse(format!("{id}{RECORD_ENDING}").as_bytes())?;
+        name.record_id()
+            .ok_or_else(|| Error::new(Kind::InvalidName, "the id of the record is empty"))
+    }
+
+    /// An id for a new record: 128 random bits, in 32 hex digits.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when the kernel has no random bytes.
+    pub fn random() -> Result<Self> {
+        let mut bits = [0; 16];
+        rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())
+            .map_err(|errno| Error::os(errno, "getting random bytes"))?;
+        Ok(Self(hex::encode(bits)))
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the record's file.
+    pub fn file_name(&self) -> EntryName {
+        EntryName(format!("{}{RECORD_ENDING}", self.0))
+    }
+}
+
+impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -148,6 +211,26 @@ mod tests {
         assert!(!is_record("x.json~"));
         assert!(!is_record("x.JSON"));
         assert!(!is_record("json"));
+    }
+
+    #[test]
+    fn a_records_id_is_its_name_without_the_ending() {
+        for good in ["a", "a b", ".x", "..", "x.json", &"n".repeat(250)] {
+            let id = RecordId::new(good).unwrap();
+            assert_eq!(id.as_str(), good);
+            assert_eq!(id.file_name().as_str(), format!("{good}.json"));
+            assert_eq!(id.file_name().record_id(), Some(id));
+        }
+        let kind = |id: &str| RecordId::new(id).unwrap_err().kind();
+        for bad in ["", "a/b", "../a", "a\nb", "a\0"] {
+            assert_eq!(kind(bad), Kind::InvalidName, "{bad:?}");
+        }
+        assert_eq!(kind(".tenantfs-owner"), Kind::NotPermitted);
+        assert_eq!(kind(&"n".repeat(251)), Kind::NameTooLong);
+        for other in ["x", ".json", "x.json~"] {
+            assert_eq!(EntryName::parse(other.as_bytes()).unwrap().record_id(), None);
+        }
+        assert_eq!(RecordId::random().unwrap().as_str().len(), 32);
     }
 
     #[test]

@@ -1,4 +1,26 @@
 //! Who may prove to be whom: API keys, those who check them, and how long their word is good.
+//!
+//! [`StaticKeysFile`] and [`HttpService`] are the two [`Authenticator`]s. A service asks one for every request; those
+//! who ask for the same key at the same time may share one question, see [`Shared`].
+//!
+//! ```
+//! use tenantfs::auth::{ApiKey, Authenticator, StaticKeysFile, key_hash};
+//! use tenantfs::error::Kind;
+//!
+//! # async fn example() -> tenantfs::error::Result<()> {
+//! # let file = tempfile::NamedTempFile::new().unwrap();
+//! let hash = key_hash(&ApiKey::new("sesame")?);
+//! std::fs::write(file.path(), format!(r#"{{"keys":[{{"sha256":"{hash}","user_id":"alice"}}]}}"#)).unwrap();
+//! let auth: Box<dyn Authenticator> = Box::new(StaticKeysFile::open(file.path())?);
+//!
+//! let validation = auth.validate(&ApiKey::new("sesame")?).await?;
+//! assert_eq!(validation.principal.user().as_str(), "alice");
+//! let refused = auth.validate(&ApiKey::new("guess")?).await.unwrap_err();
+//! assert_eq!(refused.kind(), Kind::AuthenticationRefused);
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
+//! ```
 
 mod answer;
 mod http;

@@ -7,6 +7,27 @@
 //! a spelling that no serialiser uses, the *mark*: the last member, straight after the value or brace before it, with
 //! spaces before its colon and none after: `{"a":1,"user_id" :"alice"}`. One space means hidden, and more are shown as
 //! one fewer: a user who happens to write the mark gets it stored with one space more, and reads back their own bytes.
+//!
+//! ```
+//! use tenantfs::identity::UserId;
+//! use tenantfs::record::{Hidden, Lens};
+//!
+//! # fn main() -> tenantfs::error::Result<()> {
+//! let lens = |user| Ok::<_, tenantfs::error::Error>(Lens::new(UserId::new(user)?, vec!["api_key".to_owned()], None));
+//! let (alice, bob) = (lens("alice")?, lens("bob")?);
+//!
+//! // As the service has it, with a secret in an encryption of its own.
+//! let stored = br#"{"at": "02:00", "api_key": "gAAAAAB", "user_id": "alice"}"#;
+//! assert_eq!(alice.view(stored).unwrap().text, br#"{"at": "02:00", "user_id": "alice"}"#);
+//! assert_eq!(bob.view(stored).unwrap_err(), Hidden::Foreign);
+//!
+//! // What alice writes is hers, and has the secret still.
+//! let put = alice.put(Some(stored), br#"{"at": "03:00"}"#)?;
+//! assert_eq!(put.stored, br#"{"at": "03:00","api_key":"gAAAAAB","user_id" :"alice"}"#);
+//! assert_eq!(alice.view(&put.stored).unwrap().text, br#"{"at": "03:00"}"#);
+//! # Ok(())
+//! # }
+//! ```
 
 mod owner;
 mod put;
@@ -126,10 +147,10 @@ impl Lens {
     /// its text.
     ///
     /// # Errors
-    /// - [`Kind::IncompleteRecord`](crate::error::Kind::IncompleteRecord): `written` is the beginning of a JSON object.
-    /// - [`Kind::InvalidRecord`](crate::error::Kind::InvalidRecord): it is no JSON object, nests deeper than 128
+    /// - [`Kind::IncompleteRecord`]: `written` is the beginning of a JSON object.
+    /// - [`Kind::InvalidRecord`]: it is no JSON object, nests deeper than 128
     ///   levels, or names its owner or a secret twice.
-    /// - [`Kind::PlainSecret`](crate::error::Kind::PlainSecret): it holds a secret, and nothing can be sealed.
+    /// - [`Kind::PlainSecret`]: it holds a secret, and nothing can be sealed.
     pub fn put(&self, base: Option<&[u8]>, written: &[u8]) -> Result<Put> {
         let base = base.and_then(|stored| self.accept(stored).ok());
         self.put_over(base.as_ref(), written, None)
@@ -163,7 +184,7 @@ impl Lens {
     /// Seals a secret for [`put_attaching`](Self::put_attaching), as the member called `member`.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config) when there is no such secret, or nothing can be sealed.
+    /// [`Kind::Config`] when there is no such secret, or nothing can be sealed.
     pub fn attach(&self, member: &str, secret: &str) -> Result<Attached> {
         let wrong = |why| Error::new(Kind::Config, why);
         let index = self.secrets.iter().position(|field| field.name == member);

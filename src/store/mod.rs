@@ -1,34 +1,38 @@
 //! One tenant's data, as the tenant may see it.
 //!
 //! A [`Store`] is built from a [`Principal`] and holds handles of that tenant's directories; no later call names a
-//! user. [`Folder`]s are its directories, and everything in them is verified on the way out and owned on the way in.
+//! user. Everything in them is verified on the way out and owned on the way in. There are two ways to it: a
+//! [`Collection`] is what a web service wants of a resource, records by their ids; a [`Folder`] is what a file system
+//! wants, every entry of a directory.
 //!
 //! ```
 //! use std::sync::Arc;
 //! use tenantfs::auth::{ApiKey, StaticKeys};
 //! use tenantfs::event::LogObserver;
-//! use tenantfs::name::EntryName;
+//! use tenantfs::name::{EntryName, RecordId};
 //! use tenantfs::store::{Options, Store};
 //! use tenantfs::volume::Volume;
 //!
 //! # fn main() -> tenantfs::error::Result<()> {
-//! # let dir = std::env::temp_dir().join(format!("tenantfs-doc-{}", std::process::id()));
-//! # std::fs::create_dir_all(&dir).unwrap();
+//! # let dir = tempfile::tempdir().unwrap();
 //! // SHA-256 of the key "sesame", as `tenantfs key-hash` prints it.
 //! let keys = StaticKeys::parse(
 //!     r#"{"keys":[{"sha256":"d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272","user_id":"alice"}]}"#,
 //! )?;
 //! let alice = keys.authenticate(&ApiKey::new("sesame")?)?;
 //!
-//! let store = Store::open(&Volume::open(&dir)?, &alice, Options::default(), Arc::new(LogObserver::default()))?;
-//! let schedules = store.folder("schedules")?;
-//! let name = EntryName::parse(b"nightly.json")?;
-//! schedules.save(&name, br#"{"at":"02:00"}"#)?;
+//! let volume = Volume::open(dir.path())?;
+//! let store = Store::open(&volume, &alice, Options::default(), Arc::new(LogObserver::default()))?;
+//! let schedules = store.collection("schedules")?;
+//! let nightly = RecordId::new("nightly")?;
+//! schedules.save(&nightly, br#"{"at":"02:00"}"#)?;
+//! assert_eq!(schedules.load(&nightly)?, r#"{"at":"02:00"}"#);
 //!
-//! // The volume's copy carries the owner; the view is what was written.
-//! assert_eq!(&*schedules.open_record(&name)?.view, br#"{"at":"02:00"}"#);
-//! assert_eq!(schedules.list()?, [name]);
-//! # std::fs::remove_dir_all(&dir).unwrap();
+//! // The same record as a file system sees it, beside a file that is no record.
+//! let folder = store.folder("schedules")?;
+//! folder.create_attachment(&EntryName::parse(b"plot.png")?, 0o600)?;
+//! assert_eq!(folder.list()?, [nightly.file_name(), EntryName::parse(b"plot.png")?]);
+//! assert_eq!(schedules.list()?, [nightly]);
 //! # Ok(())
 //! # }
 //! ```
@@ -36,6 +40,7 @@
 mod attachment;
 mod attributes;
 mod change;
+mod collection;
 mod commit;
 mod draft;
 mod draft_file;
@@ -55,6 +60,7 @@ use parking_lot::Mutex;
 
 pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
+pub use collection::Collection;
 pub use draft::Draft;
 pub use folder::Folder;
 pub use records::{Snapshot, read_at_most, stored_limit};
@@ -212,6 +218,14 @@ impl Store {
             .find(|(known, _)| known.as_str() == resource)
             .and_then(|(_, folder)| folder.clone())
             .ok_or_else(|| Error::new(Kind::NotFound, "no such resource"))
+    }
+
+    /// The records of one resource.
+    ///
+    /// # Errors
+    /// As [`folder`](Self::folder).
+    pub fn collection(&self, resource: &str) -> Result<Collection> {
+        self.folder(resource).map(Collection::new)
     }
 
     /// The resources, in the order they are shown, each with its directory where there is one.

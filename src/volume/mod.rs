@@ -1,4 +1,20 @@
 //! The backing volume: handles, temporary files, durability. Knows nothing of tenants or records.
+//!
+//! ```
+//! use tenantfs::error::Kind;
+//! use tenantfs::volume::Volume;
+//!
+//! # fn main() -> tenantfs::error::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! let volume = Volume::open(dir.path())?;
+//! assert_eq!(volume.path(), dir.path());
+//!
+//! // One that is not there is told apart from one that is empty.
+//! let absent = Volume::open(&dir.path().join("absent")).unwrap_err();
+//! assert_eq!(absent.kind(), Kind::Config);
+//! # Ok(())
+//! # }
+//! ```
 
 mod dir;
 mod staged;

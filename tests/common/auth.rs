@@ -130,7 +130,8 @@ impl AuthService {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    fn keys_file(&self) -> PathBuf {
+    /// The static keys file that it reads; its directory is this user's alone.
+    pub(crate) fn keys_file(&self) -> PathBuf {
         self.directory.path().join("keys.json")
     }
 
@@ -171,7 +172,7 @@ fn own_address() -> Ipv4Addr {
 }
 
 /// The interpreter that scripts/test has prepared.
-fn python_with_fastapi() -> PathBuf {
+pub(crate) fn python_with_fastapi() -> PathBuf {
     let Some(python) = std::env::var_os("TENANTFS_TEST_PYTHON") else {
         panic!(
             "TENANTFS_TEST_PYTHON is not set: run the tests with scripts/test, which installs what scripts/auth.py \

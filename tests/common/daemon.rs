@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -214,11 +214,15 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// The command under test, where every uid can run it: what cargo builds may be in somebody's home.
+/// The command under test, where every uid can run it.
 pub(crate) fn reachable_program(volume: &Volume) -> PathBuf {
-    let program = volume.base().join("tenantfs");
+    reachable(volume, Path::new(env!("CARGO_BIN_EXE_tenantfs")))
+}
+
+/// A program where every uid can run it: what cargo builds may be in somebody's home.
+pub(crate) fn reachable(volume: &Volume, built: &Path) -> PathBuf {
+    let program = volume.base().join(built.file_name().unwrap());
     if !program.exists() {
-        let built = env!("CARGO_BIN_EXE_tenantfs");
         fs::hard_link(built, &program)
             .or_else(|_| fs::copy(built, &program).map(drop))
             .unwrap();

@@ -628,7 +628,7 @@ fn write_private(path: &Path, content: &str) {
     set_mode(path, 0o600);
 }
 
-fn with_deadline<T: Send + 'static>(
+pub(crate) fn with_deadline<T: Send + 'static>(
     deadline: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

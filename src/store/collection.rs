@@ -1,0 +1,86 @@
+//! The records of one resource as a web service wants them: by id, whole, and nothing else.
+
+use super::attributes::NodeKind;
+use super::folder::Folder;
+use super::records::Found;
+use crate::error::{Error, Kind, Result};
+use crate::name::{EntryName, RecordId};
+
+/// The records of one resource, without what else its directory has: attachments, directories, and drafts, which are
+/// the mount's. Cheap to clone; every call may wait for the disk.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    folder: Folder,
+}
+
+impl Collection {
+    pub(super) fn new(folder: Folder) -> Self {
+        Self { folder }
+    }
+
+    /// Stores `text`, one JSON object, as the record `id`: with its owner in it, its secrets sealed, and in place at
+    /// once. A secret that it does not mention is carried over from the record that it replaces; what the mount kept
+    /// as a draft of that record is forgotten.
+    ///
+    /// # Errors
+    /// As [`Folder::commit`]; then nothing has changed.
+    pub fn save(&self, id: &RecordId, text: &[u8]) -> Result<()> {
+        self.folder.save(&id.file_name(), text).map(drop)
+    }
+
+    /// The record `id` as its user wrote it: verified, without its secrets.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none that is this user's. The volume's.
+    pub fn load(&self, id: &RecordId) -> Result<String> {
+        let record = self.folder.open_record(&id.file_name()).map_err(absent)?;
+        String::from_utf8(record.view.to_vec())
+            .map_err(|_| Error::new(Kind::Io, "a record was verified that is not UTF-8"))
+    }
+
+    /// The ids of this user's records, sorted.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn list(&self) -> Result<Vec<RecordId>> {
+        let mut ids = Vec::new();
+        for name in self.folder.names()? {
+            if let Some(id) = name.record_id()
+                && self.has(&name)?
+            {
+                ids.push(id);
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Removes the record `id`, its secrets, and what the mount kept as a draft of it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none that is this user's. The volume's.
+    pub fn delete(&self, id: &RecordId) -> Result<()> {
+        let name = id.file_name();
+        match self.has(&name)? {
+            true => self.folder.remove(&name).map_err(absent),
+            false => Err(no_record()),
+        }
+    }
+
+    fn has(&self, name: &EntryName) -> Result<bool> {
+        let found = self.folder.examine(name)?;
+        Ok(matches!(found, Found::Visible(entry) if entry.kind == NodeKind::Record))
+    }
+}
+
+fn no_record() -> Error {
+    Error::new(Kind::NotFound, "there is no such record")
+}
+
+/// In a service's words.
+fn absent(error: Error) -> Error {
+    match error.kind() {
+        Kind::NotFound => no_record(),
+        _ => error,
+    }
+}
