@@ -4,9 +4,11 @@
 //! No tenant's store is opened here. Whoever may read and write the whole volume needs no proof of being anybody; what a
 //! record says of its owner decides whose it is, as it does everywhere.
 
+mod erase;
 mod export;
 mod finding;
 mod home;
+mod journal;
 mod list;
 mod reseal;
 mod text;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+pub use erase::{Erasure, Receipt, would_erase};
 pub use export::{Exported, MANIFEST, Target, export};
 pub use finding::{Finding, Problem};
 pub use list::{Listed, Listing, Users, Whose, list};

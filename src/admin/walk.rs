@@ -42,6 +42,9 @@ pub(super) trait Visitor {
     /// An entry that is no directory to be entered.
     fn entry(&mut self, entry: &Entry<'_>);
 
+    /// A directory, after everything in it: `name` in `parent`. Hash directories too.
+    fn left(&mut self, _parent: &Dir, _name: &str, _path: &str) {}
+
     /// Something that is not as it should be, whatever is looked for.
     fn found(&mut self, finding: Finding);
 
@@ -51,20 +54,12 @@ pub(super) trait Visitor {
 
 type Walked = ControlFlow<()>;
 
-/// Visits everything. Whether it came to the end.
+/// Visits everything, in the layout in force. Whether it came to the end.
 ///
 /// # Errors
 /// The volume's, when not even its root can be read; everything below is a finding.
 pub(super) fn walk(ground: &Ground, visitor: &mut impl Visitor) -> Result<bool> {
-    let root = ground.volume.root();
-    root.stat_self()?;
-    Ok(Walk {
-        ground,
-        visitor,
-        only: None,
-    }
-    .trees(root)
-    .is_continue())
+    walk_as(ground, ground.layout, None, visitor)
 }
 
 /// As [`walk`], but only below the hash directories of these names.
@@ -72,19 +67,33 @@ pub(super) fn walk(ground: &Ground, visitor: &mut impl Visitor) -> Result<bool> 
 /// # Errors
 /// As `walk`.
 pub(super) fn walk_homes(ground: &Ground, only: &BTreeSet<&str>, visitor: &mut impl Visitor) -> Result<bool> {
+    walk_as(ground, ground.layout, Some(only), visitor)
+}
+
+/// As [`walk`], as if this were the layout.
+///
+/// # Errors
+/// As `walk`.
+pub(super) fn walk_as(
+    ground: &Ground,
+    layout: Layout,
+    only: Option<&BTreeSet<&str>>,
+    visitor: &mut impl Visitor,
+) -> Result<bool> {
     let root = ground.volume.root();
     root.stat_self()?;
-    Ok(Walk {
+    let mut walk = Walk {
         ground,
+        layout,
         visitor,
-        only: Some(only),
-    }
-    .trees(root)
-    .is_continue())
+        only,
+    };
+    Ok(walk.trees(root).is_continue())
 }
 
 struct Walk<'a, V> {
     ground: &'a Ground,
+    layout: Layout,
     visitor: &'a mut V,
     /// The hash directories to be visited, if not all.
     only: Option<&'a BTreeSet<&'a str>>,
@@ -93,7 +102,7 @@ struct Walk<'a, V> {
 impl<V: Visitor> Walk<'_, V> {
     fn trees(&mut self, root: &Dir) -> Walked {
         let ground = self.ground;
-        let trees: Vec<(&str, Option<&Resource>)> = match ground.layout {
+        let trees: Vec<(&str, Option<&Resource>)> = match self.layout {
             Layout::ResourceFirst => {
                 let resources = ground.resources.iter();
                 resources
@@ -144,6 +153,7 @@ impl<V: Visitor> Walk<'_, V> {
                 Some(_) => self.tenant(&home, &path, place, MAX_DEPTH)?,
                 None => self.home(&home, &path, &name)?,
             }
+            self.visitor.left(dir, &name, &path);
         }
         Walked::Continue(())
     }
@@ -167,6 +177,7 @@ impl<V: Visitor> Walk<'_, V> {
                 Some(_) => {
                     if let Some(dir) = self.directory(home, &name, &path) {
                         self.tenant(&dir, &path, place, MAX_DEPTH)?;
+                        self.visitor.left(home, &name, &path);
                     }
                 }
                 None => self.entry(home, &name, &path, place),
@@ -198,6 +209,7 @@ impl<V: Visitor> Walk<'_, V> {
                     ..place
                 };
                 self.tenant(&inner, &path, place, depth - 1)?;
+                self.visitor.left(dir, &name, &path);
             }
         }
         Walked::Continue(())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::reserved::OWNER_MARKER;
 use crate::error::{Error, Kind, Result};
-use crate::volume::{Access, Dir, Durability, Staged};
+use crate::volume::{Access, Dir, Durability, Lock, Staged};
 
 /// A hash directory whose marker is either ours or absent.
 #[derive(Debug)]
@@ -15,11 +15,18 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// Reads the marker in `dir`.
+    /// Reads the marker in `dir`, and has nobody erase what is there as long as this lives.
     ///
     /// # Errors
-    /// [`Kind::HashCollision`] when it names another user; [`Kind::Io`] when it cannot be understood.
+    /// [`Kind::HashCollision`] when it names another user; [`Kind::Busy`] while it is being erased; [`Kind::Io`] when it
+    /// cannot be understood.
     pub(super) fn check(dir: Dir, full_hash: &str) -> Result<Self> {
+        match dir.lock(Lock::Shared) {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::new(Kind::Busy, "this user's data is being erased")),
+            // A file system without locks: the erasure's journal has to do.
+            Err(error) => log::debug!("locking a user's directory: {error}"),
+        }
         let present = match read(&dir) {
             Ok(found) if found == full_hash => true,
             Ok(_) => {

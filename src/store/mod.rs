@@ -64,7 +64,7 @@ pub use collection::Collection;
 pub use draft::Draft;
 pub use folder::Folder;
 pub use records::{Snapshot, read_at_most, stored_limit};
-pub use reserved::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit};
+pub use reserved::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, erasure_journal};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
@@ -146,8 +146,8 @@ impl Store {
     /// Opens the principal's part of `volume`, and makes its directories where they are missing (unless read-only).
     ///
     /// # Errors
-    /// [`Kind::HashCollision`] when the directories belong to another user id with the same hash;
-    /// [`Kind::AccessDenied`] and the like when the volume refuses.
+    /// [`Kind::HashCollision`] when the directories belong to another user id with the same hash; [`Kind::Busy`] while they are
+    /// being erased; [`Kind::AccessDenied`] and the like when the volume refuses.
     pub fn open(
         volume: &Volume,
         principal: &Principal,
@@ -156,6 +156,7 @@ impl Store {
     ) -> Result<Self> {
         let user = principal.user().hash();
         let full_hash = principal.user().full_hash();
+        reserved::not_being_erased(volume, &full_hash)?;
         let mut directories = Vec::with_capacity(options.resources.len());
         let mut markers: Vec<Marker> = Vec::new();
         for resource in &options.resources {

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::seal::{Closed, Sealer};
-use crate::volume::{Stat, TEMPORARY_PREFIX};
+use crate::volume::{Stat, TEMPORARY_PREFIX, Volume};
 
 /// The owner marker of a hash directory.
 pub const OWNER_MARKER: &str = ".tenantfs-owner";
@@ -21,6 +21,24 @@ pub(super) const AWAY_PREFIX: &str = ".tenantfs-away-";
 
 /// How long a record that was renamed away, or a temporary file of a server that was killed, is kept, in milliseconds.
 const KEPT_MILLIS: i64 = 3_600_000;
+
+/// The journal of an erasure, in the volume's root, that is not finished. As long as it is there, its user cannot log in.
+pub fn erasure_journal(full_hash: &str) -> String {
+    format!(".tenantfs-erasure-{full_hash}")
+}
+
+/// # Errors
+/// [`Kind::Busy`] when the user's data is being erased, or that was begun and has to be finished.
+pub(super) fn not_being_erased(volume: &Volume, full_hash: &str) -> Result<()> {
+    match volume.root().stat(&erasure_journal(full_hash)) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(Error::new(
+            Kind::Busy,
+            "this user's data is being erased: the operator has to finish `tenantfs erase`",
+        )),
+    }
+}
 
 /// What a file under a name of our own is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, StatxFlags, Timestamps, XattrFlags,
+    AtFlags, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, StatxFlags, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -233,6 +233,22 @@ impl Dir {
         Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
     }
 
+    /// Takes an advisory lock on the directory (flock), which lasts as long as this handle. Whether it could be had.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn lock(&self, how: Lock) -> Result<bool> {
+        let operation = match how {
+            Lock::Shared => FlockOperation::NonBlockingLockShared,
+            Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(&self.fd, operation) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Makes the directory's entries durable.
     ///
     /// # Errors
@@ -286,6 +302,15 @@ impl Dir {
     fn proc_path(&self, name: &str) -> String {
         format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd())
     }
+}
+
+/// With whom a lock is shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lock {
+    /// With others like it.
+    Shared,
+    /// With nobody.
+    Exclusive,
 }
 
 /// What a rename does about an existing target.

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-pub use dir::{Access, Dir, Rename, Times, set_shown_mode, set_times, shown_mode, stat};
+pub use dir::{Access, Dir, Lock, Rename, Times, set_shown_mode, set_times, shown_mode, stat};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version};
 
