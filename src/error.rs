@@ -135,7 +135,7 @@ impl Kind {
             Self::IsADirectory => errno!(EISDIR),
             Self::DirectoryNotEmpty => errno!(ENOTEMPTY),
             Self::NotPermitted => errno!(EPERM),
-            Self::AccessDenied => errno!(EACCES),
+            Self::AccessDenied | Self::AuthenticationRefused => errno!(EACCES),
             Self::InvalidName
             | Self::InvalidArgument
             | Self::InvalidRecord
@@ -157,7 +157,6 @@ impl Kind {
             Self::NotConnected => errno!(ENOTCONN),
             Self::Io
             | Self::HashCollision
-            | Self::AuthenticationRefused
             | Self::AuthenticationUnreachable
             | Self::Config
             | Self::MountFailed

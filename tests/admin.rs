@@ -292,11 +292,41 @@ fn resealing_goes_on_beside_a_mount_and_the_service_and_loses_nothing() {
     }
 }
 
+fn audit_log(volume: &Volume) -> PathBuf {
+    let directory = volume.base().join("audit");
+    if !directory.exists() {
+        fs::create_dir(&directory).unwrap();
+        chown(&directory, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+    }
+    directory.join("audit.jsonl")
+}
+
+/// What the audit log has, each as `op path outcome`.
+fn audited(volume: &Volume) -> Vec<String> {
+    let text = fs::read_to_string(audit_log(volume)).unwrap_or_default();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
+    lines
+        .map(|line| ["op", "path", "outcome"].map(|name| of(&line, name)).join(" "))
+        .collect()
+}
+
 fn unseal(volume: &Volume, keys: &std::path::Path, user: &str, resource: &str, id: &str) -> Output {
+    let log = audit_log(volume);
     ask(
         volume,
         "unseal",
-        &["--sealing-keys", keys.to_str().unwrap(), user, resource, id],
+        &[
+            "--audit-log",
+            log.to_str().unwrap(),
+            "--sealing-keys",
+            keys.to_str().unwrap(),
+            user,
+            resource,
+            id,
+        ],
     )
 }
 
@@ -385,6 +415,28 @@ fn a_secret_is_unsealed_for_its_user_and_record_only() {
         assert_eq!(stderr(&output).lines().count(), 1);
         assert!(!stderr(&output).contains("sk-"));
     }
+    // Whoever unsealed something, or tried to, has left a line; and without one nothing is shown.
+    let lines = audited(&volume);
+    assert_eq!(lines[0], "unseal schedules/x.json ok");
+    assert!(
+        lines.contains(&"unseal schedules/plain.json EINVAL".to_owned()),
+        "{lines:?}"
+    );
+    let full = [
+        "--audit-log",
+        "/dev/full",
+        "--sealing-keys",
+        keys.to_str().unwrap(),
+        "alice",
+        "schedules",
+        "x",
+    ];
+    let output = ask(&volume, "unseal", &full);
+    assert!(
+        !output.status.success() && output.stdout.is_empty(),
+        "{}",
+        stderr(&output)
+    );
     // Nobody but the operator can read the keys.
     let mut command = common::as_user(
         ALICE.uid,

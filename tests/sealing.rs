@@ -734,3 +734,27 @@ fn the_lines_below_open_what_a_mount_sealed() {
         assert_eq!(opened, secret);
     }
 }
+
+#[test]
+fn what_was_typed_when_the_mount_ends_is_kept_sealed() {
+    let volume = volume();
+    let mount = volume.mount_sealing(&ALICE);
+    let code = "
+import os, sys
+f = os.open('schedules/x.json', os.O_WRONLY | os.O_CREAT)
+os.write(f, b'{\"api_key\": \"sk-written-by-alice\", ')
+print('written', flush=True)
+sys.stdin.readline()
+";
+    let mut writer = common::Conversation::start(&mount, code);
+    assert_eq!(writer.next(), "written");
+    assert!(mount.unmount().success());
+    drop(writer);
+    assert_eq!(drafts(&volume).len(), 1);
+    assert!(!on_volume(&volume, SECRET));
+    let mount = volume.mount_sealing(&ALICE);
+    assert_eq!(
+        mount.read("schedules/x.json"),
+        format!("{{\"api_key\": \"{SECRET}\", ")
+    );
+}

@@ -1,5 +1,5 @@
 //! However an API key is written through the mount, it is found nowhere afterwards: not in the mount, the volume's files,
-//! the logs, what /proc says of the server, or temporary files.
+//! the logs, the audit log, what /proc says of the server, or temporary files.
 
 #![allow(
     clippy::unwrap_used,
@@ -540,7 +540,12 @@ fn stored_key(volume: &Volume, name: &str) -> Option<String> {
 #[test]
 fn an_api_key_written_in_any_way_is_found_nowhere() {
     let (volume, sentinel) = (Volume::new(Layout::ResourceFirst), Sentinel::new());
-    let mount = volume.mount_sealing_with(&ALICE, &["--max-size", "64KiB"]);
+    let audit = volume.base().join("audit/audit.jsonl");
+    fs::create_dir(audit.parent().unwrap()).unwrap();
+    chown(audit.parent().unwrap(), Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+    let audited = ["--audit-log", audit.to_str().unwrap(), "--audit-level", "all"];
+    let options = [&["--max-size", "64KiB"], &audited[..]].concat();
+    let mount = volume.mount_sealing_with(&ALICE, &options);
     for (case, outcome, way) in WAYS {
         let (name, path) = (format!("{case}.json"), format!("schedules/{case}.json"));
         let errno = write(&mount, &sentinel, &path, way);
@@ -577,6 +582,8 @@ fn an_api_key_written_in_any_way_is_found_nowhere() {
     sentinel.is_not_said_of(mount.pid(), "the mount");
     assert!(mount.unmount().success());
     sentinel.is_not_on(&volume, "unmounted");
+    let lines = fs::read_to_string(&audit).unwrap();
+    assert!(lines.contains("at_once.json") && !sentinel.is_in(lines.as_bytes()));
     sentinel.is_not_left("all ways");
     // A server that never knew the key shows nothing of it either.
     let mount = volume.mount(&ALICE);

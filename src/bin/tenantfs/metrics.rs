@@ -64,20 +64,18 @@ pub(crate) fn of_process(pools: &Pools, audit: Option<&AuditLog>) -> Arc<Metrics
         "Memory that drafts, open records and listings take of what users may take together",
         move || of.held(),
     );
-    if let Some(audit) = audit {
-        let of = audit.clone();
-        metrics.gauge(
-            "audit_queue_lines",
-            "Lines of the audit log that wait to be written",
-            move || of.waiting() as u64,
-        );
-        let of = audit.clone();
-        metrics.gauge(
-            "audit_failed",
-            "1 while the audit log cannot be written, and operations are refused for that",
-            move || u64::from(of.failed()),
-        );
-    }
+    let of = audit.cloned();
+    metrics.gauge(
+        "audit_queue_lines",
+        "Lines of the audit log that wait to be written",
+        move || of.as_ref().map_or(0, |audit| audit.waiting() as u64),
+    );
+    let of = audit.cloned();
+    metrics.gauge(
+        "audit_failed",
+        "1 while the audit log cannot be written, and operations are refused for that",
+        move || u64::from(of.as_ref().is_some_and(AuditLog::failed)),
+    );
     metrics
 }
 
