@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A web service's side of a volume: saves, loads and lists its users' JSON records.
 
-It knows nothing of tenantfs. The tests and the demonstration run it beside live mounts; as a module it is the class
+It knows nothing of tenantfs, except for where a migration takes its records (--follow). The tests and the demonstration run it beside live mounts; as a module it is the class
 RecordService, as a command it is
 
     service.py --volume DIR --layout LAYOUT save USER RESOURCE ID < record.json
@@ -104,6 +104,45 @@ class RecordService:
         return sorted(ids)
 
 
+class FollowingService(RecordService):
+    """A service that goes on while its volume is migrated: `.tenantfs-layout` says where records are, and from where they come.
+
+    It writes to the new place, and reads there and then in the old one. A directory can move away under it: then it looks
+    again.
+    """
+
+    ATTEMPTS = 100
+
+    def __init__(self, volume, layout="resource-first", in_place=False):
+        super().__init__(volume, layout, in_place)
+        self.usual = layout
+
+    def _layouts(self):
+        try:
+            mark = json.loads((self.volume / ".tenantfs-layout").read_text())
+        except FileNotFoundError:
+            return [self.usual]
+        return [mark["layout"], *([mark["from"], mark["layout"]] if "from" in mark else [])]
+
+    def save(self, user_id, resource, record_id, record):
+        for _ in range(self.ATTEMPTS):
+            self.layout = self._layouts()[0]
+            try:
+                return super().save(user_id, resource, record_id, record)
+            except FileNotFoundError:
+                continue
+        raise RecordNotFound(record_id)
+
+    def load(self, user_id, resource, record_id):
+        for layout in self._layouts():
+            self.layout = layout
+            try:
+                return super().load(user_id, resource, record_id)
+            except RecordNotFound:
+                continue
+        raise RecordNotFound(record_id)
+
+
 def revision(number):
     """A record by which a reader can tell whether it is whole: both ends and the middle carry one number."""
     return {
@@ -133,6 +172,7 @@ def main():
     parser = argparse.ArgumentParser(description="A web service's side of a volume of JSON records.")
     parser.add_argument("--volume", required=True)
     parser.add_argument("--layout", choices=LAYOUTS, default="resource-first")
+    parser.add_argument("--follow", action="store_true", help="go where .tenantfs-layout says that the records are")
     parser.add_argument("--in-place", action="store_true", help="rewrite records where they are")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, operands, text in [
@@ -146,7 +186,7 @@ def main():
             command.add_argument(operand, type=float if operand == "seconds" else str)
     args = parser.parse_args()
 
-    service = RecordService(args.volume, args.layout, args.in_place)
+    service = (FollowingService if args.follow else RecordService)(args.volume, args.layout, args.in_place)
     try:
         if args.command == "save":
             service.save(args.user, args.resource, args.id, json.load(sys.stdin))

@@ -64,6 +64,11 @@ impl UserId {
 pub struct UserHash(String);
 
 impl UserHash {
+    /// The hash that a directory of the volume is called by.
+    pub(crate) fn of_directory(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The 16 digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,7 +3,7 @@
 //! What says that it is the user's is removed, wherever on the volume it lies; what says so of somebody else is not, whatever
 //! directory they share. Files are emptied before they are removed, so that no descriptor keeps what was in them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
@@ -79,7 +79,8 @@ pub fn would_erase(
         each(entry.path);
         Ok(())
     };
-    let mut sweep = Sweep::new(ground, user, monitor, &mut remove);
+    let begun = BTreeMap::new();
+    let mut sweep = Sweep::new(ground, user, &begun, monitor, &mut remove);
     for layout in LAYOUTS {
         walk_as(ground, layout, None, &mut sweep)?;
     }
@@ -155,7 +156,12 @@ impl<'a> Erasure<'a> {
     fn lock_homes(&self) -> Result<Vec<Dir>> {
         let hash = self.user.hash();
         let root = self.ground.volume.root();
-        let mut trees: Vec<&str> = self.ground.resources.iter().map(|resource| resource.as_str()).collect();
+        let mut trees: Vec<&str> = self
+            .ground
+            .resources
+            .iter()
+            .map(|resource| resource.as_str())
+            .collect();
         trees.push("users");
         let mut locked = Vec::new();
         for tree in trees {
@@ -184,9 +190,10 @@ impl<'a> Erasure<'a> {
         only: Option<&BTreeSet<&str>>,
         monitor: &mut dyn Monitor,
     ) -> Result<Swept> {
+        let begun = self.journal.removed().clone();
         let journal = &mut self.journal;
         let mut remove = |what: What, entry: &Entry<'_>| remove(journal, what, entry);
-        let mut sweep = Sweep::new(self.ground, self.user, monitor, &mut remove);
+        let mut sweep = Sweep::new(self.ground, self.user, &begun, monitor, &mut remove);
         let complete = walk_as(self.ground, layout, only, &mut sweep)?;
         Ok(Swept {
             complete,
@@ -209,6 +216,7 @@ impl<'a> Erasure<'a> {
                 .and_then(|read| record::owner(&read.text).ok());
             let is_users = match said {
                 Some(owner) => owner == *self.user,
+                None if stat.size == 0 && self.journal.removed().contains_key(&path) => true,
                 None => home::owner(self.ground, &dir, self.user)? == home::Whose::Users,
             };
             if is_users {
@@ -227,6 +235,7 @@ impl<'a> Erasure<'a> {
                     problem: Problem::Colliding,
                     path,
                     detail: "left: it cannot be known that it is this user's".to_owned(),
+                    repaired: false,
                 });
             }
         }
@@ -254,6 +263,8 @@ struct Sweep<'a, 'r> {
     ground: &'a Ground,
     user: &'a UserId,
     full_hash: String,
+    /// What runs before were about to remove: they may have emptied it.
+    begun: &'a BTreeMap<String, What>,
     monitor: &'a mut dyn Monitor,
     remove: &'r mut dyn FnMut(What, &Entry<'_>) -> Result<()>,
     swept: Swept,
@@ -267,6 +278,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
     fn new(
         ground: &'a Ground,
         user: &'a UserId,
+        begun: &'a BTreeMap<String, What>,
         monitor: &'a mut dyn Monitor,
         remove: &'r mut dyn FnMut(What, &Entry<'_>) -> Result<()>,
     ) -> Self {
@@ -274,6 +286,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             ground,
             user,
             full_hash: user.full_hash(),
+            begun,
             monitor,
             remove,
             swept: Swept::default(),
@@ -284,6 +297,9 @@ impl<'a, 'r> Sweep<'a, 'r> {
 
     /// What an entry is to the erasure; none when it is somebody else's.
     fn judge(&mut self, entry: &Entry<'_>) -> Result<Option<What>> {
+        if let Some(what) = self.begun.get(entry.path).filter(|_| entry.stat.size == 0) {
+            return Ok(Some(*what));
+        }
         let ours = Reserved::of(entry.name);
         let is_record = entry.name.ends_with(".json") || ours == Reserved::Away;
         match entry.stat.file_type {
@@ -305,7 +321,10 @@ impl<'a, 'r> Sweep<'a, 'r> {
             _ if self.is_users => Ok(Some(What::Other)),
             _ => {
                 if self.is_home {
-                    self.leave(entry, "another user shares the hash, and it cannot be known whose this is");
+                    self.leave(
+                        entry,
+                        "another user shares the hash, and it cannot be known whose this is",
+                    );
                 }
                 Ok(None)
             }
@@ -336,6 +355,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             problem: Problem::Unreadable,
             path: entry.path.to_owned(),
             detail: detail.to_owned(),
+            repaired: false,
         });
     }
 }
@@ -355,6 +375,7 @@ impl Visitor for Sweep<'_, '_> {
                         problem: Problem::Unreadable,
                         path: path.to_owned(),
                         detail: error.to_string(),
+                        repaired: false,
                     });
                     false
                 }
@@ -420,7 +441,10 @@ fn remove_marker(dir: &Dir) -> Result<()> {
     let mut others = false;
     dir.entries(|name| others |= name != OWNER_MARKER.as_bytes())?;
     if others {
-        return Err(Error::new(Kind::DirectoryNotEmpty, "the directory has more than a marker"));
+        return Err(Error::new(
+            Kind::DirectoryNotEmpty,
+            "the directory has more than a marker",
+        ));
     }
     match dir.unlink(OWNER_MARKER) {
         Err(error) if error.kind() != Kind::NotFound => Err(error),

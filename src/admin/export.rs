@@ -292,6 +292,7 @@ impl Exporter<'_> {
             problem: Problem::Unreadable,
             path: path.to_owned(),
             detail: detail.to_owned(),
+            repaired: false,
         });
     }
 }

@@ -11,6 +11,9 @@ pub struct Finding {
     pub path: String,
     /// In words: what was met, and what to do. Never content, nor a secret.
     pub detail: String,
+    /// It is mended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repaired: bool,
 }
 
 /// What is wrong, as a closed set.

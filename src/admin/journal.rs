@@ -70,7 +70,12 @@ impl Journal {
 
     fn read(mut file: File) -> Result<Self> {
         let doing = |error: std::io::Error| Error::io(&error, "reading the journal of an erasure");
-        let broken = || Error::new(Kind::Io, "the journal of an erasure is none: look at it, and remove it");
+        let broken = || {
+            Error::new(
+                Kind::Io,
+                "the journal of an erasure is none: look at it, and remove it",
+            )
+        };
         let (mut begun, mut removed, mut whole) = (None, BTreeMap::new(), 0);
         let mut reader = BufReader::new(&file);
         let mut text = Vec::new();
@@ -129,6 +134,11 @@ impl Journal {
                 .map_err(|error| Error::io(&error, "writing the journal of an erasure"))?;
         }
         Ok(())
+    }
+
+    /// What was ever noted.
+    pub(super) fn removed(&self) -> &BTreeMap<String, What> {
+        &self.removed
     }
 
     pub(super) fn begun(&self) -> &str {

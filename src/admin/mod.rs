@@ -4,12 +4,14 @@
 //! No tenant's store is opened here. Whoever may read and write the whole volume needs no proof of being anybody; what a
 //! record says of its owner decides whose it is, as it does everywhere.
 
+mod copy;
 mod erase;
 mod export;
 mod finding;
 mod home;
 mod journal;
 mod list;
+mod migrate;
 mod reseal;
 mod text;
 mod unseal;
@@ -20,10 +22,12 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+pub use copy::copy;
 pub use erase::{Erasure, Receipt, would_erase};
 pub use export::{Exported, MANIFEST, Target, export};
 pub use finding::{Finding, Problem};
 pub use list::{Listed, Listing, Users, Whose, list};
+pub use migrate::{Migrated, migrate};
 pub use reseal::{Reseal, Resealed, reseal};
 pub use unseal::unseal;
 pub use verify::{Verified, verify};

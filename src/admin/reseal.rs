@@ -200,6 +200,7 @@ impl Resealer<'_> {
             problem,
             path: entry.path.to_owned(),
             detail: detail.to_owned(),
+            repaired: false,
         });
     }
 }

@@ -8,11 +8,11 @@ use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, home, read};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::identity::UserId;
-use crate::name::{EntryName, RESERVED_PREFIX};
+use crate::identity::{UserHash, UserId};
+use crate::name::{EntryName, RESERVED_PREFIX, Resource};
 use crate::record::{self, Hidden, Lens, SecretState};
 use crate::store::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, stored_limit};
-use crate::volume::{Dir, FileType};
+use crate::volume::{Dir, FileType, Rename};
 
 /// What was seen on a volume.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -29,19 +29,24 @@ pub struct Verified {
     pub sealed_by_older_keys: u64,
     /// Secrets in plain text: `reseal --adopt-plain` seals them.
     pub plain_secrets: u64,
-    /// What is wrong, counted by its kind.
+    /// What was mended.
+    pub repaired: u64,
+    /// What is wrong, and was not mended, counted by its kind.
     pub problems: BTreeMap<Problem, u64>,
     /// Whether it came to the end.
     pub complete: bool,
 }
 
-/// Looks at everything, and tells `monitor` what is wrong. Changes nothing.
+/// Looks at everything, and tells `monitor` what is wrong. With `repair`, what is mended without losing anything is: records
+/// that are in another user's directory are moved home, where nothing has their name, and temporary files that nobody will
+/// finish are removed. Else nothing is changed.
 ///
 /// # Errors
 /// The volume's, when not even its root can be read: everything below is a finding.
-pub fn verify(ground: &Ground, monitor: &mut dyn Monitor) -> Result<Verified> {
+pub fn verify(ground: &Ground, repair: bool, monitor: &mut dyn Monitor) -> Result<Verified> {
     let mut verifier = Verifier {
         ground,
+        repair,
         monitor,
         seen: Verified::default(),
         home: Home::default(),
@@ -54,6 +59,7 @@ pub fn verify(ground: &Ground, monitor: &mut dyn Monitor) -> Result<Verified> {
 
 struct Verifier<'a> {
     ground: &'a Ground,
+    repair: bool,
     monitor: &'a mut dyn Monitor,
     seen: Verified,
     home: Home,
@@ -219,6 +225,16 @@ impl Verifier<'_> {
             None => Ok(false),
         });
         match there {
+            Ok(false) if self.repair => match move_home(self.ground, resource, &hash, entry) {
+                Ok(()) => {
+                    let what = format!("another user's: moved to {home}");
+                    self.mended(Problem::Misplaced, entry.path, &what, true);
+                }
+                Err(error) => {
+                    let what = format!("another user's, and could not be moved to {home}: {error}");
+                    self.problem(Problem::Misplaced, entry.path, &what);
+                }
+            },
             Ok(false) => {
                 let what = format!("another user's: it belongs to {home}");
                 self.problem(Problem::Misplaced, entry.path, &what);
@@ -247,8 +263,12 @@ impl Verifier<'_> {
     fn ours(&mut self, entry: &Entry<'_>) {
         let what = Reserved::of(entry.name);
         if what.is_outdated(&entry.stat, clock::now()) {
-            let detail = "nobody needs it any more: it can be removed";
-            return self.problem(Problem::Temporary, entry.path, detail);
+            let removed = self.repair && entry.dir.unlink(entry.name).is_ok();
+            let detail = match removed {
+                true => "nobody needed it any more: removed",
+                false => "nobody needs it any more: it can be removed",
+            };
+            return self.mended(Problem::Temporary, entry.path, detail, removed);
         }
         match what {
             Reserved::Draft => self.draft(entry),
@@ -324,17 +344,39 @@ impl Verifier<'_> {
     }
 
     fn problem(&mut self, problem: Problem, path: &str, detail: &str) {
+        self.mended(problem, path, detail, false);
+    }
+
+    fn mended(&mut self, problem: Problem, path: &str, detail: &str, repaired: bool) {
         self.tell(Finding {
             problem,
             path: path.to_owned(),
             detail: detail.to_owned(),
+            repaired,
         });
     }
 
     fn tell(&mut self, finding: Finding) {
-        *self.seen.problems.entry(finding.problem).or_default() += 1;
+        match finding.repaired {
+            true => self.seen.repaired += 1,
+            false => *self.seen.problems.entry(finding.problem).or_default() += 1,
+        }
         self.monitor.found(&finding);
     }
+}
+
+/// Moves a record to its owner's directory, if nothing has its name there.
+fn move_home(ground: &Ground, resource: &Resource, hash: &UserHash, entry: &Entry<'_>) -> Result<()> {
+    let mut dir = ground.volume.root().reopen()?;
+    let home = ground.layout.components(resource, hash);
+    for name in home.into_iter().chain(entry.below.split_terminator('/')) {
+        dir = dir.open_or_make_dir(name)?;
+    }
+    entry
+        .dir
+        .rename(entry.name, &dir, entry.name, Rename::NoReplace)?;
+    dir.sync()?;
+    entry.dir.sync()
 }
 
 /// Whether the same place below another directory of a resource has something.

@@ -282,6 +282,7 @@ impl<V: Visitor> Walk<'_, V> {
             problem,
             path: path.to_owned(),
             detail: detail.to_owned(),
+            repaired: false,
         });
     }
 }
@@ -322,6 +323,6 @@ struct Place<'a> {
     below: &'a str,
 }
 
-fn is_hash(name: &str) -> bool {
+pub(super) fn is_hash(name: &str) -> bool {
     name.len() == HASH_DIGITS && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

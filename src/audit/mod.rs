@@ -213,6 +213,20 @@ pub struct Record<'a> {
     pub reason: &'a str,
 }
 
+impl Record<'_> {
+    /// What `uid` does about the whole volume.
+    pub fn of(op: &'static str, uid: u32) -> Self {
+        Self {
+            op,
+            user: None,
+            uid,
+            path: "",
+            outcome: Ok(()),
+            reason: "",
+        }
+    }
+}
+
 /// Writes one line at once, for a command that does one thing: whatever the level is.
 ///
 /// # Errors

@@ -47,6 +47,7 @@ mod draft_file;
 mod facts;
 mod folder;
 mod kept;
+mod layout_mark;
 mod marker;
 mod records;
 mod rename;
@@ -63,6 +64,7 @@ pub use attributes::{Attributes, NodeKind};
 pub use collection::Collection;
 pub use draft::Draft;
 pub use folder::Folder;
+pub use layout_mark::LayoutMark;
 pub use records::{Snapshot, read_at_most, stored_limit};
 pub use reserved::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, erasure_journal};
 pub use uncommitted::Uncommitted;
@@ -147,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::HashCollision`] when the directories belong to another user id with the same hash; [`Kind::Busy`] while they are
-    /// being erased; [`Kind::AccessDenied`] and the like when the volume refuses.
+    /// being erased; [`Kind::Config`] when the volume has another layout; [`Kind::AccessDenied`] and the like when the volume refuses.
     pub fn open(
         volume: &Volume,
         principal: &Principal,
@@ -156,6 +158,7 @@ impl Store {
     ) -> Result<Self> {
         let user = principal.user().hash();
         let full_hash = principal.user().full_hash();
+        LayoutMark::check(volume.root(), options.layout)?;
         reserved::not_being_erased(volume, &full_hash)?;
         let mut directories = Vec::with_capacity(options.resources.len());
         let mut markers: Vec<Marker> = Vec::new();

@@ -70,9 +70,21 @@ pub(crate) enum Command {
     /// Records without secrets, attachments, kept drafts and profile.json. Exit codes: 0 ok, 1 failure, or nothing of this user, 2
     /// usage or configuration, 6 something was left out; the manifest says what, and why.
     Export(ExportArgs),
+    /// Erase everything of one user, for good
+    ///
+    /// Ends the user's sessions, removes what is verified to be theirs in both layouts, searches the whole volume until there is
+    /// nothing left, and prints a receipt. Until it is finished, the user cannot log in; interrupted, another run finishes it. Exit
+    /// codes: 0 erased, 1 failure, or not finished, 2 usage or configuration, 6 something may be the user's and was left.
+    Erase(EraseArgs),
+    /// Change a volume from one layout to the other, beside live mounts
+    ///
+    /// Sessions go on. New logins are refused until the server is started with the new layout; a service must write to the new
+    /// place from the beginning on, which .tenantfs-layout in the volume's root says. Interrupted, another run finishes it. Exit
+    /// codes: 0 done, 1 failure, or interrupted, 2 usage or configuration, 6 something was left where it was.
+    Migrate(MigrateArgs),
     /// Look at everything on a volume, and say what is not as it should be
     ///
-    /// Prints a line of JSON for each finding, and changes nothing. Works beside live mounts and the live service. Exit codes:
+    /// Prints a line of JSON for each finding, and changes nothing without --repair. Works beside live mounts and the live service. Exit codes:
     /// 0 all is well, 1 failure, 2 usage or configuration, 6 problems were found.
     Verify(VerifyArgs),
     /// Seal secrets anew, under the active sealing key, on a whole volume
@@ -363,9 +375,61 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct EraseArgs {
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
+
+    /// The user of the service
+    #[arg(long, value_name = "ID")]
+    pub(crate) user_id: String,
+
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    /// Print what would be erased, and erase nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+
+    /// The control socket of the daemon that has the user's sessions [default: /run/tenantfs/control.sock]
+    #[arg(long, value_name = "SOCKET", env = "TENANTFS_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Print the receipt as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) on: VolumeArgs,
+
+    /// The layout that the volume has
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) from: Layout,
+
+    /// The layout that it is to have
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) to: Layout,
+
+    /// Copy everything to this volume instead, and compare; the old one stays as it is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to_volume: Option<PathBuf>,
+
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) on: VolumeArgs,
+
+    /// Move records home that are in another user's directory, and remove temporary files that nobody needs; audited
+    #[arg(long)]
+    pub(crate) repair: bool,
 
     /// Print what was seen as JSON, too
     #[arg(long)]

@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::List(args) => admin::list(args),
         Command::Export(args) => admin::export(args),
+        Command::Erase(args) => admin::erase(args),
+        Command::Migrate(args) => admin::migrate(args),
         Command::Verify(args) => admin::verify(args),
         Command::Reseal(args) => admin::reseal(args),
         Command::Unseal(args) => admin::unseal(args),

@@ -1,11 +1,13 @@
 //! The operator's commands on a whole volume.
 
+mod erase;
 mod list;
+mod migrate;
 mod progress;
 mod target;
 
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::Mode;
 use tenantfs::admin::{self, Ground, Reseal};
@@ -15,20 +17,43 @@ use tenantfs::identity::UserId;
 use tenantfs::name::{EntryName, Resource};
 use tenantfs::session::confine::{Confinement, confine};
 use tenantfs::session::privilege;
+use tenantfs::store::LayoutMark;
 use tenantfs::volume::Volume;
 
 use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
 use crate::config::VolumeSettings;
 use crate::{account, serving};
+pub(crate) use erase::erase;
 pub(crate) use list::list;
+pub(crate) use migrate::migrate;
 use progress::Progress;
 use target::Place;
 
 pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
-    let ground = ground(args.on)?;
-    let mut progress = Progress::start("verifying")?;
-    let seen = admin::verify(&ground, &mut progress)?;
-    progress.finish()?;
+    let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
+    become_account(&settings)?;
+    let seen = if args.repair {
+        // Not confined: each repair has its line in the audit log.
+        let ground = checked(open(&settings)?)?;
+        tell(&settings, &Record::of("verify --repair", uid))?;
+        let mut progress = Progress::start("verifying")?.telling(|finding| {
+            let record = Record {
+                path: &finding.path,
+                reason: &finding.detail,
+                ..Record::of("repair", uid)
+            };
+            tell(&settings, &record)
+        });
+        let seen = admin::verify(&ground, true, &mut progress)?;
+        progress.finish()?;
+        seen
+    } else {
+        let ground = confined(checked(open(&settings)?)?, false, None)?;
+        let mut progress = Progress::start("verifying")?;
+        let seen = admin::verify(&ground, false, &mut progress)?;
+        progress.finish()?;
+        seen
+    };
     let problems: u64 = seen.problems.values().sum();
     if args.json {
         print_json(&serde_json::json!({ "verified": seen }))?;
@@ -42,6 +67,9 @@ pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
             seen.sealed_by_older_keys,
             seen.plain_secrets
         );
+        if seen.repaired > 0 {
+            eprintln!("{:>9} repaired", seen.repaired);
+        }
         for (problem, count) in &seen.problems {
             eprintln!("{:>9} {}", count, problem.as_str());
         }
@@ -67,7 +95,7 @@ pub(crate) fn reseal(args: ResealArgs) -> Result<()> {
             reason: if what.adopt_plain { "plain text too" } else { "" },
         },
     )?;
-    let ground = confined(open(&settings)?, true, None)?;
+    let ground = confined(checked(open(&settings)?)?, true, None)?;
     let mut progress = Progress::start("sealing anew")?;
     let done = admin::reseal(&ground, what, &mut progress)?;
     progress.finish()?;
@@ -95,7 +123,7 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
         ));
     }
     become_account(&settings)?;
-    let secret = admin::unseal(&open(&settings)?, &user, &resource, &id, &args.member);
+    let secret = admin::unseal(&checked(open(&settings)?)?, &user, &resource, &id, &args.member);
     // Before it is shown: what cannot be accounted for is not.
     let reason = secret.as_ref().err().map(Error::to_string);
     tell(
@@ -124,7 +152,11 @@ pub(crate) fn export(args: ExportArgs) -> Result<()> {
     let place = Place::make(&args.to, serving::server_account(&settings)?)?;
     let is_output = matches!(place, Place::Output);
     become_account(&settings)?;
-    let ground = confined(open(&settings)?, false, place.directory())?;
+    let ground = confined(
+        checked(open(&settings)?)?,
+        false,
+        place.directory().map(AsFd::as_fd),
+    )?;
     let mut target = place.open()?;
     let mut progress = Progress::start("exporting")?.quiet();
     let done = admin::export(&ground, &user, &mut *target, &mut progress)?;
@@ -143,7 +175,7 @@ pub(crate) fn export(args: ExportArgs) -> Result<()> {
 fn ground(args: VolumeArgs) -> Result<Ground> {
     let settings = VolumeSettings::alone(args)?;
     become_account(&settings)?;
-    confined(open(&settings)?, false, None)
+    confined(checked(open(&settings)?)?, false, None)
 }
 
 /// Becomes the account that works on the volume: whatever is read of the configuration is root's to read, and what is on
@@ -167,10 +199,16 @@ fn open(settings: &VolumeSettings) -> Result<Ground> {
     })
 }
 
+/// A volume that has the layout that it is said to have.
+fn checked(ground: Ground) -> Result<Ground> {
+    LayoutMark::check(ground.volume.root(), ground.layout)?;
+    Ok(ground)
+}
+
 /// Confines this process to the volume, and to the directory that it writes to, whatever is met there. Not even the audit log is written from then on.
-fn confined(ground: Ground, writes: bool, target: Option<&OwnedFd>) -> Result<Ground> {
+fn confined(ground: Ground, writes: bool, target: Option<BorrowedFd<'_>>) -> Result<Ground> {
     let mut directories = vec![ground.volume.root().as_fd()];
-    directories.extend(target.map(AsFd::as_fd));
+    directories.extend(target);
     let confinement = confine(&directories, !writes && target.is_none())?;
     if confinement == Confinement::None {
         log::warn!("not confined to the volume: this kernel has no Landlock");

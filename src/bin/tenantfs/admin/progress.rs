@@ -16,18 +16,23 @@ const PARTS: u64 = 1000;
 /// How often the bar is drawn.
 const REDRAW: Duration = Duration::from_millis(200);
 
+/// Takes note of what is mended.
+type Told<'a> = Box<dyn Fn(&Finding) -> Result<()> + 'a>;
+
 /// Shows and prints what happens; SIGINT, SIGTERM and SIGHUP end the work after the file at hand.
-pub(super) struct Progress {
+pub(super) struct Progress<'a> {
     bar: ProgressBar,
     seen: u64,
     found: u64,
     on_stderr: bool,
     interrupted: Arc<AtomicBool>,
-    /// What went wrong when something was printed: the work ends.
-    broken: Option<std::io::Error>,
+    /// What went wrong when something was printed or told: the work ends.
+    broken: Option<Error>,
+    /// Is told of what is mended.
+    told: Option<Told<'a>>,
 }
 
-impl Progress {
+impl<'a> Progress<'a> {
     /// Shows a bar that says `doing`, where standard error is a terminal.
     pub(super) fn start(doing: &'static str) -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -48,6 +53,7 @@ impl Progress {
             on_stderr: false,
             interrupted,
             broken: None,
+            told: None,
         })
     }
 
@@ -55,6 +61,14 @@ impl Progress {
     pub(super) fn quiet(self) -> Self {
         Self {
             on_stderr: true,
+            ..self
+        }
+    }
+
+    /// Tells `told` of what is mended; when that fails, the work ends.
+    pub(super) fn telling(self, told: impl Fn(&Finding) -> Result<()> + 'a) -> Self {
+        Self {
+            told: Some(Box::new(told)),
             ..self
         }
     }
@@ -70,14 +84,11 @@ impl Progress {
     /// When not every finding could be printed.
     pub(super) fn finish(self) -> Result<()> {
         self.bar.finish_and_clear();
-        match self.broken {
-            Some(error) => Err(Error::io(&error, "printing")),
-            None => Ok(()),
-        }
+        self.broken.map_or(Ok(()), Err)
     }
 }
 
-impl Monitor for Progress {
+impl Monitor for Progress<'_> {
     fn looked_at(&mut self) {
         self.seen += 1;
         if self.seen.is_multiple_of(100) {
@@ -97,10 +108,15 @@ impl Monitor for Progress {
         }
         let printed = self.bar.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            serde_json::to_writer(&mut stdout, finding)?;
+            serde_json::to_writer(&mut stdout, finding).map_err(std::io::Error::from)?;
             stdout.write_all(b"\n")
         });
-        if let Err(error) = printed {
+        let printed = printed.map_err(|error| Error::io(&error, "printing"));
+        let told = match &self.told {
+            Some(told) if finding.repaired => told(finding),
+            _ => Ok(()),
+        };
+        if let Err(error) = printed.and(told) {
             self.broken.get_or_insert(error);
         }
     }

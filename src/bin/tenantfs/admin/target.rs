@@ -44,7 +44,9 @@ impl Place {
             let there = file.and_then(|file| Ok((file.metadata()?, file)));
             let (metadata, file) = there.map_err(|error| wrong(error.to_string()))?;
             if !metadata.is_file() || metadata.len() > 0 {
-                return Err(wrong("there is something already, and nothing is overwritten".to_owned()));
+                return Err(wrong(
+                    "there is something already, and nothing is overwritten".to_owned(),
+                ));
             }
             return Ok(Self::Archive {
                 path: to.to_owned(),

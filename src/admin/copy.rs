@@ -1,0 +1,232 @@
+//! `migrate` to another volume: every file is copied, read back and compared. The old volume stays as it is.
+
+use std::fs::File;
+use std::io::{Read as _, Seek, SeekFrom};
+
+use sha2::{Digest, Sha256};
+
+use super::migrate::Migrated;
+use super::walk::{Entry, Visitor, walk};
+use super::{Finding, Ground, Monitor, Problem, home};
+use crate::error::{Error, Kind, Result};
+use crate::identity::UserHash;
+use crate::layout::Layout;
+use crate::store::{LayoutMark, OWNER_MARKER, Reserved};
+use crate::volume::{self, Access, Dir, Durability, FileType, Staged, Stat, Times, Volume};
+
+/// How much is copied at a time, in bytes.
+const CHUNK: usize = 1 << 20;
+
+/// Copies everything to the volume `target`, in the layout `to`. What is there already, and has the same size and time of
+/// change, is not copied again: so an interrupted run is finished by another one, and what has changed since is copied anew.
+///
+/// # Errors
+/// [`Kind::Config`] when the target has another layout; [`Kind::NoSpace`] and the like, with which no more can be copied; the
+/// volumes'.
+pub fn copy(ground: &Ground, target: &Volume, to: Layout, monitor: &mut dyn Monitor) -> Result<Migrated> {
+    match LayoutMark::read(target.root())? {
+        Some(mark) if mark.layout != to => {
+            let why = format!("the other volume is {}; correct --to or --to-volume", mark.layout);
+            return Err(Error::new(Kind::Config, why));
+        }
+        _ => {}
+    }
+    let mut copier = Copier {
+        target,
+        to,
+        monitor,
+        marker: None,
+        done: Migrated::default(),
+        failed: None,
+    };
+    let complete = walk(ground, &mut copier)?;
+    if let Some(error) = copier.failed {
+        return Err(error);
+    }
+    let mut done = copier.done;
+    done.complete = complete;
+    if done.complete && done.left == 0 {
+        LayoutMark {
+            layout: to,
+            from: None,
+        }
+        .write(target.root())?;
+    }
+    Ok(done)
+}
+
+struct Copier<'a> {
+    target: &'a Volume,
+    to: Layout,
+    monitor: &'a mut dyn Monitor,
+    /// What the marker of the directory at hand says.
+    marker: Option<String>,
+    done: Migrated,
+    /// Why no more can be copied.
+    failed: Option<Error>,
+}
+
+impl Visitor for Copier<'_> {
+    fn progress(&mut self, done: f64) {
+        self.monitor.progress(done);
+    }
+
+    fn home(&mut self, dir: &Dir, _: &str, path: &str) {
+        self.marker = home::marker(dir).unwrap_or_else(|error| {
+            self.leave(path, &error.to_string());
+            None
+        });
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>) {
+        self.monitor.looked_at();
+        if matches!(Reserved::of(entry.name), Reserved::Marker | Reserved::Temporary) {
+            return;
+        }
+        if entry.stat.file_type != FileType::Regular {
+            return self.leave(entry.path, "neither a file nor a directory: not copied");
+        }
+        match self.file(entry) {
+            // Gone since it was listed.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) if matches!(error.kind(), Kind::NoSpace | Kind::QuotaExceeded | Kind::ReadOnly) => {
+                self.failed = Some(error.context(format_args!("copying {:?}", entry.path)));
+            }
+            Err(error) => self.leave(entry.path, &error.to_string()),
+            Ok(true) => self.done.files += 1,
+            Ok(false) => {}
+        }
+    }
+
+    fn found(&mut self, finding: Finding) {
+        self.done.left += 1;
+        self.monitor.found(&finding);
+    }
+
+    fn stops(&self) -> bool {
+        self.failed.is_some() || self.monitor.stops()
+    }
+}
+
+impl Copier<'_> {
+    /// Whether it had to be copied.
+    fn file(&mut self, entry: &Entry<'_>) -> Result<bool> {
+        let dir = self.place(entry)?;
+        let mut source = entry.dir.open_file(entry.name, Access::Read)?;
+        let stat = volume::stat(&source)?;
+        let there = match dir.stat(entry.name) {
+            Err(error) if error.kind() == Kind::NotFound => None,
+            there => Some(there?),
+        };
+        if let Some(there) = there {
+            if (there.size, there.mtime) == (stat.size, stat.mtime) {
+                return Ok(false);
+            }
+            if there.mtime > stat.mtime {
+                let why = "the other volume has a newer file of this name: not copied";
+                return Err(Error::new(Kind::Exists, why));
+            }
+            self.done.superseded += 1;
+        }
+        let mut staged = Staged::new(&dir, &like(&stat))?;
+        let sum = pour(&mut source, stat.size, |bytes| staged.write(bytes))?;
+        if let Some(mode) = volume::shown_mode(&source) {
+            volume::set_shown_mode(staged.file(), mode)?;
+        }
+        let times = Times {
+            atime: Some(stat.atime),
+            mtime: Some(stat.mtime),
+        };
+        volume::set_times(staged.file(), times)?;
+        let placed = staged.place(entry.name, Durability::Durable)?;
+        let mut copied = dir.open_file(entry.name, Access::Read)?;
+        if pour(&mut copied, placed.size, |_| Ok(()))? != sum {
+            return Err(Error::new(
+                Kind::Io,
+                "the copy reads back otherwise than it was written",
+            ));
+        }
+        Ok(true)
+    }
+
+    /// The directory of the target that a file belongs in, with its marker.
+    fn place(&self, entry: &Entry<'_>) -> Result<Dir> {
+        let mut dir = self.target.root().reopen()?;
+        let hash = UserHash::of_directory(entry.hash);
+        let components = match entry.resource {
+            Some(resource) => self.to.components(resource, &hash),
+            // What the service keeps beside the resources has one place in both layouts.
+            None => vec!["users", entry.hash],
+        };
+        for (depth, name) in components.into_iter().enumerate() {
+            dir = dir.open_or_make_dir(name)?;
+            if depth + 1 == self.to.marker_depth() {
+                self.mark(&dir)?;
+            }
+        }
+        for name in entry.below.split_terminator('/') {
+            dir = dir.open_or_make_dir(name)?;
+        }
+        Ok(dir)
+    }
+
+    fn mark(&self, home: &Dir) -> Result<()> {
+        let Some(full_hash) = &self.marker else {
+            return Ok(());
+        };
+        match home::marker(home)? {
+            Some(there) if there == *full_hash => Ok(()),
+            Some(_) => Err(Error::new(
+                Kind::HashCollision,
+                "another user with this hash has the directory on the other volume",
+            )),
+            None => {
+                let mut staged = Staged::new(home, &home.stat_self()?)?;
+                staged.write(full_hash.as_bytes())?;
+                staged.place_new(OWNER_MARKER, Durability::Durable).map(drop)
+            }
+        }
+    }
+
+    fn leave(&mut self, path: &str, detail: &str) {
+        self.found(Finding {
+            problem: Problem::Unreadable,
+            path: path.to_owned(),
+            detail: detail.to_owned(),
+            repaired: false,
+        });
+    }
+}
+
+/// With the permission bits of a file, and without any that make programs of it.
+fn like(stat: &Stat) -> Stat {
+    Stat {
+        mode: stat.mode & 0o777,
+        ..*stat
+    }
+}
+
+/// Reads `size` bytes, hands them to `each`, and returns their hash.
+fn pour(source: &mut File, size: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<[u8; 32]> {
+    let doing = |error: std::io::Error| Error::io(&error, "reading from the volume");
+    source.seek(SeekFrom::Start(0)).map_err(doing)?;
+    let (mut hash, mut left) = (Sha256::new(), size);
+    let mut chunk = vec![0; CHUNK];
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        let read = source
+            .read(chunk.get_mut(..most).unwrap_or_default())
+            .map_err(doing)?;
+        if read == 0 {
+            return Err(Error::new(
+                Kind::Stale,
+                "it became shorter while it was read; run this again",
+            ));
+        }
+        let bytes = chunk.get(..read).unwrap_or_default();
+        hash.update(bytes);
+        each(bytes)?;
+        left -= read as u64;
+    }
+    Ok(hash.finalize().into())
+}

@@ -1,0 +1,301 @@
+//! `migrate`: from one layout to the other, beside live mounts and a service that knows of it.
+//!
+//! Directories are renamed as they are: whoever has one open goes on having it, and a mount has its directories open. The file
+//! `.tenantfs-layout` in the volume's root says from the first moment on which layout is in force, and which one it was before:
+//! who writes, writes to the new place, and who reads, looks there and then in the old one.
+
+use serde::Serialize;
+
+use super::{Finding, Ground, Monitor, Problem, home};
+use crate::clock::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::layout::Layout;
+use crate::name::Resource;
+use crate::store::{LayoutMark, OWNER_MARKER};
+use crate::volume::{Dir, Durability, FileType, Rename, Staged};
+
+/// What was done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Migrated {
+    /// Directories of users that were moved as they are.
+    pub directories: u64,
+    /// Files that were moved one by one, where somebody had written to the new place already.
+    pub files: u64,
+    /// Files that somebody has saved anew in the new place, and that were dropped in the old one.
+    pub superseded: u64,
+    /// What is left where it was, for a reason that was told.
+    pub left: u64,
+    /// Whether it came to the end: then the new layout alone is in force.
+    pub complete: bool,
+}
+
+/// Moves everything from the layout `ground` has to the other one. What is interrupted is finished by another run.
+///
+/// # Errors
+/// [`Kind::Config`] when another layout is in force; the volume's.
+pub fn migrate(ground: &Ground, to: Layout, monitor: &mut dyn Monitor) -> Result<Migrated> {
+    let from = ground.layout;
+    let root = ground.volume.root();
+    match LayoutMark::read(root)? {
+        Some(mark) if mark.layout == to && mark.from.is_none() => {
+            return Ok(Migrated {
+                complete: true,
+                ..Migrated::default()
+            });
+        }
+        Some(mark) if mark.layout != from && mark.from != Some(from) => {
+            let why = format!(
+                "the volume is {}, by its .tenantfs-layout; correct --from",
+                mark.layout
+            );
+            return Err(Error::new(Kind::Config, why));
+        }
+        _ => {}
+    }
+    LayoutMark {
+        layout: to,
+        from: Some(from),
+    }
+    .write(root)?;
+    let mut mover = Mover {
+        ground,
+        from,
+        monitor,
+        done: Migrated::default(),
+    };
+    mover.trees()?;
+    let done = mover.done;
+    if done.complete && done.left == 0 {
+        LayoutMark {
+            layout: to,
+            from: None,
+        }
+        .write(root)?;
+    }
+    Ok(done)
+}
+
+struct Mover<'a> {
+    ground: &'a Ground,
+    from: Layout,
+    monitor: &'a mut dyn Monitor,
+    done: Migrated,
+}
+
+impl Mover<'_> {
+    fn trees(&mut self) -> Result<()> {
+        let root = self.ground.volume.root();
+        self.done.complete = true;
+        match self.from {
+            Layout::ResourceFirst => {
+                for resource in &self.ground.resources {
+                    let Some(tree) = existing(root, resource.as_str())? else {
+                        continue;
+                    };
+                    for hash in hashes(&tree)? {
+                        if self.stops() {
+                            return Ok(());
+                        }
+                        let moved = self.make_user_first(&tree, resource, &hash);
+                        self.took(moved, &format!("{}/{hash}", resource.as_str()))?;
+                    }
+                    // Not empty: what is in it was told of.
+                    let _ = root.remove_dir(resource.as_str());
+                }
+            }
+            Layout::UserFirst => {
+                let Some(users) = existing(root, "users")? else {
+                    return Ok(());
+                };
+                for hash in hashes(&users)? {
+                    if self.stops() {
+                        return Ok(());
+                    }
+                    let moved = self.make_resource_first(&users, &hash);
+                    self.took(moved, &format!("users/{hash}"))?;
+                }
+                let _ = root.remove_dir("users");
+            }
+        }
+        root.sync()
+    }
+
+    fn stops(&mut self) -> bool {
+        if self.monitor.stops() {
+            self.done.complete = false;
+        }
+        !self.done.complete
+    }
+
+    /// One user's directory that cannot be moved keeps no other.
+    fn took(&mut self, moved: Result<()>, path: &str) -> Result<()> {
+        match moved {
+            Err(error) if matches!(error.kind(), Kind::NoSpace | Kind::QuotaExceeded | Kind::ReadOnly) => {
+                Err(error)
+            }
+            Err(error) => {
+                self.leave(path, &error.to_string());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn make_user_first(&mut self, tree: &Dir, resource: &Resource, hash: &str) -> Result<()> {
+        let Some(old) = existing(tree, hash)? else {
+            return Ok(());
+        };
+        let home = self
+            .ground
+            .volume
+            .root()
+            .open_or_make_dir("users")?
+            .open_or_make_dir(hash)?;
+        take_marker(&old, &home)?;
+        self.move_directory((tree, hash), (&home, resource.as_str()))?;
+        // In the new place the marker is one further up.
+        let moved = home.open_dir(resource.as_str())?;
+        absent_is_fine(moved.unlink(OWNER_MARKER))?;
+        moved.sync()
+    }
+
+    fn make_resource_first(&mut self, users: &Dir, hash: &str) -> Result<()> {
+        let Some(home) = existing(users, hash)? else {
+            return Ok(());
+        };
+        let has_marker = home::marker(&home)?.is_some();
+        for resource in &self.ground.resources {
+            let Some(old) = existing(&home, resource.as_str())? else {
+                continue;
+            };
+            take_marker(&home, &old)?;
+            let tree = self.ground.volume.root().open_or_make_dir(resource.as_str())?;
+            self.move_directory((&home, resource.as_str()), (&tree, hash))?;
+        }
+        // A session that has written nothing yet writes its marker there with its first change.
+        if has_marker {
+            absent_is_fine(home.unlink(OWNER_MARKER))?;
+            home.sync()?;
+            let _ = users.remove_dir(hash);
+        }
+        Ok(())
+    }
+
+    /// Moves a directory as it is. Where the service has made one already, the two change places first: the one that mounts
+    /// have open must be the one that stays.
+    fn move_directory(&mut self, from: (&Dir, &str), to: (&Dir, &str)) -> Result<()> {
+        self.monitor.looked_at();
+        match from.0.rename(from.1, to.0, to.1, Rename::NoReplace) {
+            Err(error) if error.kind() == Kind::Exists => {
+                from.0.rename(from.1, to.0, to.1, Rename::Exchange)?;
+                let (left, stays) = (from.0.open_dir(from.1)?, to.0.open_dir(to.1)?);
+                self.merge(&left, &stays)?;
+                from.0.remove_dir(from.1)?;
+            }
+            result => {
+                result?;
+                self.done.directories += 1;
+            }
+        }
+        to.0.sync()?;
+        from.0.sync()
+    }
+
+    /// Moves what is in `from`, file by file, into `to`. Of two files of one name the one that was saved last stays.
+    fn merge(&mut self, from: &Dir, to: &Dir) -> Result<()> {
+        let mut names = Vec::new();
+        from.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
+        for name in names {
+            let stat = match from.stat(&name) {
+                Err(error) if error.kind() == Kind::NotFound => continue,
+                stat => stat?,
+            };
+            if name == OWNER_MARKER {
+                from.unlink(&name)?;
+                continue;
+            }
+            match from.rename(&name, to, &name, Rename::NoReplace) {
+                Ok(()) => self.done.files += 1,
+                Err(error) if error.kind() == Kind::Exists => {
+                    if stat.file_type == FileType::Directory {
+                        self.merge(&from.open_dir(&name)?, &to.open_dir(&name)?)?;
+                        from.remove_dir(&name)?;
+                        continue;
+                    }
+                    leave_the_latest(from, to, &name, stat.mtime)?;
+                    self.done.superseded += 1;
+                }
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        to.sync()
+    }
+
+    fn leave(&mut self, path: &str, detail: &str) {
+        self.done.left += 1;
+        self.monitor.found(&Finding {
+            problem: Problem::Unreadable,
+            path: path.to_owned(),
+            detail: detail.to_owned(),
+            repaired: false,
+        });
+    }
+}
+
+/// Of two files of one name the one that was saved last stays in `to`, whoever saves another meanwhile, and none in `from`.
+fn leave_the_latest(from: &Dir, to: &Dir, name: &str, mut placed: Timestamp) -> Result<()> {
+    loop {
+        from.rename(name, to, name, Rename::Exchange)?;
+        let displaced = from.stat(name)?.mtime;
+        if displaced <= placed {
+            return from.unlink(name);
+        }
+        placed = displaced;
+    }
+}
+
+/// The owner marker of `from` stands in `to`, too.
+///
+/// # Errors
+/// [`Kind::HashCollision`] when another user's does.
+fn take_marker(from: &Dir, to: &Dir) -> Result<()> {
+    let Some(full_hash) = home::marker(from)? else {
+        return Ok(());
+    };
+    match home::marker(to)? {
+        Some(there) if there == full_hash => Ok(()),
+        Some(_) => Err(Error::new(
+            Kind::HashCollision,
+            "two user ids share this hash, and each has one of the directories: give one of them another id",
+        )),
+        None => {
+            let mut staged = Staged::new(to, &to.stat_self()?)?;
+            staged.write(full_hash.as_bytes())?;
+            staged.place_new(OWNER_MARKER, Durability::Durable).map(drop)
+        }
+    }
+}
+
+fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {
+    match dir.open_dir(name) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+fn absent_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != Kind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The names of the hash directories, in order.
+fn hashes(dir: &Dir) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    dir.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
+    names.retain(|name| super::walk::is_hash(name));
+    names.sort_unstable();
+    Ok(names)
+}

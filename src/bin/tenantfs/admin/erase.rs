@@ -1,0 +1,123 @@
+//! `tenantfs erase`.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use tenantfs::admin::{Erasure, would_erase};
+use tenantfs::audit::Record;
+use tenantfs::daemon::{Client, Whose};
+use tenantfs::error::{Error, Kind, Result};
+use tenantfs::identity::UserId;
+
+use super::progress::Progress;
+use super::{become_account, confined, found, interrupted, open, print_json, tell};
+use crate::account;
+use crate::cli::{ClientArgs, EraseArgs};
+use crate::config::{self, VolumeSettings};
+
+pub(crate) fn erase(args: EraseArgs) -> Result<()> {
+    let user = UserId::new(args.user_id.as_str())?;
+    let socket = config::client_socket(ClientArgs {
+        socket: args.socket,
+        config: args.on.config.clone(),
+        json: false,
+    })?;
+    let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
+    if args.dry_run {
+        become_account(&settings)?;
+        return dry_run(&settings, &user);
+    }
+    if !args.yes {
+        confirm(&user)?;
+    }
+    // While this is root: the daemon goes by who connects.
+    let daemon = match Client::connect(&socket) {
+        Err(error) if error.kind() == Kind::NotConnected => None,
+        connected => Some(connected?),
+    };
+    become_account(&settings)?;
+    let hash = user.hash();
+    let record = Record {
+        user: Some(&hash),
+        ..Record::of("erase", uid)
+    };
+    tell(
+        &settings,
+        &Record {
+            reason: "begins",
+            ..record.clone()
+        },
+    )?;
+    let ground = open(&settings)?;
+    let erasure = Erasure::begin(&ground, &user)?;
+    // From here on nobody can log in as this user; whoever has, is ended.
+    if let Some(daemon) = daemon {
+        match daemon.revoke(Whose::UserId(user.as_str().to_owned())) {
+            Err(error) if error.kind() != Kind::NotFound => {
+                return Err(error.context("ending the user's sessions"));
+            }
+            _ => {}
+        }
+    }
+    let mut progress = Progress::start("erasing")?.quiet();
+    let receipt = erasure.run(&mut progress);
+    progress.finish()?;
+    let said = match &receipt {
+        Ok(receipt) => serde_json::to_string(receipt).unwrap_or_default(),
+        Err(error) => error.to_string(),
+    };
+    tell(
+        &settings,
+        &Record {
+            outcome: receipt.as_ref().map(drop).map_err(Error::kind),
+            reason: &said,
+            ..record
+        },
+    )?;
+    let receipt = receipt?;
+    if args.json {
+        print_json(&serde_json::json!({ "erased": receipt }))?;
+    } else {
+        println!(
+            "{} records, {} other files, {} drafts{}; {} files searched; names {}",
+            receipt.records,
+            receipt.attachments + receipt.other,
+            receipt.drafts,
+            if receipt.profile { " and the profile" } else { "" },
+            receipt.searched,
+            receipt.names_sha256
+        );
+    }
+    interrupted(receipt.finished.is_some())?;
+    found(receipt.left, "files may be this user's, and were left")
+}
+
+fn dry_run(settings: &VolumeSettings, user: &UserId) -> Result<()> {
+    let ground = confined(open(settings)?, false, None)?;
+    let mut progress = Progress::start("looking")?.quiet();
+    let (mut stdout, mut printed) = (std::io::stdout().lock(), Ok(()));
+    would_erase(&ground, user, &mut progress, &mut |path| {
+        if printed.is_ok() {
+            printed = writeln!(stdout, "{}", serde_json::json!({ "would_erase": path }));
+        }
+    })?;
+    progress.finish()?;
+    printed.map_err(|error| Error::io(&error, "printing"))
+}
+
+fn confirm(user: &UserId) -> Result<()> {
+    let stdin = std::io::stdin();
+    let refused = |why: &'static str| Err(Error::new(Kind::Config, why));
+    if !stdin.is_terminal() {
+        return refused("nothing was erased: there is no terminal to ask on; use --yes");
+    }
+    eprint!("Everything of this user is erased for good. To confirm, type the user id again: ");
+    let mut line = String::new();
+    stdin
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| Error::io(&error, "asking"))?;
+    match line.trim_end_matches(['\r', '\n']) == user.as_str() {
+        true => Ok(()),
+        false => refused("nothing was erased: that was another user id"),
+    }
+}

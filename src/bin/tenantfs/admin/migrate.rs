@@ -1,0 +1,54 @@
+//! `tenantfs migrate`.
+
+use std::os::fd::AsFd;
+
+use tenantfs::admin::{self, Ground};
+use tenantfs::audit::Record;
+use tenantfs::error::{Error, Kind, Result};
+use tenantfs::volume::Volume;
+
+use super::progress::Progress;
+use super::{become_account, checked, confined, found, interrupted, open, print_json, tell};
+use crate::account;
+use crate::cli::MigrateArgs;
+use crate::config::VolumeSettings;
+
+pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
+    if args.from == args.to && args.to_volume.is_none() {
+        let why = "the volume is to keep the layout that it has; correct --from or --to";
+        return Err(Error::new(Kind::Config, why));
+    }
+    let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
+    become_account(&settings)?;
+    let reason = format!("from {} to {}", args.from, args.to);
+    tell(
+        &settings,
+        &Record {
+            reason: &reason,
+            ..Record::of("migrate", uid)
+        },
+    )?;
+    let ground = Ground {
+        layout: args.from,
+        ..open(&settings)?
+    };
+    let target = args.to_volume.as_deref().map(Volume::open).transpose()?;
+    let handle = target.as_ref().map(|target| target.root().as_fd());
+    let ground = confined(ground, true, handle)?;
+    let mut progress = Progress::start("migrating")?;
+    let done = match &target {
+        Some(target) => admin::copy(&checked(ground)?, target, args.to, &mut progress)?,
+        None => admin::migrate(&ground, args.to, &mut progress)?,
+    };
+    progress.finish()?;
+    if args.json {
+        print_json(&serde_json::json!({ "migrated": done }))?;
+    } else {
+        eprintln!(
+            "{} directories moved as they are, {} files one by one, {} superseded",
+            done.directories, done.files, done.superseded
+        );
+    }
+    interrupted(done.complete)?;
+    found(done.left, "were left where they were")
+}
