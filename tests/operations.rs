@@ -893,6 +893,38 @@ fn repairing_moves_records_home_and_removes_what_nobody_needs_and_nothing_else()
 }
 
 #[test]
+fn a_record_that_changes_meanwhile_is_exported_whole() {
+    let volume = Volume::new(Layout::default());
+    let service = volume.service_command(&["loop", "alice", "results", "churned", "2"]);
+    let writing = thread::spawn(move || success(service, ""));
+    let mut exports = 0;
+    while !writing.is_finished() {
+        let directory = volume.base().join(format!("export-{exports}"));
+        let output = ask(
+            &volume,
+            "export",
+            &["--user-id", "alice", "--to", directory.to_str().unwrap()],
+        );
+        // Before the service has saved anything, there is nothing.
+        if !output.status.success() {
+            continue;
+        }
+        exports += 1;
+        let mut sums = Command::new("sha256sum");
+        sums.args(["--check", "--strict", "--quiet", "MANIFEST.sha256"])
+            .current_dir(&directory);
+        success(sums, "");
+        if let Ok(text) = fs::read_to_string(directory.join("results/churned.json")) {
+            let record: Value = serde_json::from_str(&text).unwrap();
+            let rows = record["rows"].as_array().unwrap();
+            assert!(record["end"] == record["revision"] && rows.iter().all(|row| *row == record["revision"]));
+        }
+    }
+    assert!(exports > 3, "{exports}");
+    writing.join().unwrap();
+}
+
+#[test]
 fn an_export_is_its_owners_alone() {
     let volume = Volume::new(Layout::default());
     volume.plant(&ALICE, "schedules", "a.json", record_of("alice", 1));
