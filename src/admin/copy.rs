@@ -11,7 +11,7 @@ use super::{Finding, Ground, Monitor, Problem, home};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserHash;
 use crate::layout::Layout;
-use crate::store::{LayoutMark, OWNER_MARKER, Reserved};
+use crate::store::{LayoutMark, Reserved};
 use crate::volume::{self, Access, Dir, Durability, FileType, Staged, Stat, Times, Volume};
 
 /// How much is copied at a time, in bytes.
@@ -161,31 +161,15 @@ impl Copier<'_> {
         for (depth, name) in components.into_iter().enumerate() {
             dir = dir.open_or_make_dir(name)?;
             if depth + 1 == self.to.marker_depth() {
-                self.mark(&dir)?;
+                self.marker
+                    .as_ref()
+                    .map_or(Ok(()), |full_hash| home::mark(&dir, full_hash))?;
             }
         }
         for name in entry.below.split_terminator('/') {
             dir = dir.open_or_make_dir(name)?;
         }
         Ok(dir)
-    }
-
-    fn mark(&self, home: &Dir) -> Result<()> {
-        let Some(full_hash) = &self.marker else {
-            return Ok(());
-        };
-        match home::marker(home)? {
-            Some(there) if there == *full_hash => Ok(()),
-            Some(_) => Err(Error::new(
-                Kind::HashCollision,
-                "another user with this hash has the directory on the other volume",
-            )),
-            None => {
-                let mut staged = Staged::new(home, &home.stat_self()?)?;
-                staged.write(full_hash.as_bytes())?;
-                staged.place_new(OWNER_MARKER, Durability::Durable).map(drop)
-            }
-        }
     }
 
     fn leave(&mut self, path: &str, detail: &str) {

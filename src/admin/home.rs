@@ -1,11 +1,11 @@
 //! Whose a hash directory is, when two user ids can have the same hash.
 
 use super::{Ground, read};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::record;
 use crate::store::{OWNER_MARKER, stored_limit};
-use crate::volume::{Dir, FileType};
+use crate::volume::{Dir, Durability, FileType, Staged};
 
 /// The longest owner marker, in bytes: a hash, and the end of a line.
 const MAX_MARKER: u64 = 128;
@@ -32,6 +32,25 @@ pub(super) fn marker(dir: &Dir) -> Result<Option<String>> {
         Ok(None) => Ok(Some(String::new())),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Has a hash directory say whose it is, if it does not say so already.
+///
+/// # Errors
+/// [`Kind::HashCollision`] when it says that it is somebody else's; the volume's.
+pub(super) fn mark(dir: &Dir, full_hash: &str) -> Result<()> {
+    match marker(dir)? {
+        Some(there) if there == full_hash => Ok(()),
+        Some(_) => Err(Error::new(
+            Kind::HashCollision,
+            "two user ids share this hash, and each has one of the directories: give one of them another id",
+        )),
+        None => {
+            let mut staged = Staged::new(dir, &dir.stat_self()?)?;
+            staged.write(full_hash.as_bytes())?;
+            staged.place_new(OWNER_MARKER, Durability::Durable).map(drop)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::name::Resource;
 use crate::store::{LayoutMark, OWNER_MARKER};
-use crate::volume::{Dir, Durability, FileType, Rename, Staged};
+use crate::volume::{Dir, FileType, Rename};
 
 /// What was done.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -256,25 +256,8 @@ fn leave_the_latest(from: &Dir, to: &Dir, name: &str, mut placed: Timestamp) -> 
 }
 
 /// The owner marker of `from` stands in `to`, too.
-///
-/// # Errors
-/// [`Kind::HashCollision`] when another user's does.
 fn take_marker(from: &Dir, to: &Dir) -> Result<()> {
-    let Some(full_hash) = home::marker(from)? else {
-        return Ok(());
-    };
-    match home::marker(to)? {
-        Some(there) if there == full_hash => Ok(()),
-        Some(_) => Err(Error::new(
-            Kind::HashCollision,
-            "two user ids share this hash, and each has one of the directories: give one of them another id",
-        )),
-        None => {
-            let mut staged = Staged::new(to, &to.stat_self()?)?;
-            staged.write(full_hash.as_bytes())?;
-            staged.place_new(OWNER_MARKER, Durability::Durable).map(drop)
-        }
-    }
+    home::marker(from)?.map_or(Ok(()), |full_hash| home::mark(to, &full_hash))
 }
 
 fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {

@@ -1,0 +1,206 @@
+//! `tenantfs erase`.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
+use std::{fs, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    COLLIDING, SENTINEL, ask, asked, audited, command, erased, files, json_lines, populate, stderr, stdout,
+};
+use crate::common::daemon::Daemon;
+use crate::common::{ALICE, BOB, Conversation, LAYOUTS, Layout, Volume, errno, run, shell};
+
+#[test]
+fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
+    for layout in LAYOUTS {
+        let volume = Volume::new(layout);
+        populate(&volume, 5);
+        {
+            let mount = volume.mount(&ALICE);
+            mount.shell(&format!(
+                "echo '{{\"half\": \"{SENTINEL}' > schedules/draft.json || true"
+            ));
+        }
+        let others: BTreeMap<_, _> = files(&volume.root())
+            .into_iter()
+            .filter(|(path, text)| {
+                let alices = path.to_str().unwrap().contains(ALICE.hash);
+                !alices && !String::from_utf8_lossy(text).contains(r#""user_id" : "alice""#)
+            })
+            .collect();
+        assert_eq!(others.len(), 3);
+        // Who has a file open elsewhere keeps a name, and nothing in it.
+        let held = fs::File::open(volume.path(&ALICE, "schedules", "0.json")).unwrap();
+
+        let would = asked(&volume, "erase", &["--user-id", "alice", "--dry-run"]);
+        assert_eq!(json_lines(&would).len(), 9, "{would}");
+        let asks = ask(&volume, "erase", &["--user-id", "alice"]);
+        assert_eq!(asks.status.code(), Some(2), "{}", stderr(&asks));
+
+        let output = erased(&volume, &["--user-id", "alice"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let receipt: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let receipt = &receipt["erased"];
+        assert_eq!(
+            [&receipt["records"], &receipt["attachments"], &receipt["drafts"]],
+            [7, 1, 1],
+            "{receipt}"
+        );
+        assert!(!receipt.to_string().contains("alice"));
+        assert_eq!(files(&volume.root()), others);
+        assert_eq!(held.metadata().unwrap().len(), 0);
+        let directories = volume.directory(&ALICE, "schedules");
+        assert!(!directories.exists() && !directories.parent().unwrap().join(ALICE.hash).exists());
+        let lines = audited(&volume, "erase");
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1]["user"], ALICE.hash);
+
+        // Once more changes nothing, and says so.
+        let again = erased(&volume, &["--user-id", "alice"]);
+        let receipt: Value = serde_json::from_str(&stdout(&again)).unwrap();
+        assert_eq!(receipt["erased"]["records"], 0);
+        assert_eq!(files(&volume.root()), others);
+    }
+}
+
+#[test]
+fn of_two_users_with_one_hash_the_other_keeps_everything() {
+    for layout in LAYOUTS {
+        let volume = Volume::new(layout);
+        populate(&volume, 1);
+        let output = erased(&volume, &["--user-id", COLLIDING[0]]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let left = files(&volume.root());
+        let has = |user: &str| {
+            left.values()
+                .any(|text| String::from_utf8_lossy(text).contains(user))
+        };
+        assert!(!has(COLLIDING[0]) && has(COLLIDING[1]) && has("alice"));
+    }
+}
+
+#[test]
+fn an_erasure_ends_the_users_sessions_first_and_keeps_the_user_out() {
+    let volume = Volume::new(Layout::default());
+    populate(&volume, 3);
+    let daemon = Daemon::start(&volume, &[]);
+    let (alices, bobs) = (daemon.login(&ALICE), daemon.login(&BOB));
+    let mut writer = Conversation::start_in(
+        ALICE.uid,
+        &alices,
+        "import time\nprint('begins', flush=True)\nn = 0\n\
+         try:\n  while True:\n    n += 1; open(f'schedules/new-{n}.json', 'w').write('{}'); time.sleep(0.001)\n\
+         except OSError as error: print('ended', flush=True); input()",
+    );
+    assert_eq!(writer.next(), "begins");
+    thread::sleep(Duration::from_millis(300));
+    let output = erased(&volume, &["--user-id", "alice"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let left = files(&volume.root());
+    assert!(
+        !left
+            .values()
+            .any(|text| String::from_utf8_lossy(text).contains(r#""alice""#)),
+        "{:?}",
+        left.keys()
+    );
+    assert_eq!(shell(BOB.uid, &bobs, "ls schedules"), "own.json\n");
+    // Whoever is erased may begin anew.
+    daemon.login(&ALICE);
+    assert_eq!(
+        errno(
+            ALICE.uid,
+            &alices,
+            "os.listdir('schedules') == [] or os.stat('x')"
+        ),
+        "ok"
+    );
+}
+
+#[test]
+fn while_a_mount_goes_on_nothing_is_erased_and_the_next_run_finishes_it() {
+    let volume = Volume::new(Layout::default());
+    populate(&volume, 3);
+    let before = files(&volume.root());
+    let mount = volume.mount(&ALICE);
+    let mut child = command(
+        &volume,
+        "erase",
+        &["--yes", "--user-id", "alice", "--socket", "/nowhere"],
+    )
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    thread::sleep(Duration::from_millis(500));
+    // It waits for the session, and nobody else can begin one.
+    let second = volume.base().join("second");
+    fs::create_dir(&second).unwrap();
+    let refused = run(volume.mount_command(&second, &ALICE, &[]), "");
+    assert!(stderr(&refused).contains("being erased"), "{}", stderr(&refused));
+    let now = files(&volume.root());
+    assert!(before.iter().all(|(path, text)| now.get(path) == Some(text)));
+    mount.unmount();
+    assert!(child.wait().unwrap().success());
+    let left = files(&volume.root());
+    assert!(
+        !left
+            .values()
+            .any(|text| String::from_utf8_lossy(text).contains(r#""alice""#))
+    );
+}
+
+#[test]
+fn an_erasure_that_is_killed_at_any_point_is_finished_by_another_run() {
+    let volume = Volume::new(Layout::default());
+    let mut random = 88_172_645_463_325_252_u64;
+    for round in 0..50 {
+        populate(&volume, 20);
+        let digest = {
+            let would = json_lines(&asked(&volume, "erase", &["--user-id", "alice", "--dry-run"]));
+            let mut names: Vec<_> = would
+                .iter()
+                .map(|line| line["would_erase"].as_str().unwrap().to_owned())
+                .collect();
+            names.sort();
+            let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+            hex::encode(Sha256::digest(lines))
+        };
+        let mut child = command(
+            &volume,
+            "erase",
+            &["--yes", "--user-id", "alice", "--socket", "/nowhere"],
+        )
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        thread::sleep(Duration::from_micros(random % 60_000));
+        let _ = kill_process(Pid::from_child(&child), Signal::KILL);
+        child.wait().unwrap();
+        let output = erased(&volume, &["--user-id", "alice"]);
+        assert!(output.status.success(), "round {round}: {}", stderr(&output));
+        let receipt: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let receipt = &receipt["erased"];
+        // Unless the first run had finished.
+        if receipt["records"] != 0 {
+            assert_eq!(receipt["names_sha256"], digest, "round {round}: {receipt}");
+            assert_eq!(receipt["records"], 22, "round {round}: {receipt}");
+        }
+        let left = files(&volume.root());
+        let names: Vec<_> = left.keys().collect();
+        assert!(
+            !left
+                .values()
+                .any(|text| String::from_utf8_lossy(text).contains(r#""alice""#)),
+            "{names:?}"
+        );
+        assert_eq!(left.len(), 3, "round {round}: {names:?}");
+    }
+}
