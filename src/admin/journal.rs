@@ -95,12 +95,24 @@ impl Journal {
         file.set_len(whole)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(doing)?;
-        Ok(Self {
+        let mut journal = Self {
             file,
-            begun: begun.ok_or_else(broken)?,
+            begun: begun.unwrap_or_default(),
             removed,
             pending: false,
-        })
+        };
+        match (journal.begun.is_empty(), whole) {
+            // It was emptied by a run that had finished, and was killed before it was removed.
+            (true, 0) => journal.begin()?,
+            (true, _) => return Err(broken()),
+            (false, _) => {}
+        }
+        Ok(journal)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.begun = text::rfc3339(clock::now());
+        self.write(&Line::Begun(self.begun.clone()))
     }
 
     /// Notes what is about to be removed.
@@ -111,16 +123,19 @@ impl Journal {
         if self.removed.contains_key(path) {
             return Ok(());
         }
-        let bytes = line(&Line::Removes {
+        self.write(&Line::Removes {
             what,
             path: path.to_owned(),
         })?;
-        self.file
-            .write_all(&bytes)
-            .map_err(|error| Error::io(&error, "writing the journal of an erasure"))?;
         self.removed.insert(path.to_owned(), what);
-        self.pending = true;
         Ok(())
+    }
+
+    fn write(&mut self, what: &Line) -> Result<()> {
+        self.pending = true;
+        self.file
+            .write_all(&line(what)?)
+            .map_err(|error| Error::io(&error, "writing the journal of an erasure"))
     }
 
     /// Makes durable what was noted. Before this, nothing of it may be removed.

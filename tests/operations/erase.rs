@@ -1,6 +1,7 @@
 //! `tenantfs erase`.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::chown;
 use std::process::Stdio;
 use std::time::Duration;
 use std::{fs, thread};
@@ -13,7 +14,7 @@ use super::{
     COLLIDING, SENTINEL, ask, asked, audited, command, erased, files, json_lines, populate, stderr, stdout,
 };
 use crate::common::daemon::Daemon;
-use crate::common::{ALICE, BOB, Conversation, LAYOUTS, Layout, Volume, errno, run, shell};
+use crate::common::{ALICE, BOB, Conversation, LAYOUTS, Layout, SERVICE_UID, Volume, errno, run, shell};
 
 #[test]
 fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
@@ -203,4 +204,30 @@ fn an_erasure_that_is_killed_at_any_point_is_finished_by_another_run() {
         );
         assert_eq!(left.len(), 3, "round {round}: {names:?}");
     }
+}
+
+#[test]
+fn a_journal_that_was_emptied_is_begun_anew_and_one_that_is_none_is_left_alone() {
+    let volume = Volume::new(Layout::default());
+    populate(&volume, 3);
+    let full_hash = hex::encode(Sha256::digest("alice"));
+    let journal = volume.root().join(format!(".tenantfs-erasure-{full_hash}"));
+    let plant = |text: &str| {
+        fs::write(&journal, text).unwrap();
+        chown(&journal, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+    };
+    plant("nonsense\n");
+    let before = files(&volume.root());
+    let output = erased(&volume, &["--user-id", "alice"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("the journal of an erasure is none"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(files(&volume.root()), before);
+    plant("");
+    let output = erased(&volume, &["--user-id", "alice"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!journal.exists());
 }
