@@ -75,12 +75,9 @@ pub fn would_erase(
     monitor: &mut dyn Monitor,
     each: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let mut remove = |_: What, entry: &Entry<'_>| -> Result<()> {
-        each(entry.path);
-        Ok(())
-    };
     let begun = BTreeMap::new();
-    let mut sweep = Sweep::new(ground, user, &begun, monitor, &mut remove);
+    let mut tell = Tell(each);
+    let mut sweep = Sweep::new(ground, user, &begun, monitor, &mut tell);
     for layout in LAYOUTS {
         walk_as(ground, layout, None, &mut sweep)?;
     }
@@ -191,8 +188,7 @@ impl<'a> Erasure<'a> {
         monitor: &mut dyn Monitor,
     ) -> Result<Swept> {
         let begun = self.journal.removed().clone();
-        let journal = &mut self.journal;
-        let mut remove = |what: What, entry: &Entry<'_>| remove(journal, what, entry);
+        let mut remove = Remove(&mut self.journal);
         let mut sweep = Sweep::new(self.ground, self.user, &begun, monitor, &mut remove);
         let complete = walk_as(self.ground, layout, only, &mut sweep)?;
         Ok(Swept {
@@ -249,6 +245,43 @@ impl<'a> Erasure<'a> {
     }
 }
 
+/// What is done with what is the user's.
+trait Act {
+    fn file(&mut self, what: What, entry: &Entry<'_>) -> Result<()>;
+
+    /// A directory that may be empty by now.
+    fn directory(&mut self, parent: &Dir, name: &str);
+}
+
+/// It is told, and nothing is changed.
+struct Tell<'e>(&'e mut dyn FnMut(&str));
+
+impl Act for Tell<'_> {
+    fn file(&mut self, _: What, entry: &Entry<'_>) -> Result<()> {
+        (self.0)(entry.path);
+        Ok(())
+    }
+
+    fn directory(&mut self, _: &Dir, _: &str) {}
+}
+
+/// It is removed.
+struct Remove<'j>(&'j mut Journal);
+
+impl Act for Remove<'_> {
+    fn file(&mut self, what: What, entry: &Entry<'_>) -> Result<()> {
+        remove(self.0, what, entry)
+    }
+
+    fn directory(&mut self, parent: &Dir, name: &str) {
+        let emptied = parent.open_dir(name).and_then(|dir| remove_marker(&dir));
+        if emptied.is_ok() {
+            // Not empty: what is in it was told of.
+            let _ = parent.remove_dir(name);
+        }
+    }
+}
+
 /// What one pass has done.
 #[derive(Default)]
 struct Swept {
@@ -266,7 +299,7 @@ struct Sweep<'a, 'r> {
     /// What runs before were about to remove: they may have emptied it.
     begun: &'a BTreeMap<String, What>,
     monitor: &'a mut dyn Monitor,
-    remove: &'r mut dyn FnMut(What, &Entry<'_>) -> Result<()>,
+    act: &'r mut dyn Act,
     swept: Swept,
     /// Whether what says nothing of its owner in the directory at hand is the user's.
     is_users: bool,
@@ -280,7 +313,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
         user: &'a UserId,
         begun: &'a BTreeMap<String, What>,
         monitor: &'a mut dyn Monitor,
-        remove: &'r mut dyn FnMut(What, &Entry<'_>) -> Result<()>,
+        act: &'r mut dyn Act,
     ) -> Self {
         Self {
             ground,
@@ -288,7 +321,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             full_hash: user.full_hash(),
             begun,
             monitor,
-            remove,
+            act,
             swept: Swept::default(),
             is_users: false,
             is_home: false,
@@ -386,7 +419,7 @@ impl Visitor for Sweep<'_, '_> {
         self.monitor.looked_at();
         self.swept.searched += 1;
         let removed = self.judge(entry).and_then(|what| match what {
-            Some(what) => (self.remove)(what, entry).map(|()| true),
+            Some(what) => self.act.file(what, entry).map(|()| true),
             None => Ok(false),
         });
         match removed {
@@ -398,13 +431,8 @@ impl Visitor for Sweep<'_, '_> {
     }
 
     fn left(&mut self, parent: &Dir, name: &str, _: &str) {
-        if !self.is_users {
-            return;
-        }
-        let emptied = parent.open_dir(name).and_then(|dir| remove_marker(&dir));
-        if emptied.is_ok() {
-            // Not empty: what is in it was told of.
-            let _ = parent.remove_dir(name);
+        if self.is_users {
+            self.act.directory(parent, name);
         }
     }
 

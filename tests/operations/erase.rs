@@ -38,7 +38,11 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
         // Who has a file open elsewhere keeps a name, and nothing in it.
         let held = fs::File::open(volume.path(&ALICE, "schedules", "0.json")).unwrap();
 
+        let empty = volume.directory(&ALICE, "schedules").join("empty");
+        fs::create_dir(&empty).unwrap();
+        chown(&empty, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
         let would = asked(&volume, "erase", &["--user-id", "alice", "--dry-run"]);
+        assert!(empty.exists());
         assert_eq!(json_lines(&would).len(), 9, "{would}");
         let asks = ask(&volume, "erase", &["--user-id", "alice"]);
         assert_eq!(asks.status.code(), Some(2), "{}", stderr(&asks));
