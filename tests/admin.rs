@@ -292,18 +292,9 @@ fn resealing_goes_on_beside_a_mount_and_the_service_and_loses_nothing() {
     }
 }
 
-fn audit_log(volume: &Volume) -> PathBuf {
-    let directory = volume.base().join("audit");
-    if !directory.exists() {
-        fs::create_dir(&directory).unwrap();
-        chown(&directory, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
-    }
-    directory.join("audit.jsonl")
-}
-
 /// What the audit log has, each as `op path outcome`.
 fn audited(volume: &Volume) -> Vec<String> {
-    let text = fs::read_to_string(audit_log(volume)).unwrap_or_default();
+    let text = fs::read_to_string(volume.audit_log()).unwrap_or_default();
     let lines = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -314,7 +305,7 @@ fn audited(volume: &Volume) -> Vec<String> {
 }
 
 fn unseal(volume: &Volume, keys: &std::path::Path, user: &str, resource: &str, id: &str) -> Output {
-    let log = audit_log(volume);
+    let log = volume.audit_log();
     ask(
         volume,
         "unseal",

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::identity::UserHash;
 use crate::layout::Layout;
 use crate::store::{LayoutMark, Reserved};
-use crate::volume::{self, Access, Dir, Durability, FileType, Staged, Stat, Times, Volume};
+use crate::volume::{self, Access, Dir, Durability, FileType, Staged, Times, Volume};
 
 /// How much is copied at a time, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -128,7 +128,7 @@ impl Copier<'_> {
             }
             self.done.superseded += 1;
         }
-        let mut staged = Staged::new(&dir, &like(&stat))?;
+        let mut staged = Staged::new(&dir, &stat)?;
         let sum = pour(&mut source, stat.size, |bytes| staged.write(bytes))?;
         if let Some(mode) = volume::shown_mode(&source) {
             volume::set_shown_mode(staged.file(), mode)?;
@@ -179,14 +179,6 @@ impl Copier<'_> {
             detail: detail.to_owned(),
             repaired: false,
         });
-    }
-}
-
-/// With the permission bits of a file, and without any that make programs of it.
-fn like(stat: &Stat) -> Stat {
-    Stat {
-        mode: stat.mode & 0o777,
-        ..*stat
     }
 }
 

@@ -38,6 +38,9 @@ pub enum SecretState {
     },
 }
 
+/// A secret in plain text, or why it is not opened.
+type Opened = std::result::Result<Zeroizing<String>, Closed>;
+
 pub(super) fn is_secret(member: &Member) -> bool {
     matches!(member.role, Role::Secret(_))
 }
@@ -51,7 +54,7 @@ impl Lens {
         let scan = self.accept(stored)?;
         let secrets = scan.members().iter().filter_map(|member| {
             let name = self.secret_name(member)?.to_owned();
-            let state = self.state(&scan, member, &name);
+            let state = self.state(&scan, member, &self.open(&scan, member, &name));
             scan.is_set(member).then_some(Secret { name, state })
         });
         Ok(secrets.collect())
@@ -138,12 +141,9 @@ impl Lens {
             let Some(name) = self.secret_name(member) else {
                 continue;
             };
-            let state = self.state(scan, member, name);
-            if wanted(&state) {
-                let plain = match state {
-                    SecretState::Sealed { .. } => self.open(scan, member, name).unwrap_or_default(),
-                    SecretState::Plain | SecretState::Unopenable { .. } => plain(scan, member),
-                };
+            let opened = self.open(scan, member, name);
+            if wanted(&self.state(scan, member, &opened)) {
+                let plain = opened.unwrap_or_else(|_| plain(scan, member));
                 let sealed = sealer.seal(name, plain.as_bytes())?;
                 values.push((member.value.clone(), format!("\"{sealed}\"")));
             }
@@ -158,8 +158,8 @@ impl Lens {
         }
     }
 
-    fn state(&self, scan: &Scan<'_>, member: &Member, name: &str) -> SecretState {
-        match self.open(scan, member, name) {
+    fn state(&self, scan: &Scan<'_>, member: &Member, opened: &Opened) -> SecretState {
+        match opened {
             Ok(_) => {
                 let sealed = string(scan, member).unwrap_or_default();
                 let active = self
@@ -169,16 +169,11 @@ impl Lens {
                 SecretState::Sealed { active }
             }
             Err(Closed::NotSealed) => SecretState::Plain,
-            Err(why) => SecretState::Unopenable { why },
+            Err(why) => SecretState::Unopenable { why: why.clone() },
         }
     }
 
-    fn open(
-        &self,
-        scan: &Scan<'_>,
-        member: &Member,
-        name: &str,
-    ) -> std::result::Result<Zeroizing<String>, Closed> {
+    fn open(&self, scan: &Scan<'_>, member: &Member, name: &str) -> Opened {
         let value = string(scan, member).ok_or(Closed::NotSealed)?;
         match &self.sealer {
             Some(sealer) => {

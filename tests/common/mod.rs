@@ -149,6 +149,15 @@ impl Volume {
         self.base.path().join("static-keys.json")
     }
 
+    /// Where an audit log can be that the service writes.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        let directory = self.base.path().join("audit");
+        if !directory.exists() {
+            make_directory(&directory, SERVICE_UID, 0o750);
+        }
+        directory.join("audit.jsonl")
+    }
+
     pub(crate) fn api_key_file(&self, tenant: &Tenant) -> PathBuf {
         self.base.path().join(format!("{}.api-key", tenant.user))
     }

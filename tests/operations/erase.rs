@@ -58,6 +58,11 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
         );
         assert!(!receipt.to_string().contains("alice"));
         assert_eq!(files(&volume.root()), others);
+        assert!(
+            !others
+                .values()
+                .any(|text| String::from_utf8_lossy(text).contains(SENTINEL))
+        );
         assert_eq!(held.metadata().unwrap().len(), 0);
         let directories = volume.directory(&ALICE, "schedules");
         assert!(!directories.exists() && !directories.parent().unwrap().join(ALICE.hash).exists());
@@ -161,9 +166,21 @@ fn while_a_mount_goes_on_nothing_is_erased_and_the_next_run_finishes_it() {
 
 #[test]
 fn an_erasure_that_is_killed_at_any_point_is_finished_by_another_run() {
+    const ROUNDS: usize = 50;
     let volume = Volume::new(Layout::default());
+    let journal = volume.root().join(format!(
+        ".tenantfs-erasure-{}",
+        hex::encode(Sha256::digest("alice"))
+    ));
     let mut random = 88_172_645_463_325_252_u64;
-    for round in 0..50 {
+    let mut next = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let mut interrupted = 0;
+    for round in 0..ROUNDS {
         populate(&volume, 20);
         let digest = {
             let would = json_lines(&asked(&volume, "erase", &["--user-id", "alice", "--dry-run"]));
@@ -183,31 +200,37 @@ fn an_erasure_that_is_killed_at_any_point_is_finished_by_another_run() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        thread::sleep(Duration::from_micros(random % 60_000));
+        // When so many records are gone, and a moment later.
+        let remain = usize::try_from(next(21)).unwrap();
+        let records = volume.directory(&ALICE, "schedules");
+        let there = || fs::read_dir(&records).map_or(0, Iterator::count);
+        while there() > remain && matches!(child.try_wait(), Ok(None)) {
+            std::hint::spin_loop();
+        }
+        thread::sleep(Duration::from_micros(next(1500)));
         let _ = kill_process(Pid::from_child(&child), Signal::KILL);
         child.wait().unwrap();
+        let has_names = fs::metadata(&journal).is_ok_and(|journal| journal.len() > 100);
         let output = erased(&volume, &["--user-id", "alice"]);
         assert!(output.status.success(), "round {round}: {}", stderr(&output));
         let receipt: Value = serde_json::from_str(&stdout(&output)).unwrap();
         let receipt = &receipt["erased"];
-        // Unless the first run had finished.
-        if receipt["records"] != 0 {
+        if has_names {
+            interrupted += 1;
             assert_eq!(receipt["names_sha256"], digest, "round {round}: {receipt}");
             assert_eq!(receipt["records"], 22, "round {round}: {receipt}");
         }
         let left = files(&volume.root());
         let names: Vec<_> = left.keys().collect();
-        assert!(
-            !left
-                .values()
-                .any(|text| String::from_utf8_lossy(text).contains(r#""alice""#)),
-            "{names:?}"
-        );
+        let has = |text: &[u8]| {
+            let text = String::from_utf8_lossy(text);
+            text.contains(SENTINEL) || text.contains(r#""alice""#)
+        };
+        assert!(!left.values().any(|text| has(text)), "{names:?}");
         assert_eq!(left.len(), 3, "round {round}: {names:?}");
     }
+    eprintln!("killed in the middle: {interrupted} of {ROUNDS}");
+    assert!(interrupted > ROUNDS / 3, "{interrupted}");
 }
 
 #[test]

@@ -12,7 +12,6 @@ mod repair;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -20,6 +19,7 @@ use common::daemon::Daemon;
 use common::{ALICE, BOB, Layout, SERVICE_UID, Volume, run, set_mode, success, tenantfs};
 use serde_json::Value;
 
+/// In everything of alice's, and in nothing of anybody else's.
 const SENTINEL: &str = "words-of-alice-alone";
 
 /// Two user ids with the same hash (DESIGN.md section 3).
@@ -28,7 +28,7 @@ const COLLIDING: [&str; 2] = ["u28e7627cc5ab20b0", "u8c0ca16042c103c3"];
 fn command(volume: &Volume, name: &str, options: &[&str]) -> Command {
     let mut command = tenantfs();
     command.env("TENANTFS_LOG", "error").arg(name);
-    command.args(["--audit-log", audit_log(volume).to_str().unwrap(), "--volume"]);
+    command.args(["--audit-log", volume.audit_log().to_str().unwrap(), "--volume"]);
     command.arg(volume.root()).args(options);
     if name != "migrate" {
         command.args(["--layout", &volume.layout.to_string()]);
@@ -66,24 +66,17 @@ fn json_lines(text: &str) -> Vec<Value> {
         .collect()
 }
 
-fn audit_log(volume: &Volume) -> PathBuf {
-    let directory = volume.base().join("audit");
-    if !directory.exists() {
-        fs::create_dir(&directory).unwrap();
-        chown(&directory, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
-    }
-    directory.join("audit.jsonl")
-}
-
 fn audited(volume: &Volume, op: &str) -> Vec<Value> {
-    let text = fs::read_to_string(audit_log(volume)).unwrap_or_default();
+    let text = fs::read_to_string(volume.audit_log()).unwrap_or_default();
     let mut lines = json_lines(&text);
     lines.retain(|line| line["op"] == op);
     lines
 }
 
 fn record_of(user: &str, number: usize) -> String {
-    format!(r#"{{ "n" : {number}, "api_key":"sk-{user}", "user_id" : "{user}" , "words":"{SENTINEL}"}}"#)
+    format!(
+        r#"{{ "n" : {number}, "api_key":"sk-{user}", "user_id" : "{user}" , "words":"words-of-{user}-alone"}}"#
+    )
 }
 
 /// Every regular file below a directory, with what it has.

@@ -9,7 +9,7 @@ use std::{fs, thread};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{asked, audit_log, command, files, json_lines, populate, record_of, stderr, stdout};
+use super::{asked, command, files, json_lines, populate, record_of, stderr, stdout};
 use crate::common::{
     ALICE, BOB, LAYOUTS, Layout, SERVICE_UID, Tenant, Volume, run, set_mode, shell, tenantfs,
 };
@@ -75,7 +75,7 @@ fn a_migration_goes_on_beside_mounts_and_a_service_that_follows_and_loses_nothin
         let (from, to) = (from.to_string(), to.to_string());
         let mut migrate = Command::new("sh");
         let program = env!("CARGO_BIN_EXE_tenantfs");
-        let log = audit_log(&volume);
+        let log = volume.audit_log();
         migrate.args(["-c", &format!(
             "sleep 0.5; {program:?} migrate --audit-log {log:?} --volume {:?} --from {from} --to {to} --json", volume.root()
         )]);
