@@ -199,6 +199,16 @@ fn what_is_no_record_of_the_user_is_absent() {
             .keep_draft(&entry("draft.json"), &draft, folder.durability())
             .unwrap();
         assert!(folder.lookup(&entry("draft.json")).is_ok());
+        // A service that saves a record loses nothing of what the user has typed in its place.
+        schedules.save(&id("both"), b"{}").unwrap();
+        folder
+            .keep_draft(&entry("both.json"), &draft, folder.durability())
+            .unwrap();
+        schedules.save(&id("both"), br#"{"n":1}"#).unwrap();
+        assert_eq!(schedules.load(&id("both")).unwrap(), r#"{"n":1}"#);
+        let typed = folder.load_draft(&entry("both.json")).unwrap().unwrap();
+        assert_eq!(typed.text(), b"{");
+        schedules.delete(&id("both")).unwrap();
         assert_eq!(kind(schedules.load(&id("draft"))), Kind::NotFound);
         assert_eq!(kind(schedules.delete(&id("draft"))), Kind::NotFound);
         assert!(folder.lookup(&entry("draft.json")).is_ok());

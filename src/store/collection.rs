@@ -1,6 +1,7 @@
 //! The records of one resource as a web service wants them: by id, whole, and nothing else.
 
 use super::attributes::NodeKind;
+use super::draft::Draft;
 use super::folder::Folder;
 use super::records::Found;
 use crate::error::{Error, Kind, Result};
@@ -19,13 +20,17 @@ impl Collection {
     }
 
     /// Stores `text`, one JSON object, as the record `id`: with its owner in it, its secrets sealed, and in place at
-    /// once. A secret that it does not mention is carried over from the record that it replaces; what the mount kept
-    /// as a draft of that record is forgotten.
+    /// once. A secret that it does not mention is carried over from the record that it replaces. What a user has typed in
+    /// a mount and could not be committed stays there.
     ///
     /// # Errors
     /// As [`Folder::commit`]; then nothing has changed.
     pub fn save(&self, id: &RecordId, text: &[u8]) -> Result<()> {
-        self.folder.save(&id.file_name(), text).map(drop)
+        let draft = Draft::new(text.to_vec(), self.folder.max_record());
+        let durability = self.folder.durability();
+        self.folder
+            .put_in_place(&id.file_name(), &draft, durability)
+            .map(drop)
     }
 
     /// The record `id` as its user wrote it: verified, without its secrets.

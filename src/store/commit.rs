@@ -31,6 +31,22 @@ impl Folder {
     /// [`Kind::InvalidRecord`], [`Kind::IncompleteRecord`], [`Kind::PlainSecret`], [`Kind::TooLarge`],
     /// [`Kind::NameTaken`]; [`Kind::NoSpace`] and whatever else the volume says. Then nothing has changed.
     pub fn commit(&self, name: &EntryName, draft: &Draft, durability: Durability) -> Result<Snapshot> {
+        let committed = self.put_in_place(name, draft, durability)?;
+        self.discard_draft(name)?;
+        Ok(committed)
+    }
+
+    /// As [`commit`](Self::commit), for somebody else than who types in the mount: what is kept there stays, and wins when it is
+    /// completed.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub(super) fn put_in_place(
+        &self,
+        name: &EntryName,
+        draft: &Draft,
+        durability: Durability,
+    ) -> Result<Snapshot> {
         self.claim()?;
         if !name.is_record() {
             return Err(Error::new(Kind::InvalidArgument, "a record's name ends in .json"));
@@ -103,7 +119,6 @@ impl Folder {
                 path: self.path_of(name),
             });
         }
-        self.discard_draft(name)?;
         self.discard_away(name)?;
         // Not simply what was written: an owner may have been corrected, a secret removed.
         let view = self.lens().view(&stored).map_err(|reason| {
