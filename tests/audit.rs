@@ -16,6 +16,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::audit::{Log, SOON, verify};
 use common::auth::AuthService;
 use common::daemon::Daemon;
 use common::{
@@ -24,71 +25,6 @@ use common::{
 };
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-
-/// How long a line may take until it is in the file.
-const SOON: Duration = Duration::from_secs(5);
-
-/// An audit log of a test's.
-struct Log(PathBuf);
-
-impl Log {
-    /// In a directory of the server's, as under systemd.
-    fn of(volume: &Volume) -> Self {
-        let directory = volume.base().join("log");
-        if !directory.exists() {
-            fs::create_dir(&directory).unwrap();
-            chown(&directory, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
-        }
-        Self(directory.join("audit.jsonl"))
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn text(&self) -> String {
-        fs::read_to_string(&self.0).unwrap_or_default()
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let text = self.text();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-
-    /// The lines like these: `op path outcome`, where `*` is anything.
-    fn like(&self, pattern: &str) -> Vec<Value> {
-        let words: Vec<_> = pattern.split(' ').collect();
-        let is = |line: &Value| {
-            let members = ["op", "path", "outcome"].map(|member| line[member].as_str().unwrap().to_owned());
-            words
-                .iter()
-                .zip(&members)
-                .all(|(word, member)| *word == "*" || word == member)
-        };
-        self.lines().into_iter().filter(is).collect()
-    }
-
-    /// Waits for a line like this one.
-    fn wait(&self, pattern: &str) -> Value {
-        let there = eventually(SOON, || !self.like(pattern).is_empty());
-        assert!(there, "no line {pattern:?} in\n{}", self.text());
-        self.like(pattern).pop().unwrap()
-    }
-
-    fn verify(&self) {
-        verify(&[&self.0]);
-    }
-}
-
-fn verify(files: &[&Path]) {
-    let mut command = common::tenantfs();
-    command.args(["audit", "verify"]).args(files);
-    let output = run(command, "");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-}
 
 fn mount<'v>(volume: &'v Volume, tenant: &Tenant, log: &Log, level: &str) -> Mount<'v> {
     volume.mount_with(tenant, &["--audit-log", log.path(), "--audit-level", level])

@@ -13,6 +13,7 @@
     clippy::indexing_slicing
 )]
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod daemon;
 pub(crate) mod sealing;

@@ -1,0 +1,81 @@
+//! Where the attacks are made: a daemon that serves two users and keeps an audit log, and what must hold after each case.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::common::audit::{Log, SOON};
+use crate::common::daemon::Daemon;
+use crate::common::{ALICE, BOB, Volume, eventually, shell};
+
+/// How long a small piece of work of the other user's may take meanwhile; on an idle machine it takes some 10 ms.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A daemon where alice attacks, or is attacked, and bob is somebody else.
+pub(crate) struct Arena<'v> {
+    pub(crate) daemon: Daemon<'v>,
+    pub(crate) log: Log,
+    /// Alice's view.
+    pub(crate) alice: PathBuf,
+    /// Bob's view.
+    pub(crate) bob: PathBuf,
+}
+
+/// What a case leaves in the audit log, which has refusals only.
+#[derive(Clone, Copy)]
+pub(crate) enum Due<'a> {
+    /// No line.
+    Nothing,
+    /// One line like this: `op path outcome`, where `*` is anything.
+    Line(&'a str),
+}
+
+impl<'v> Arena<'v> {
+    /// Both users are logged in, and bob has a record.
+    pub(crate) fn new(volume: &'v Volume) -> Self {
+        Self::with(volume, &[])
+    }
+
+    /// The same, with further options of the daemon.
+    pub(crate) fn with(volume: &'v Volume, options: &[&str]) -> Self {
+        let log = Log::of(volume);
+        let audit = ["--audit-log", log.path(), "--audit-level", "denied"];
+        let daemon = Daemon::start(volume, &[&audit, options].concat());
+        let [alice, bob] = [&ALICE, &BOB].map(|tenant| daemon.login(tenant));
+        let arena = Self {
+            daemon,
+            log,
+            alice,
+            bob,
+        };
+        arena.stands("at first");
+        arena
+    }
+
+    /// Makes one attack, then looks at everything that must not have come of it.
+    pub(crate) fn case<T>(&self, name: &str, due: Due<'_>, attack: impl FnOnce() -> T) -> T {
+        let before = self.log.lines().len();
+        let came = attack();
+        self.stands(name);
+        let like = |pattern| self.log.like_from(before, pattern);
+        match due {
+            // What bob did just now took longer than a line takes.
+            Due::Nothing => assert!(like("*").is_empty(), "{name}: {:#?}", like("*")),
+            Due::Line(pattern) => {
+                eventually(SOON, || !like(pattern).is_empty());
+                assert_eq!(like(pattern).len(), 1, "{name}: {:#?}", like("*"));
+            }
+        }
+        came
+    }
+
+    /// The daemon lives, and the other user works as before.
+    pub(crate) fn stands(&self, name: &str) {
+        assert_eq!(self.daemon.state(BOB.uid), "active", "{name}");
+        let begun = Instant::now();
+        let script = "echo '{\"still\": 1}' > schedules/bob.json; cat schedules/bob.json; ls schedules";
+        let did = shell(BOB.uid, &self.bob, script);
+        assert_eq!(did, "{\"still\": 1}\nbob.json\n", "{name}");
+        let took = begun.elapsed();
+        assert!(took < PATIENCE, "{name}: bob waited {took:?}");
+    }
+}
