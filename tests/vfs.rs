@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Kind;
 use tenantfs::event::LogObserver;
+use tenantfs::name::EntryName;
 use tenantfs::store::{Options, Store};
 use tenantfs::vfs::{Changes, Ino, Limits, Node, OpenMode, PageCache, Pools, ROOT, Vfs};
 use tenantfs::volume::{Rename, Volume};
@@ -44,6 +45,12 @@ impl PageCache for Pages {
     fn drop_soon(&self, _: Ino) {}
 
     fn drop_attributes(&self, _: Ino) {}
+
+    fn notice_soon(&self) {}
+
+    fn drop_name(&self, _: Ino, _: &EntryName) {}
+
+    fn drop_listing(&self, _: Ino) {}
 }
 
 struct Mounted {
@@ -302,7 +309,7 @@ fn a_listing_goes_on_where_it_was_while_names_come_and_go() {
     for name in names(0..50) {
         mounted.write(&name, "{}");
     }
-    let fh = mounted.vfs.opendir(mounted.schedules).unwrap();
+    let fh = mounted.vfs.opendir(mounted.schedules).unwrap().fh;
     let mut seen = Vec::new();
     let mut offset = 0;
     for round in 0.. {
@@ -409,7 +416,7 @@ fn a_flood_of_open_files_leaves_room_for_others_and_is_over_when_they_are_closed
     assert_eq!(refused.kind(), Kind::TooManyOpen);
     assert_eq!(other.read("x.json"), "{}");
     let directories: Vec<_> = (0..20)
-        .map(|_| other.vfs.opendir(other.schedules).unwrap())
+        .map(|_| other.vfs.opendir(other.schedules).unwrap().fh)
         .collect();
     other.write("y.json", "{}");
     directories.into_iter().for_each(|fh| other.vfs.releasedir(fh));
@@ -469,13 +476,13 @@ fn listings_are_counted_too() {
     }
     let list = |fh| mounted.vfs.readdir(fh, 0, |_| true);
     let listings: Vec<_> = (0..20)
-        .map(|_| mounted.vfs.opendir(mounted.schedules).unwrap())
+        .map(|_| mounted.vfs.opendir(mounted.schedules).unwrap().fh)
         .collect();
     let results: Vec<_> = listings.iter().map(|fh| list(*fh)).collect();
     let refused = results.into_iter().find_map(Result::err).unwrap();
     assert_eq!(refused.kind(), Kind::OutOfMemory);
     listings.into_iter().for_each(|fh| mounted.vfs.releasedir(fh));
-    let fh = mounted.vfs.opendir(mounted.schedules).unwrap();
+    let fh = mounted.vfs.opendir(mounted.schedules).unwrap().fh;
     list(fh).unwrap();
     list(fh).unwrap();
 }

@@ -19,7 +19,7 @@ use super::gate::{Call, Gate};
 use crate::error::Kind;
 use crate::event::Op;
 use crate::name::MAX_NAME;
-use crate::vfs::{CACHE_LIFETIME, Changes, Fh, Ino, Node, ROOT, Target, Vfs};
+use crate::vfs::{Changes, Fh, Ino, Node, ROOT, Target, Vfs};
 use crate::volume::Times;
 
 /// The largest read and write, in bytes.
@@ -56,14 +56,14 @@ impl Adapter {
 
     fn entry(&self, result: Result<Node, Errno>, reply: ReplyEntry) {
         match result {
-            Ok(node) => reply.entry(&CACHE_LIFETIME, &self.attr(&node), GENERATION),
+            Ok(node) => reply.entry(&node.lifetime, &self.attr(&node), GENERATION),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn attributes(&self, result: Result<Node, Errno>, reply: ReplyAttr) {
         match result {
-            Ok(node) => reply.attr(&CACHE_LIFETIME, &self.attr(&node)),
+            Ok(node) => reply.attr(&node.lifetime, &self.attr(&node)),
             Err(errno) => reply.error(errno),
         }
     }
@@ -270,7 +270,7 @@ impl Filesystem for Adapter {
         });
         match result {
             Ok((node, opened)) => reply.created(
-                &CACHE_LIFETIME,
+                &node.lifetime,
                 &self.attr(&node),
                 GENERATION,
                 FileHandle(opened.fh.0),
@@ -359,7 +359,7 @@ impl Filesystem for Adapter {
     fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let call = Call::new(Op::Opendir, request, inode(ino));
         match self.gate.user(&call, |vfs| vfs.opendir(Ino(ino.0))) {
-            Ok(fh) => reply.opened(FileHandle(fh.0), fuser::FopenFlags::empty()),
+            Ok(opened) => reply.opened(FileHandle(opened.fh.0), convert::listing_flags(&opened)),
             Err(errno) => reply.error(errno),
         }
     }
@@ -379,7 +379,7 @@ impl Filesystem for Adapter {
                     INodeNo(listed.node.ino.0),
                     listed.next_offset,
                     OsStr::new(listed.name.as_str()),
-                    &CACHE_LIFETIME,
+                    &listed.node.lifetime,
                     &self.attr(&listed.node),
                     GENERATION,
                 );

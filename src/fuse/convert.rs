@@ -7,7 +7,7 @@ use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenFlags, RenameFlags, Tim
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Allocate, NodeKind, Seek};
-use crate::vfs::{Node, OpenMode, Opened};
+use crate::vfs::{Node, OpenMode, Opened, OpenedDirectory};
 use crate::volume::Rename;
 
 /// What programs are told is a good size for reads and writes, in bytes.
@@ -80,6 +80,13 @@ pub(super) fn open_flags(opened: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
     flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
     flags.set(FopenFlags::FOPEN_NOFLUSH, opened.no_flush);
+    flags
+}
+
+pub(super) fn listing_flags(opened: &OpenedDirectory) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_CACHE_DIR, opened.cache);
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
     flags
 }
 

@@ -141,7 +141,7 @@ impl Gate {
     ) -> std::result::Result<(), Errno> {
         self.pass(call, |admission| match admission {
             Admission::Ended => Err(admission.refusal()),
-            admission => self.guarded(call, |vfs| {
+            admission => self.guarded(call.op, |vfs| {
                 work(vfs, admission == Admission::Open);
                 Ok(())
             }),
@@ -194,10 +194,18 @@ impl Gate {
     /// Does what its observers can take note of.
     fn admitted<T>(&self, call: &Call<'_>, work: impl FnOnce(&Vfs) -> Result<T>) -> Result<T> {
         self.vfs.store().admit(call.op)?;
-        self.guarded(call, |vfs| {
+        self.guarded(call.op, |vfs| {
             vfs.settle_held_back();
             work(vfs)
         })
+    }
+
+    /// Looks at what others changed on the volume.
+    pub(super) fn notice_changes(&self) {
+        let _ = self.guarded(Op::Lookup, |vfs| {
+            vfs.notice_changes();
+            Ok(())
+        });
     }
 
     fn admission(&self) -> Admission {
@@ -208,11 +216,11 @@ impl Gate {
         }
     }
 
-    fn guarded<T>(&self, call: &Call<'_>, work: impl FnOnce(&Vfs) -> Result<T>) -> Result<T> {
+    fn guarded<T>(&self, op: Op, work: impl FnOnce(&Vfs) -> Result<T>) -> Result<T> {
         match catch_unwind(AssertUnwindSafe(|| work(&self.vfs))) {
             Ok(result) => result,
             Err(_) => {
-                self.vfs.store().report(&Event::Panicked { op: call.op });
+                self.vfs.store().report(&Event::Panicked { op });
                 Err(Error::new(Kind::Io, "panic; this is a bug, please report it"))
             }
         }
@@ -317,6 +325,7 @@ mod tests {
     use super::*;
     use crate::event::Observer;
     use crate::identity::{Principal, UserId};
+    use crate::name::EntryName;
     use crate::store::{Options, Store};
     use crate::vfs::{Ino, PageCache, Pools, ROOT};
     use crate::volume::Volume;
@@ -331,6 +340,12 @@ mod tests {
         fn drop_soon(&self, _: Ino) {}
 
         fn drop_attributes(&self, _: Ino) {}
+
+        fn notice_soon(&self) {}
+
+        fn drop_name(&self, _: Ino, _: &EntryName) {}
+
+        fn drop_listing(&self, _: Ino) {}
     }
 
     #[derive(Default)]

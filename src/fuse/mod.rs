@@ -73,7 +73,15 @@ impl Server {
                 Err(error) => return drop(ready.send(Err(error))),
             };
             let notifier = session.notifier();
-            let invalidating = spawn("invalidate", pages.connect(notifier.clone()));
+            let noticing = Arc::downgrade(&serving);
+            let notice = move || match noticing.upgrade() {
+                Some(gate) => {
+                    gate.notice_changes();
+                    true
+                }
+                None => false,
+            };
+            let invalidating = spawn("invalidate", pages.connect(notifier.clone(), notice));
             if let Err(error) = invalidating {
                 return drop(ready.send(Err(error)));
             }

@@ -1,12 +1,16 @@
-//! The kernel's page cache, driven through notifications.
+//! What the kernel has cached, driven through notifications.
 
 use std::ffi::OsStr;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 
+use crate::name::EntryName;
 use crate::vfs::{Ino, PageCache};
 
 /// Content longer than this is read when it is wanted, in bytes.
@@ -15,11 +19,22 @@ const MAX_FILL: usize = 1 << 20;
 /// How many invalidations may wait. When more do, the attributes' lifetime has to do.
 const QUEUE: usize = 1024;
 
+/// How long after changes were looked at the next ones are: a program that writes without end is told of once in that time.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What the invalidating thread is to do.
+enum Work {
+    Drop(Ino),
+    Notice,
+}
+
 /// Sends notifications, once there is a session to send them through.
 pub struct Pages {
     notifier: OnceLock<Notifier>,
-    queue: SyncSender<Ino>,
-    waiting: Mutex<Option<Receiver<Ino>>>,
+    queue: SyncSender<Work>,
+    /// Whether somebody is going to look at changes.
+    noticing: Arc<AtomicBool>,
+    waiting: Mutex<Option<Receiver<Work>>>,
 }
 
 impl Default for Pages {
@@ -28,6 +43,7 @@ impl Default for Pages {
         Self {
             notifier: OnceLock::new(),
             queue,
+            noticing: Arc::default(),
             waiting: Mutex::new(Some(waiting)),
         }
     }
@@ -35,13 +51,29 @@ impl Default for Pages {
 
 impl Pages {
     /// From now on notifications go through `notifier`. Returns what the invalidating thread has to run: it waits in
-    /// the kernel for pages that handlers have to answer for, so no handler can do its work.
-    pub(super) fn connect(&self, notifier: Notifier) -> impl FnOnce() + Send + 'static {
+    /// the kernel for what handlers have to answer for, so no handler can do its work. `notice` looks at changes, and says
+    /// whether there is still anybody to do that for.
+    pub(super) fn connect(
+        &self,
+        notifier: Notifier,
+        notice: impl Fn() -> bool + Send + 'static,
+    ) -> impl FnOnce() + Send + 'static {
         let waiting = self.waiting.lock().take();
         let _ = self.notifier.set(notifier.clone());
+        let noticing = Arc::clone(&self.noticing);
         move || {
-            for ino in waiting.into_iter().flatten() {
-                invalidate(&notifier, ino);
+            for work in waiting.into_iter().flatten() {
+                match work {
+                    Work::Drop(ino) => invalidate(&notifier, ino),
+                    Work::Notice => {
+                        // Before: what changes from now on is for the next time.
+                        noticing.store(false, Ordering::SeqCst);
+                        if !notice() {
+                            return;
+                        }
+                        thread::sleep(PAUSE);
+                    }
+                }
             }
         }
     }
@@ -82,6 +114,25 @@ impl PageCache for Pages {
     }
 
     fn drop_soon(&self, ino: Ino) {
-        let _ = self.queue.try_send(ino);
+        let _ = self.queue.try_send(Work::Drop(ino));
+    }
+
+    fn notice_soon(&self) {
+        if !self.noticing.swap(true, Ordering::SeqCst) && self.queue.try_send(Work::Notice).is_err() {
+            // Asked again with the next change.
+            self.noticing.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn drop_name(&self, parent: Ino, name: &EntryName) {
+        if let Some(notifier) = self.notifier.get() {
+            forget_name(notifier, parent, name.as_str());
+        }
+    }
+
+    fn drop_listing(&self, ino: Ino) {
+        if let Some(notifier) = self.notifier.get() {
+            invalidate(notifier, ino);
+        }
     }
 }

@@ -56,11 +56,13 @@ impl Leased {
         asked: Instant,
         terms: Terms,
     ) -> Self {
+        let lease = Lease::granted(terms, validation.expires_in, asked, jitter());
+        session.vfs().lease(lease.good_for(clock::instant()));
         Self {
             session,
             principal: validation.principal.clone(),
             key: Mutex::new(key),
-            lease: Mutex::new(Lease::granted(terms, validation.expires_in, asked, jitter())),
+            lease: Mutex::new(lease),
             rekeyed: Notify::new(),
         }
     }
@@ -92,7 +94,7 @@ impl Leased {
     pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<()> {
         self.session.vfs().store().attach_session_key(key.expose())?;
         *self.key.lock() = key;
-        self.lease.lock().renewed(validation.expires_in, asked, jitter());
+        self.renewed(&mut self.lease.lock(), validation, asked);
         self.rekeyed.notify_one();
         Ok(())
     }
@@ -153,7 +155,7 @@ impl Leased {
             .report(&Event::Renewal { answer: verdict });
         let mut lease = self.lease.lock();
         match answer {
-            Ok(validation) => lease.renewed(validation.expires_in, asked, jitter()),
+            Ok(validation) => self.renewed(&mut lease, &validation, asked),
             Err(error) if error.kind() == Kind::AuthenticationRefused => {
                 lease.refused();
                 return Err(error.to_string());
@@ -164,6 +166,11 @@ impl Leased {
             }
         }
         Ok(())
+    }
+
+    fn renewed(&self, lease: &mut Lease, validation: &Validation, asked: Instant) {
+        lease.renewed(validation.expires_in, asked, jitter());
+        self.session.vfs().lease(lease.good_for(clock::instant()));
     }
 
     async fn apply(&self, before: State, after: State) {

@@ -11,12 +11,13 @@ use super::attachment::Attachment;
 use super::attributes::{Attributes, NodeKind};
 use super::facts::Facts;
 use super::records::{Found, Snapshot, not_found};
+use super::reserved::DRAFT_PREFIX;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::identity::UserId;
 use crate::name::{EntryName, RESERVED_PREFIX};
 use crate::record::{Attached, Lens};
-use crate::volume::{self, Access, Dir, Durability, FileId, FileType};
+use crate::volume::{self, Access, Dir, Durability, FileId, FileType, Stat, Watch, Watcher, Watching};
 
 /// A directory of a tenant: a resource, or one inside a resource. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +29,17 @@ pub struct Folder {
     path: Arc<str>,
     /// Whether new records get the session's own key.
     attaches: bool,
+}
+
+/// What a change of an entry on the volume is a change of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Concern {
+    /// What this name leads to.
+    Name(EntryName),
+    /// A draft that was kept, and is gone: nothing says any more which.
+    Drafts,
+    /// Nothing that is shown.
+    Nothing,
 }
 
 impl fmt::Debug for Folder {
@@ -173,6 +185,36 @@ impl Folder {
         match self.occupant(op, name)? {
             None => Ok(()),
             Some(_) => Err(Error::new(Kind::Exists, "the name exists")),
+        }
+    }
+
+    /// Has somebody told of every change in the directory; none where that cannot be.
+    pub fn watch(&self, watcher: &'static Watcher, watching: Arc<dyn Watching>) -> Option<Watch> {
+        watcher.watch(&self.dir, watching)
+    }
+
+    /// What it means that an entry changed.
+    pub fn concern(&self, entry: &[u8]) -> Concern {
+        match EntryName::parse(entry) {
+            Ok(name) => Concern::Name(name),
+            Err(_) if entry.starts_with(DRAFT_PREFIX.as_bytes()) => {
+                let name = std::str::from_utf8(entry)
+                    .ok()
+                    .and_then(|entry| self.draft_name(entry));
+                name.map_or(Concern::Drafts, Concern::Name)
+            }
+            Err(_) => Concern::Nothing,
+        }
+    }
+
+    /// What the volume has under `name`, unverified: to be compared, never to be shown.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn peek(&self, name: &EntryName) -> Result<Option<Stat>> {
+        match self.dir.stat(name.as_str()) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            stat => stat.map(Some),
         }
     }
 

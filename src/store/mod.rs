@@ -63,7 +63,7 @@ pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
 pub use collection::Collection;
 pub use draft::Draft;
-pub use folder::Folder;
+pub use folder::{Concern, Folder};
 pub use layout_mark::LayoutMark;
 pub use records::{Snapshot, read_at_most, stored_limit};
 pub use reserved::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, erasure_journal};

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::handle::Fh;
 use super::table::Place;
+use super::watched::Began;
 use super::{Ino, Node, ROOT, Vfs};
 use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
@@ -15,9 +16,22 @@ use crate::store::NodeKind;
 pub(super) struct Listing {
     ino: Ino,
     names: Vec<EntryName>,
+    /// Where the kernel may keep it: when it began.
+    began: Option<Began>,
     /// What the names take.
     memory: Charge,
     _slot: Charge,
+}
+
+/// An open directory, and what the kernel may do.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedDirectory {
+    /// The handle.
+    pub fh: Fh,
+    /// It may keep what is listed.
+    pub cache: bool,
+    /// What it has kept is still right.
+    pub keep_cache: bool,
 }
 
 /// One entry of a listing.
@@ -56,21 +70,28 @@ impl ListedName<'_> {
 const DOTS: u64 = 2;
 
 impl Vfs {
-    /// Opens a directory for listing.
+    /// Opens a directory for listing, and says what the kernel may do with what is listed.
     ///
     /// # Errors
     /// [`Kind::NotADirectory`], [`Kind::TooManyOpen`]; the volume's.
-    pub fn opendir(&self, ino: Ino) -> Result<Fh> {
+    pub fn opendir(&self, ino: Ino) -> Result<OpenedDirectory> {
         let slot = self.limits.handle()?;
         if self.getattr(ino)?.attributes.kind != NodeKind::Directory {
             return Err(Error::new(Kind::NotADirectory, "not a directory"));
         }
-        Ok(self.handles.add_directory(Listing {
+        let (cache, keep_cache) = self.watched.opened(ino);
+        let fh = self.handles.add_directory(Listing {
             ino,
             names: Vec::new(),
+            began: None,
             memory: self.limits.hold(0)?,
             _slot: slot,
-        }))
+        });
+        Ok(OpenedDirectory {
+            fh,
+            cache,
+            keep_cache,
+        })
     }
 
     /// Hands the visible entries from `offset` on to `each`, which says whether it took the entry, until it did not.
@@ -82,6 +103,7 @@ impl Vfs {
         let listing = self.handles.directory(fh)?;
         let mut listing = listing.lock();
         if offset == 0 {
+            listing.began = self.watched.listing(listing.ino);
             let names = self.names(listing.ino)?;
             let taken: usize = names
                 .iter()
@@ -108,7 +130,7 @@ impl Vfs {
         }
         let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
         for (index, name) in listing.names.iter().enumerate().skip(start) {
-            let node = match self.lookup(listing.ino, name.as_str().as_bytes()) {
+            let node = match self.find(listing.ino, name.as_str().as_bytes()) {
                 Ok(node) => node,
                 // Hidden, or gone since the listing began.
                 Err(error) if error.kind() == Kind::NotFound => continue,
@@ -121,8 +143,15 @@ impl Vfs {
             };
             if !each(entry) {
                 self.forget(node.ino, 1);
-                break;
+                return Ok(());
             }
+        }
+        if let Some(began) = listing.began
+            && start >= listing.names.len()
+            && !self.watched.listed(listing.ino, began)
+        {
+            // The kernel has had every entry by now, and keeps what is no longer so.
+            self.pages.drop_soon(listing.ino);
         }
         Ok(())
     }
@@ -196,6 +225,7 @@ impl Vfs {
         self.folder(parent)?.remove_folder(&place.name)?;
         if let Some(directory) = self.table.unlink(&place) {
             self.folders.lock().pop(&directory.ino);
+            self.watched.forget(directory.ino);
         }
         Ok(())
     }

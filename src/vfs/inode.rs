@@ -97,6 +97,11 @@ impl Inode {
     pub(super) fn body(&self) -> MutexGuard<'_, Body> {
         self.body.lock()
     }
+
+    /// None while somebody else has it.
+    pub(super) fn try_body(&self) -> Option<MutexGuard<'_, Body>> {
+        self.body.try_lock()
+    }
 }
 
 impl Body {

@@ -2,7 +2,7 @@
 
 use super::inode::{Inode, PROMISE_LIFETIME, Promise};
 use super::table::Place;
-use super::{Ino, Node, ROOT, Vfs, existing, node};
+use super::{Ino, Node, ROOT, Vfs, existing};
 use crate::clock::Stopwatch;
 use crate::error::Result;
 use crate::event::Op;
@@ -15,6 +15,16 @@ impl Vfs {
     /// [`NotFound`](crate::error::Kind::NotFound) for what is absent, hidden, or has a name that cannot exist;
     /// [`NameTooLong`](crate::error::Kind::NameTooLong).
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Node> {
+        let mut node = self.find(parent, name)?;
+        if node.attributes.kind == NodeKind::Directory && self.folder(node.ino).is_ok() {
+            // It is watched from now on: what the kernel is told holds for long.
+            node.lifetime = self.lifetime(node.ino, Some(parent), &node.attributes, false);
+        }
+        Ok(node)
+    }
+
+    /// As [`lookup`](Self::lookup), for listings: what is not used is not watched.
+    pub(super) fn find(&self, parent: Ino, name: &[u8]) -> Result<Node> {
         let place = Place {
             parent,
             name: existing(name)?,
@@ -43,18 +53,20 @@ impl Vfs {
             let promised = body.promised.as_ref().and_then(Promise::snapshot);
             if let Some(Snapshot { attributes, .. }) = promised {
                 self.table.look_up(&inode);
-                return Ok(node(inode.ino, *attributes));
+                return Ok(self.node(inode.ino, None, *attributes, false));
             }
         }
         let snapshot = folder.open_record(&place.name)?;
         let inode = self.table.enter(place, &snapshot.attributes);
-        let node = node(inode.ino, snapshot.attributes);
+        let node = self.node(inode.ino, None, snapshot.attributes, false);
         inode.body().promised = Some(Promise::new(snapshot));
         Ok(node)
     }
 
     pub(super) fn entered(&self, place: Place, attributes: Attributes) -> Node {
-        node(self.table.enter(place, &attributes).ino, attributes)
+        let parent = place.parent;
+        let ino = self.table.enter(place, &attributes).ino;
+        self.node(ino, Some(parent), attributes, false)
     }
 
     /// A record was found replaced between its lookup and its open. The kernel looks it up once more, and no further time:
@@ -92,6 +104,6 @@ impl Vfs {
             return None;
         }
         self.table.look_up(&inode);
-        Some(node(inode.ino, attributes))
+        Some(self.node(inode.ino, None, attributes, true))
     }
 }

@@ -13,6 +13,7 @@ mod names;
 mod open;
 mod settle;
 mod table;
+mod watched;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -24,7 +25,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 pub use change::Changes;
-pub use directory::{Listed, ListedName};
+pub use directory::{Listed, ListedName, OpenedDirectory};
 pub use handle::Fh;
 pub use limits::{Limits, Pools};
 pub use open::{OpenMode, Opened};
@@ -37,6 +38,7 @@ use crate::volume::{Access, FileId, Version};
 use handle::Handles;
 use inode::{Inode, stale};
 use table::{Place, Table};
+use watched::Watched;
 
 /// An inode number, of this session only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,7 +49,7 @@ pub const ROOT: Ino = Ino(1);
 
 /// How long the kernel may believe what it was told, when nobody tells it of changes: changes on the volume show up within
 /// a second (DESIGN.md section 8).
-pub const CACHE_LIFETIME: Duration = Duration::from_millis(700);
+const CACHE_LIFETIME: Duration = Duration::from_millis(700);
 
 /// The open directories of the volume that are kept for the next use.
 const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -80,6 +82,15 @@ pub trait PageCache: Send + Sync {
 
     /// Drops a file's attributes, now: never waits.
     fn drop_attributes(&self, ino: Ino);
+
+    /// Has [`Vfs::notice_changes`] called, soon: never waits.
+    fn notice_soon(&self);
+
+    /// Drops a name: waits for operations under way in its directory.
+    fn drop_name(&self, parent: Ino, name: &EntryName);
+
+    /// Drops a directory's attributes, and what it lists.
+    fn drop_listing(&self, ino: Ino);
 }
 
 /// What the kernel is told of an inode.
@@ -91,6 +102,8 @@ pub struct Node {
     pub links: u32,
     /// Everything else.
     pub attributes: Attributes,
+    /// How long the kernel may believe it.
+    pub lifetime: Duration,
 }
 
 /// What statfs shows: nothing but the user's own.
@@ -112,6 +125,7 @@ pub struct Vfs {
     pages: Arc<dyn PageCache>,
     table: Table,
     handles: Handles,
+    watched: Watched,
     folders: Mutex<LruCache<Ino, Folder>>,
     limits: Limits,
     /// Names whose lookup has to bring the content along, and since when; see [`contend`](Self::contend).
@@ -129,6 +143,7 @@ impl Vfs {
             store,
             uid,
             gid,
+            watched: Watched::new(Arc::clone(&pages)),
             pages,
             table: Table::default(),
             handles: Handles::default(),
@@ -191,7 +206,9 @@ impl Vfs {
 
     /// The kernel forgets `count` lookups of an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
-        self.table.forget(ino, count);
+        if self.table.forget(ino, count) {
+            self.watched.forget(ino);
+        }
     }
 
     /// The attributes of an inode.
@@ -200,12 +217,14 @@ impl Vfs {
     /// [`Kind::Stale`] for an inode that was never looked up. The volume's.
     pub fn getattr(&self, ino: Ino) -> Result<Node> {
         if ino == ROOT {
-            return Ok(node(ROOT, self.synthetic(ROOT.0, 0o700)));
+            return Ok(self.node(ROOT, Some(ROOT), self.synthetic(ROOT.0, 0o700), false));
         }
         let inode = self.inode(ino)?;
         let linked = self.table.place(&inode);
         let attributes = self.attributes(&inode, linked.as_ref())?;
-        let mut node = node(ino, attributes);
+        let written = inode.body().written().is_some();
+        let parent = linked.as_ref().map(|place| place.parent);
+        let mut node = self.node(ino, parent, attributes, written);
         if linked.is_none() {
             node.links = 0;
         }
@@ -260,6 +279,15 @@ impl Vfs {
         })
     }
 
+    fn node(&self, ino: Ino, parent: Option<Ino>, attributes: Attributes, written: bool) -> Node {
+        Node {
+            ino,
+            links: 1,
+            lifetime: self.lifetime(ino, parent, &attributes, written),
+            attributes,
+        }
+    }
+
     /// The directory of the volume that an inode stands for.
     fn folder(&self, ino: Ino) -> Result<Folder> {
         if let Some(folder) = self.folders.lock().get(&ino) {
@@ -276,6 +304,7 @@ impl Vfs {
             }
             folder
         };
+        self.watched.watch(ino, &folder);
         self.folders.lock().put(ino, folder.clone());
         Ok(folder)
     }
@@ -331,14 +360,6 @@ impl Vfs {
             },
             kept_draft: false,
         }
-    }
-}
-
-fn node(ino: Ino, attributes: Attributes) -> Node {
-    Node {
-        ino,
-        links: 1,
-        attributes,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::handle::{Fh, OpenFile};
 use super::inode::{Body, Inode, Promise, Writing, stale};
 use super::table::Place;
-use super::{Ino, Node, Vfs, access, below_root, node};
+use super::{Ino, Node, Vfs, access, below_root};
 use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
@@ -242,7 +242,7 @@ impl Vfs {
             body.opened(opening.mode.write, None);
             attributes
         };
-        let node = node(inode.ino, attributes);
+        let node = self.node(inode.ino, None, attributes, true);
         Ok((node, self.handle(inode, None, opening, false)))
     }
 
@@ -256,7 +256,7 @@ impl Vfs {
         let attributes = attachment.attributes()?;
         let inode = self.table.enter(place, &attributes);
         inode.body().opened(opening.mode.write, Some(&attachment));
-        let node = node(inode.ino, attributes);
+        let node = self.node(inode.ino, None, attributes, true);
         Ok((node, self.handle(inode, Some(attachment), opening, false)))
     }
 

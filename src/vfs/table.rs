@@ -249,13 +249,39 @@ impl Table {
         }
     }
 
-    /// The kernel forgets `count` lookups.
-    pub(super) fn forget(&self, ino: Ino, count: u64) {
+    /// The inode last seen at `place`, and what the kernel was told of it.
+    pub(super) fn told_at(&self, place: &Place) -> Option<(Arc<Inode>, Option<Attributes>)> {
+        let inner = self.inner.lock();
+        let node = inner.nodes.get(inner.names.get(place)?)?;
+        Some((Arc::clone(&node.inode), node.told))
+    }
+
+    /// The names below `parent` that the kernel may know.
+    pub(super) fn names_in(&self, parent: Ino) -> Vec<EntryName> {
+        let inner = self.inner.lock();
+        let places = inner.names.keys().filter(|place| place.parent == parent);
+        places.map(|place| place.name.clone()).collect()
+    }
+
+    /// Those of which it was told the draft that the volume keeps.
+    pub(super) fn kept_drafts(&self, parent: Ino) -> Vec<EntryName> {
+        let inner = self.inner.lock();
+        let kept = |node: &&Node| node.linked && node.told.is_some_and(|told| told.kept_draft);
+        let nodes = inner.nodes.values().filter(kept);
+        nodes
+            .filter(|node| node.place.parent == parent)
+            .map(|node| node.place.name.clone())
+            .collect()
+    }
+
+    /// The kernel forgets `count` lookups. Whether the inode is gone now.
+    pub(super) fn forget(&self, ino: Ino, count: u64) -> bool {
         let mut inner = self.inner.lock();
         if let Some(node) = inner.nodes.get_mut(&ino) {
             node.lookups = node.lookups.saturating_sub(count);
         }
         inner.drop_unused(ino);
+        !inner.nodes.contains_key(&ino)
     }
 }
 

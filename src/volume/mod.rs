@@ -1,4 +1,4 @@
-//! The backing volume: handles, temporary files, durability. Knows nothing of tenants or records.
+//! The backing volume: handles, temporary files, durability, change events. Knows nothing of tenants or records.
 //!
 //! ```
 //! use tenantfs::error::Kind;
@@ -19,6 +19,7 @@
 mod dir;
 mod staged;
 mod stat;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ use rustix::fs::{Mode, OFlags};
 pub use dir::{Access, Dir, Lock, Rename, Times, set_shown_mode, set_times, shown_mode, stat};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version};
+pub use watch::{Change, Watch, Watcher, Watching};
 
 use crate::error::{Error, Kind, Result};
 
