@@ -15,8 +15,9 @@ const SETTLED_MILLIS: i64 = 50;
 /// Views longer than this are not remembered, only their length.
 const MAX_VIEW: usize = 64 << 10;
 
-/// The most files about which something is remembered.
-const MAX_FACTS: usize = 1 << 16;
+/// The most files about which something is remembered. Fewer than a directory has would be none: a listing would find
+/// the oldest forgotten, and forget the next.
+const MAX_FACTS: usize = 1 << 17;
 
 /// What was found out about one version of one file.
 #[derive(Clone, Debug)]

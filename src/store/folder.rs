@@ -229,6 +229,18 @@ impl Folder {
         }
     }
 
+    /// As [`open_record`](Self::open_record), for those who have just looked it up and found `attributes`: what is
+    /// remembered of that version is not asked for again.
+    ///
+    /// # Errors
+    /// As `open_record`.
+    pub fn open_seen(&self, name: &EntryName, attributes: &Attributes) -> Result<Snapshot> {
+        match self.recall_content(name, attributes) {
+            Some(snapshot) => Ok(snapshot),
+            None => self.open_record(name),
+        }
+    }
+
     /// The directory `name`.
     ///
     /// # Errors

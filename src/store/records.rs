@@ -240,6 +240,22 @@ impl Folder {
         }
     }
 
+    /// The record of which a lookup found these attributes, if its content is remembered.
+    pub(super) fn recall_content(&self, name: &EntryName, attributes: &Attributes) -> Option<Snapshot> {
+        let subject = Subject {
+            id: attributes.id,
+            as_record: name.is_record(),
+            as_type: FileType::Regular,
+        };
+        match &self.facts().get(subject, &attributes.version)?.verdict {
+            Verdict::Record(_, Some(view)) if !attributes.kept_draft => Some(Snapshot {
+                attributes: *attributes,
+                view: Arc::clone(view),
+            }),
+            _ => None,
+        }
+    }
+
     fn remember(&self, name: &EntryName, stored: &Stored) {
         let view = Arc::clone(&stored.view);
         let fact = Fact {

@@ -7,7 +7,7 @@ use super::records::{Found, not_found, read_at_most};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::volume::{self, Access, Durability, Rename, Staged, Times};
+use crate::volume::{self, Access, Rename, Staged, Times};
 
 impl Folder {
     /// Renames `from` here to `to` in `target`.
@@ -97,7 +97,7 @@ impl Folder {
             target.keep_draft(to, &draft, self.durability())?;
         } else {
             target
-                .commit(to, &draft, Durability::Durable)
+                .commit(to, &draft, self.durability())
                 .map_err(|error| match error.kind() {
                     Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret => {
                         target.denied(Op::Rename, to, Kind::InvalidArgument, error.to_string());
@@ -128,7 +128,7 @@ impl Folder {
                     let mut draft = Draft::new(stored.view.to_vec(), self.max_record());
                     draft.mode = stored.mode;
                     draft.times.mtime = Some(stored.stat.mtime);
-                    target.commit(to, &draft, Durability::Durable)?;
+                    target.commit(to, &draft, self.durability())?;
                     self.dir().unlink(from.as_str())?;
                 } else {
                     self.dir().rename(from.as_str(), target.dir(), to.as_str(), how)?;

@@ -138,7 +138,7 @@ impl Vfs {
             return Ok(false);
         }
         let snapshot = match current {
-            true => Some(folder.open_record(&name)?),
+            true => Some(folder.open_seen(&name, &attributes)?),
             false => None,
         };
         let Some(snapshot) = snapshot.filter(|snapshot| snapshot.attributes.version == attributes.version)

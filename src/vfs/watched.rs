@@ -65,6 +65,8 @@ struct Changes {
 struct Pending {
     /// And whether the name is another file's, or nobody's.
     entries: HashMap<Box<[u8]>, bool>,
+    /// Its own attributes.
+    itself: bool,
     anything: bool,
     ended: bool,
 }
@@ -82,7 +84,7 @@ impl Watching for Report {
         match change {
             Change::Entry { .. } if pending.entries.len() >= MAX_PENDING => pending.anything = true,
             Change::Entry { name, names } => *pending.entries.entry(name.into()).or_default() |= names,
-            Change::Itself => {}
+            Change::Itself => pending.itself = true,
             Change::Anything => pending.anything = true,
             Change::Ended => pending.ended = true,
         }
@@ -243,6 +245,7 @@ impl Vfs {
             return self.pages.drop_attributes(ino);
         };
         let everything = pending.anything || pending.ended;
+        let itself = pending.itself || pending.entries.values().any(|renamed| *renamed);
         let mut relist = everything;
         let mut names: HashMap<EntryName, bool> = HashMap::new();
         for (entry, renamed) in pending.entries {
@@ -273,7 +276,7 @@ impl Vfs {
         if relist {
             self.watched.relist(ino);
             self.pages.drop_listing(ino);
-        } else {
+        } else if itself {
             self.pages.drop_attributes(ino);
         }
     }

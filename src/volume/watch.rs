@@ -99,9 +99,12 @@ pub struct Watcher {
 /// Who is told of what, by inotify's descriptors, which are not used again.
 #[derive(Default)]
 struct Watched {
-    directories: HashMap<i32, Vec<(u64, Arc<dyn Watching>)>>,
+    directories: HashMap<i32, Vec<Told>>,
     next: u64,
 }
+
+/// One who is told, and the number of their watch.
+type Told = (u64, Arc<dyn Watching>);
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -257,9 +260,9 @@ mod tests {
     use super::*;
     use crate::volume::Volume;
 
-    struct Told(Sender<String>);
+    struct Noted(Sender<String>);
 
-    impl Watching for Told {
+    impl Watching for Noted {
         fn changed(&self, change: Change<'_>) {
             let said = match change {
                 Change::Entry { name, names } => format!("{} {names}", String::from_utf8_lossy(name)),
@@ -276,8 +279,8 @@ mod tests {
         let watcher = Watcher::of_process().unwrap();
         let (first, told_first) = channel();
         let (second, told_second) = channel();
-        let one = watcher.watch(volume.root(), Arc::new(Told(first))).unwrap();
-        let other = watcher.watch(volume.root(), Arc::new(Told(second))).unwrap();
+        let one = watcher.watch(volume.root(), Arc::new(Noted(first))).unwrap();
+        let other = watcher.watch(volume.root(), Arc::new(Noted(second))).unwrap();
         let wait = Duration::from_secs(5);
         fs::create_dir(directory.path().join("made")).unwrap();
         assert_eq!(told_first.recv_timeout(wait).unwrap(), "made true");
