@@ -373,7 +373,8 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let call = Call::new(Op::Readdir, request, inode(ino));
-        let result = self.gate.kernel(&call, |vfs| {
+        // A handle, but one that names things: it may have been passed to somebody else.
+        let result = self.gate.user(&call, |vfs| {
             vfs.readdir(Fh(fh.0), offset, |listed| {
                 let full = reply.add(
                     INodeNo(listed.node.ino.0),
