@@ -40,7 +40,10 @@ impl<'v> Arena<'v> {
     pub(crate) fn with(volume: &'v Volume, options: &[&str]) -> Self {
         let log = Log::of(volume);
         let audit = ["--audit-log", log.path(), "--audit-level", "denied"];
-        let daemon = Daemon::start(volume, &[&audit, options].concat());
+        let mut command = Daemon::command(volume, &[&audit, options].concat());
+        // Not each of a million requests.
+        command.env("TENANTFS_LOG", "info");
+        let daemon = Daemon::start_command(volume, command);
         let [alice, bob] = [&ALICE, &BOB].map(|tenant| daemon.login(tenant));
         let arena = Self {
             daemon,
