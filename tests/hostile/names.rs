@@ -442,7 +442,9 @@ fn the_root_has_two_names_and_no_other() {
         BOB.hash,
         ".tenantfs-layout",
     ];
-    for name in names {
+    let mut tried = 0;
+    for name in names.into_iter().step_by(rounds(4, 1)) {
+        tried += 1;
         arena.case(name, Due::Line("create * EPERM"), || {
             let met = |statement: &str| errno(ALICE.uid, &arena.alice, &statement.replace("NAME", name));
             assert_eq!(met("os.stat('NAME')"), "ENOENT", "{name}");
@@ -450,7 +452,7 @@ fn the_root_has_two_names_and_no_other() {
         });
     }
     assert_eq!(self::others(&volume), others);
-    tell("names", "in the root", names.len());
+    tell("names", "in the root", tried);
 }
 
 /// Makes directories, each in the one before, and works in the deepest.

@@ -146,9 +146,9 @@ fn whatever_is_planted_under_a_name_is_hidden_with_a_line() {
     let arena = Arena::new(&volume);
     let mut tried = 0;
     for (first, ending) in [".json", ""].into_iter().enumerate() {
-        // Where it is shortened, one as a record and the next as an attachment.
+        // Where it is shortened, one as a record, the next as an attachment, and two not.
         let skipped = if long() { 0 } else { first };
-        for what in ANYTHING.into_iter().skip(skipped).step_by(rounds(2, 1)) {
+        for what in ANYTHING.into_iter().skip(skipped).step_by(rounds(4, 1)) {
             // Another name each time: what is all alike has one line.
             let name = format!("planted-{tried}{ending}");
             let guard = what.at(&volume, &volume.path(&ALICE, "results", &name));
