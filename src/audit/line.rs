@@ -8,8 +8,11 @@ use sha2::{Digest, Sha256};
 use crate::clock::{self, Timestamp};
 use crate::event;
 
-/// The longest line, in bytes. Ours are shorter: a path has at most 4096 bytes, a reason [`MAX_REASON`].
+/// The longest line, in bytes. Ours are shorter: a path has at most [`MAX_PATH`], a reason [`MAX_REASON`].
 pub(super) const MAX_LINE: usize = 64 << 10;
+
+/// The longest path, in bytes. Directories can be nested deeper than any path that a system call takes.
+const MAX_PATH: usize = 4 << 10;
 
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 8 << 10;
@@ -99,7 +102,12 @@ impl Entry {
         outcome: &'static str,
         reason: impl Into<String>,
     ) -> Self {
-        let mut reason = reason.into();
+        let (mut path, mut reason) = (path.into(), reason.into());
+        // What is last in a path says the most.
+        if let Some(beyond) = path.len().checked_sub(MAX_PATH).filter(|beyond| *beyond > 0) {
+            let boundary = (beyond..path.len()).find(|at| path.is_char_boundary(*at));
+            path.replace_range(..boundary.unwrap_or(path.len()), "…");
+        }
         if reason.len() > MAX_REASON {
             let boundary = (0..=MAX_REASON).rev().find(|at| reason.is_char_boundary(*at));
             reason.truncate(boundary.unwrap_or(0));
@@ -109,7 +117,7 @@ impl Entry {
             at: clock::now(),
             pid: event::caller().unwrap_or(0),
             op: op.into(),
-            path: path.into(),
+            path,
             outcome,
             reason,
         }
@@ -194,7 +202,9 @@ mod tests {
             user: "2bd806c97f0e00af".to_owned(),
             uid: u32::MAX,
         };
-        let entry = Entry::now("setattr", "\"".repeat(4096), "EIO", "\u{1}".repeat(100_000));
+        let path = format!("{}/ö.json", "\"".repeat(100_000));
+        let entry = Entry::now("setattr", path, "EIO", "\u{1}".repeat(100_000));
+        assert!(entry.path.starts_with("…\"") && entry.path.ends_with("\"/ö.json"));
         let mut out = Vec::new();
         entry.write(&who, u64::MAX, &[0xff; 32], &mut out);
         assert!(out.len() < MAX_LINE, "{}", out.len());

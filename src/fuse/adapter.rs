@@ -25,6 +25,9 @@ use crate::volume::Times;
 /// The largest read and write, in bytes.
 const MAX_TRANSFER: u32 = 1 << 20;
 
+/// The most that is copied within the volume for one request, in bytes: each is answered in bounded time.
+const MAX_COPY: u64 = 64 << 20;
+
 /// In what units statfs counts, in bytes.
 const STATFS_UNIT: u32 = 4096;
 
@@ -373,7 +376,8 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let call = Call::new(Op::Readdir, request, inode(ino));
-        let result = self.gate.kernel(&call, |vfs| {
+        // A handle, but one that names things: it may have been passed to somebody else.
+        let result = self.gate.user(&call, |vfs| {
             vfs.readdir(Fh(fh.0), offset, |listed| {
                 let full = reply.add(
                     INodeNo(listed.node.ino.0),
@@ -509,8 +513,8 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let call = Call::new(Op::CopyFileRange, request, inode(into));
-        // The reply counts in 32 bits; the caller asks again for the rest.
-        let len = bytes(u32::try_from(len).unwrap_or(u32::MAX));
+        // The caller asks again for the rest.
+        let len = usize::try_from(len.min(MAX_COPY)).unwrap_or(usize::MAX);
         let result = self.gate.kernel(&call, |vfs| {
             vfs.copy((Fh(from.0), from_offset), (Fh(to.0), to_offset), len)
         });

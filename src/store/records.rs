@@ -198,11 +198,9 @@ impl Folder {
         };
         Ok(match (kind, found) {
             (Kind::NotFound, None) => Some(Verified::Absent),
-            // A symbolic link says NotFound too; a socket or a device without a driver, NoData; a mount point, CrossDevice.
-            // The name is taken all the same.
-            (Kind::NotFound | Kind::NoData | Kind::CrossDevice, Some(stat))
-                if stat.file_type == FileType::Special =>
-            {
+            // A symbolic link says NotFound too; a socket or a device without a driver, NoData; a device that the host denies,
+            // NotPermitted; a mount point, CrossDevice. The name is taken all the same.
+            (_, Some(stat)) if stat.file_type == FileType::Special => {
                 Some(Verified::Unfit(stat, SPECIAL.into()))
             }
             (Kind::AccessDenied, Some(stat)) => {

@@ -290,22 +290,31 @@ impl Vfs {
 
     /// The directory of the volume that an inode stands for.
     fn folder(&self, ino: Ino) -> Result<Folder> {
-        if let Some(folder) = self.folders.lock().get(&ino) {
-            return Ok(folder.clone());
-        }
-        let inode = self.inode(ino)?;
-        let place = self.table.place(&inode).ok_or_else(stale)?;
-        let folder = if place.parent == ROOT {
-            self.store.folder(place.name.as_str())?
-        } else {
-            let folder = self.folder(place.parent)?.open_folder(&place.name)?;
+        // Not by recursion: a user nests directories as deep as they like.
+        let (mut above, mut below) = (ino, Vec::new());
+        let mut folder = loop {
+            if let Some(folder) = self.folders.lock().get(&above) {
+                break folder.clone();
+            }
+            let inode = self.inode(above)?;
+            let place = self.table.place(&inode).ok_or_else(stale)?;
+            if place.parent == ROOT {
+                let folder = self.store.folder(place.name.as_str())?;
+                self.watched.watch(above, &folder);
+                self.folders.lock().put(above, folder.clone());
+                break folder;
+            }
+            above = place.parent;
+            below.push((inode, place.name));
+        };
+        for (inode, name) in below.into_iter().rev() {
+            folder = folder.open_folder(&name)?;
             if self.table.id(&inode) != Some(folder.id()) {
                 return Err(stale());
             }
-            folder
-        };
-        self.watched.watch(ino, &folder);
-        self.folders.lock().put(ino, folder.clone());
+            self.watched.watch(inode.ino, &folder);
+            self.folders.lock().put(inode.ino, folder.clone());
+        }
         Ok(folder)
     }
 

@@ -125,12 +125,13 @@ impl Table {
     pub(super) fn path(&self, inode: &Inode) -> Option<String> {
         let inner = self.inner.lock();
         let mut place = &inner.current(inode)?.place;
-        let mut path = place.name.to_string();
+        let mut names = vec![place.name.as_str()];
         while place.parent != ROOT {
             place = &inner.nodes.get(&place.parent)?.place;
-            path = format!("{}/{path}", place.name);
+            names.push(place.name.as_str());
         }
-        Some(path)
+        names.reverse();
+        Some(names.join("/"))
     }
 
     /// The backing file that the inode stands for.

@@ -8,4 +8,7 @@
 mod common;
 
 mod arena;
+mod exhaustion;
+mod names;
+mod planted;
 mod wall;
