@@ -1,5 +1,6 @@
 //! Where the attacks are made: a daemon that serves two users and keeps an audit log, and what must hold after each case.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -78,4 +79,21 @@ impl<'v> Arena<'v> {
         let took = begun.elapsed();
         assert!(took < PATIENCE, "{name}: bob waited {took:?}");
     }
+}
+
+/// How many rounds a case takes: shortened in the normal tests, in full with `scripts/test --hostile-long`.
+pub(crate) fn rounds(short: usize, full: usize) -> usize {
+    if long() { full } else { short }
+}
+
+/// Whether all is to be run at full length.
+pub(crate) fn long() -> bool {
+    std::env::var_os("TENANTFS_HOSTILE_LONG").is_some()
+}
+
+/// Says how much of a family was tried; `scripts/test --hostile-long` makes a table of that.
+pub(crate) fn tell(family: &str, what: &str, count: usize) {
+    let line = format!("HOSTILE: {family} | {what} | {count}\n");
+    // Not eprintln!: the test runner would swallow it.
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
