@@ -8,4 +8,7 @@
 mod common;
 
 mod arena;
+mod parsers;
+mod races;
+mod side_channels;
 mod wall;
