@@ -46,12 +46,17 @@ impl Attributes {
     /// Attributes of a node whose bytes are the volume's; `mode` are the permission bits its user gave it, if any.
     pub(super) fn of(stat: &Stat, kind: NodeKind, mode: Option<u16>) -> Self {
         debug_assert_ne!(stat.file_type, FileType::Special);
+        let (size, blocks) = match kind {
+            // A directory is as large as all names in it need, the hidden ones included.
+            NodeKind::Directory => (0, 0),
+            NodeKind::Record | NodeKind::Attachment => (stat.size, stat.blocks),
+        };
         Self {
             id: stat.id,
             names: stat.nlink,
             kind,
-            size: stat.size,
-            blocks: stat.blocks,
+            size,
+            blocks,
             mode: mode.unwrap_or(stat.mode & 0o777),
             atime: stat.atime,
             mtime: stat.mtime,

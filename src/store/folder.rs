@@ -162,6 +162,11 @@ impl Folder {
                 Some(kept) => Found::Visible(kept.attributes(Some(record))),
                 None => Found::Visible(record),
             },
+            Found::Hidden => {
+                // To whoever has a clock, hidden is as absent: the same is asked of the volume.
+                let _ = self.kept(name);
+                Found::Hidden
+            }
             other => other,
         })
     }

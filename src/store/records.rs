@@ -65,6 +65,8 @@ pub(super) enum Verified {
     Absent,
     /// Not to be shown, and why.
     Unfit(Stat, String),
+    /// Not to be read by the server: that may be for where it is, so it is no fact about the file.
+    Unreadable,
     Owned(Stored),
 }
 
@@ -136,6 +138,10 @@ impl Folder {
         Ok(match self.read_verified(name.as_str())? {
             Verified::Absent => Found::Absent,
             Verified::Unfit(stat, reason) => self.hide(name, &stat, &reason),
+            Verified::Unreadable => {
+                self.tell_hidden(name, "the server may not read it");
+                Found::Hidden
+            }
             Verified::Owned(stored) => {
                 self.remember(name, &stored);
                 Found::Visible(stored)
@@ -203,9 +209,7 @@ impl Folder {
             (_, Some(stat)) if stat.file_type == FileType::Special => {
                 Some(Verified::Unfit(stat, SPECIAL.into()))
             }
-            (Kind::AccessDenied, Some(stat)) => {
-                Some(Verified::Unfit(stat, "the server may not read it".into()))
-            }
+            (Kind::AccessDenied, Some(_)) => Some(Verified::Unreadable),
             _ => None,
         })
     }
@@ -278,7 +282,7 @@ impl Folder {
 
     /// The operator is told once for each version of the file, and not again as long as that is remembered.
     fn hide<T>(&self, name: &EntryName, stat: &Stat, reason: &str) -> Found<T> {
-        self.denied(Op::Lookup, name, Kind::NotFound, format!("hidden: {reason}"));
+        self.tell_hidden(name, reason);
         let fact = Fact {
             version: stat.version(),
             mode: None,
@@ -286,6 +290,10 @@ impl Folder {
         };
         self.facts().remember(subject(name, stat), fact, clock::now());
         Found::Hidden
+    }
+
+    fn tell_hidden(&self, name: &EntryName, reason: &str) {
+        self.denied(Op::Lookup, name, Kind::NotFound, format!("hidden: {reason}"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Listing directories.
 
 use std::collections::HashSet;
+use std::vec;
 
 use super::handle::Fh;
 use super::table::Place;
@@ -15,7 +16,10 @@ use crate::store::NodeKind;
 /// offset goes on meaning what it meant.
 pub(super) struct Listing {
     ino: Ino,
-    names: Vec<EntryName>,
+    /// Those that turned out to be visible. Offsets count these only: gaps would tell how much is hidden, and where.
+    shown: Vec<EntryName>,
+    /// Those that have not been looked at.
+    rest: vec::IntoIter<EntryName>,
     /// Where the kernel may keep it: when it began.
     began: Option<Began>,
     /// What the names take.
@@ -82,7 +86,8 @@ impl Vfs {
         let (cache, keep_cache) = self.watched.opened(ino);
         let fh = self.handles.add_directory(Listing {
             ino,
-            names: Vec::new(),
+            shown: Vec::new(),
+            rest: Vec::new().into_iter(),
             began: None,
             memory: self.limits.hold(0)?,
             _slot: slot,
@@ -111,7 +116,8 @@ impl Vfs {
                 .sum();
             listing.memory.set(0);
             listing.memory = self.limits.hold(taken as u64)?;
-            listing.names = names;
+            listing.shown = Vec::new();
+            listing.rest = names.into_iter();
         }
         let directory = self.getattr(listing.ino)?;
         let dots = [ListedName::Itself, ListedName::Parent];
@@ -129,11 +135,28 @@ impl Vfs {
             }
         }
         let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
-        for (index, name) in listing.names.iter().enumerate().skip(start) {
+        let mut index = start.min(listing.shown.len());
+        loop {
+            let is_new = index == listing.shown.len();
+            if is_new {
+                let next = listing.rest.next();
+                listing.shown.extend(next);
+            }
+            let Some(name) = listing.shown.get(index) else {
+                break;
+            };
             let node = match self.find(listing.ino, name.as_str().as_bytes()) {
                 Ok(node) => node,
-                // Hidden, or gone since the listing began.
-                Err(error) if error.kind() == Kind::NotFound => continue,
+                // Hidden.
+                Err(error) if error.kind() == Kind::NotFound && is_new => {
+                    listing.shown.pop();
+                    continue;
+                }
+                // Gone since it was seen.
+                Err(error) if error.kind() == Kind::NotFound => {
+                    index += 1;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let entry = Listed {
@@ -141,13 +164,18 @@ impl Vfs {
                 next_offset: index as u64 + DOTS + 1,
                 node,
             };
-            if !each(entry) {
+            // Seen in an earlier listing of this handle.
+            let skipped = index < start;
+            if skipped || !each(entry) {
                 self.forget(node.ino, 1);
-                return Ok(());
+                if !skipped {
+                    return Ok(());
+                }
             }
+            index += 1;
         }
         if let Some(began) = listing.began
-            && start >= listing.names.len()
+            && start >= listing.shown.len()
             && !self.watched.listed(listing.ino, began)
         {
             // The kernel has had every entry by now, and keeps what is no longer so.

@@ -28,6 +28,8 @@ pub(crate) enum Due<'a> {
     Nothing,
     /// One line like this: `op path outcome`, where `*` is anything.
     Line(&'a str),
+    /// Such lines: a race is refused for more than one reason, and for longer than lines are counted together.
+    Lines(&'a str),
 }
 
 impl<'v> Arena<'v> {
@@ -68,6 +70,10 @@ impl<'v> Arena<'v> {
                 eventually(SOON, || !like(pattern).is_empty());
                 assert_eq!(like(pattern).len(), 1, "{name}: {:#?}", like("*"));
             }
+            Due::Lines(pattern) => {
+                let there = eventually(SOON, || !like(pattern).is_empty());
+                assert!(there, "{name}: {:#?}", like("*"));
+            }
         }
         came
     }
@@ -82,6 +88,15 @@ impl<'v> Arena<'v> {
         let took = begun.elapsed();
         assert!(took < PATIENCE, "{name}: bob waited {took:?}");
     }
+}
+
+/// Makes this thread a user's, and no other thread: its uid is what the kernel lets it into a mount by.
+pub(crate) fn become_user(uid: u32) {
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let (user, group) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(uid));
+    set_thread_groups(&[]).unwrap();
+    set_thread_res_gid(group, group, group).unwrap();
+    set_thread_res_uid(user, user, user).unwrap();
 }
 
 /// How many rounds a case takes: shortened in the normal tests, in full with `scripts/test --hostile-long`.

@@ -10,5 +10,8 @@ mod common;
 mod arena;
 mod exhaustion;
 mod names;
+mod parsers;
 mod planted;
+mod races;
+mod side_channels;
 mod wall;
