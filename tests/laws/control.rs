@@ -118,8 +118,8 @@ fn check_line(line: &[u8], outcome: &Result<String, String>) {
 
 /// Whether a request is taken in a line of so many bytes, its end included.
 pub(crate) fn taken_in(request: &str, length: usize) -> bool {
-    let line = format!("{request:>width$}\n", width = length - 1);
-    match &outcomes(line.as_bytes(), usize::MAX)[..] {
+    let padding = " ".repeat(length - request.len() - 1);
+    match &outcomes(format!("{padding}{request}\n").as_bytes(), usize::MAX)[..] {
         [Ok(read)] => read == request,
         [Err(why)] if why == "the request is too long" => false,
         other => panic!("{request} is read as {other:?}"),
