@@ -62,7 +62,7 @@ fn inputs(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// One kind of damage.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(crate) enum Edit {
     Put(Vec<u8>),
     Remove,
     Repeat,
@@ -86,7 +86,7 @@ impl Arbitrary for Edit {
 }
 
 impl Edit {
-    fn make(&self, input: &mut Vec<u8>, other: &[u8], at: &Index, end: &Index) {
+    pub(crate) fn make(&self, input: &mut Vec<u8>, other: &[u8], at: &Index, end: &Index) {
         let at = at.index(input.len() + 1);
         let end = at + end.index((input.len() - at + 1).min(64));
         match self {

@@ -15,6 +15,7 @@ mod audit;
 #[path = "../laws/control.rs"]
 mod control;
 mod kept;
+mod mounter;
 #[path = "../laws/record.rs"]
 mod record;
 
@@ -50,7 +51,7 @@ fn what_was_kept_breaks_no_law_of_the_verifier() {
 }
 
 proptest! {
-    #![proptest_config(bounded(1500))]
+    #![proptest_config(bounded(4000))]
 
     #[test]
     fn what_is_made_of_it_breaks_no_law_of_the_lens(input in Kept::of("record").mutated()) {
@@ -64,7 +65,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(bounded(500))]
+    #![proptest_config(bounded(1000))]
 
     #[test]
     fn what_is_made_of_it_breaks_no_law_of_the_verifier(input in Kept::of("audit").mutated()) {
