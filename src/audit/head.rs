@@ -145,7 +145,9 @@ impl<'a> Head<'a> {
 
     /// What the file says; none when it says nothing that makes sense.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let head: Self = serde_json::from_slice(bytes).ok()?;
+        // Serde would also take an array that has the members' values in their order.
+        let is_object = bytes.starts_with(b"{");
+        let head: Self = is_object.then(|| serde_json::from_slice(bytes).ok())??;
         unhex(&head.sha256).map(|_| head)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::wire::{KeyText, MAX_REQUEST, Reply, Request, Whose};
+use super::wire::{MAX_REQUEST, Reply, Request, Whose};
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind, Result};
 
@@ -48,7 +48,6 @@ impl Client {
     /// # Errors
     /// What the daemon says.
     pub fn login(self, key: ApiKey, uid: Option<u32>) -> Result<Reply> {
-        let key = KeyText(key);
         self.ask(&Request::Login { key, uid })
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
-use zeroize::Zeroizing;
 
+use super::requests::Requests;
 use super::sessions::Sessions;
-use super::wire::{Failure, MAX_REQUEST, Reply, Request, Whose};
+use super::wire::{Failure, Reply, Request, Whose};
 use crate::error::{Error, Kind, Result};
 
 /// How long a client may take to send its request, and to take its answer.
@@ -98,19 +98,11 @@ impl Drop for Counted {
 
 /// Answers line by line, until the client has no more or takes too long.
 async fn converse(mut stream: UnixStream, uid: u32, sessions: &Arc<Sessions>) {
-    // Room for all of it: no copy of a key is left behind by growing.
-    let mut received = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
+    let mut requests = Requests::default();
     loop {
-        let reply = match timeout(PATIENCE, receive(&mut stream, &mut received)).await {
+        let reply = match timeout(PATIENCE, requests.next(&mut stream)).await {
             Err(_) | Ok(Ok(None)) => return,
-            Ok(Ok(Some(length))) => {
-                let request = parse(received.get(..length).unwrap_or_default());
-                received.drain(..=length);
-                match request {
-                    Ok(request) => answer(request, uid, sessions).await,
-                    Err(error) => Err(error),
-                }
-            }
+            Ok(Ok(Some(request))) => answer(request, uid, sessions).await,
             Ok(Err(error)) => Err(error),
         };
         let done = matches!(&reply, Err(error) if error.kind() == Kind::InvalidArgument);
@@ -122,38 +114,11 @@ async fn converse(mut stream: UnixStream, uid: u32, sessions: &Arc<Sessions>) {
     }
 }
 
-/// Receives up to the end of a line, and returns the line's length; none when there are no more.
-async fn receive(stream: &mut UnixStream, received: &mut Vec<u8>) -> Result<Option<usize>> {
-    loop {
-        if let Some(length) = received.iter().position(|byte| *byte == b'\n') {
-            return Ok(Some(length));
-        }
-        let room = MAX_REQUEST - received.len();
-        if room == 0 {
-            return Err(bad_request("the request is too long"));
-        }
-        let mut limited = (&mut *stream).take(room as u64);
-        match limited.read_buf(received).await {
-            Ok(0) | Err(_) => return Ok(None),
-            Ok(_) => {}
-        }
-    }
-}
-
-fn parse(line: &[u8]) -> Result<Request> {
-    // The parser's message may quote what it found, a key for example.
-    serde_json::from_slice(line).map_err(|_| bad_request("the request is none that this daemon knows"))
-}
-
-fn bad_request(why: &'static str) -> Error {
-    Error::new(Kind::InvalidArgument, why)
-}
-
 async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Result<Reply> {
     match request {
         Request::Login { key, uid } => {
             let uid = subject(peer, uid)?;
-            sessions.login(uid, key.0).await.map(Reply::Session)
+            sessions.login(uid, key).await.map(Reply::Session)
         }
         Request::Logout { uid } => {
             let uid = subject(peer, uid)?;

@@ -5,6 +5,7 @@
 
 mod client;
 mod control;
+mod requests;
 mod sessions;
 mod systemd;
 mod wire;
@@ -13,9 +14,10 @@ use std::future::Future;
 use std::os::unix::net::UnixListener;
 
 pub use client::Client;
+pub use requests::Requests;
 pub use sessions::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
-pub use wire::{Code, DraftStatus, Failure, Reply, SessionStatus, Whose};
+pub use wire::{Code, DraftStatus, Failure, Reply, Request, SessionStatus, Whose};
 
 use crate::error::{Error, Result};
 use sessions::Sessions;

@@ -252,7 +252,7 @@ impl Sessions {
         for Kept { uid, key } in kept {
             let restoring = Arc::new(Restoring {
                 uid,
-                key: Arc::new(key.0),
+                key: Arc::new(key),
                 since: clock::now(),
                 superseded: Notify::new(),
             });

@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::wire::{KeyText, MAX_REQUEST};
+use super::wire::{MAX_REQUEST, key_text};
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind, Result};
 
@@ -32,7 +32,8 @@ struct Keeping<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Kept {
     pub(super) uid: u32,
-    pub(super) key: KeyText,
+    #[serde(deserialize_with = "key_text::deserialize")]
+    pub(super) key: ApiKey,
 }
 
 impl Kept {

@@ -1,6 +1,6 @@
 //! What is said on the control socket: one JSON object a line, each way.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
@@ -11,14 +11,33 @@ pub(super) const MAX_REQUEST: usize = 8 * ApiKey::MAX_LEN;
 
 /// What a client asks. Who it is, the kernel says (SO_PEERCRED); only root may name another uid.
 // Not tagged inside: serde would hold such a message, the key too, in buffers of its own.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Request {
-    Login { key: KeyText, uid: Option<u32> },
-    Logout { uid: Option<u32> },
+pub enum Request {
+    /// A session.
+    Login {
+        /// Of whom at the service.
+        #[serde(with = "key_text")]
+        key: ApiKey,
+        /// Of whom on this host.
+        uid: Option<u32>,
+    },
+    /// The end of a session.
+    Logout {
+        /// Whose.
+        uid: Option<u32>,
+    },
+    /// All sessions that the client may see.
     Status {},
+    /// The end of sessions, by root.
     Revoke(Whose),
-    Audit { lines: u32, uid: Option<u32> },
+    /// What the audit log has of one user.
+    Audit {
+        /// At most so many lines.
+        lines: u32,
+        /// Of whom.
+        uid: Option<u32>,
+    },
 }
 
 /// Whose sessions are revoked.
@@ -158,31 +177,36 @@ impl From<Failure> for Error {
 }
 
 /// A key on its way over the socket.
-pub(super) struct KeyText(pub(super) ApiKey);
+pub(super) mod key_text {
+    use std::fmt;
 
-impl Serialize for KeyText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.expose())
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    use crate::auth::ApiKey;
+
+    pub(in super::super) fn serialize<S: Serializer>(key: &ApiKey, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(key.expose())
     }
-}
 
-impl<'de> Deserialize<'de> for KeyText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ApiKey, D::Error> {
+        struct Text;
 
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = KeyText;
+        impl Visitor<'_> for Text {
+            type Value = ApiKey;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an API key")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KeyText, E> {
-                ApiKey::new(text).map(KeyText).map_err(E::custom)
+            fn visit_str<E: Error>(self, text: &str) -> Result<ApiKey, E> {
+                ApiKey::new(text).map_err(E::custom)
             }
         }
 
-        deserializer.deserialize_str(Visitor)
+        deserializer.deserialize_str(Text)
     }
 }
 

@@ -4,9 +4,6 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Part of every generated secret, and of nothing else.
-pub(crate) const SECRET: &str = "sk-8f2e";
-
 /// Which members a document may have beside the plain ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {

@@ -6,12 +6,10 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tenantfs::error::Kind;
-use tenantfs::identity::UserId;
 use tenantfs::record::{Lens, Secret, SecretState};
-use tenantfs::seal::SealingKeys;
 
-use super::documents::{PLAIN, Rules, SECRET, STORED, SecretValues, WILD, object};
-use super::{FIELDS, Members, check};
+use super::documents::{PLAIN, Rules, STORED, SecretValues, WILD, object};
+use super::laws::{FIELDS, Members, SECRET, check, sealing};
 
 const OLD: &str = r#""old":"ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=""#;
 const NEW: &str = r#""new":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=""#;
@@ -23,13 +21,6 @@ const WITH_SECRETS: Rules = Rules {
     secrets: (0, 1),
     secret_values: SecretValues::Any,
 };
-
-fn sealing(user: &str, active: &str, keys: &[&str]) -> Lens {
-    let file = format!(r#"{{"active":"{active}","keys":{{{}}}}}"#, keys.join(","));
-    let user = UserId::new(user).unwrap();
-    let sealer = SealingKeys::parse(file.as_bytes()).unwrap().sealer(&user);
-    Lens::new(user, FIELDS.map(str::to_owned).into(), Some(sealer))
-}
 
 fn alices() -> Lens {
     sealing("alice", "new", &[OLD, NEW])
