@@ -19,6 +19,7 @@
 mod dir;
 mod staged;
 mod stat;
+mod write_back;
 
 use std::path::{Path, PathBuf};
 
