@@ -230,10 +230,13 @@ pub(crate) const SCENES: &[Scene] = &[
     },
 ];
 
+/// A call of a scene's.
+pub(crate) type ScenePoint = (&'static Scene, Point);
+
 /// Every call that changes the volume, of every scene.
-pub(crate) fn every_point(layout: Layout, reader: &mut Reader) -> Vec<(&'static Scene, Point)> {
+pub(crate) fn every_point(layout: Layout, reader: &mut Reader) -> Vec<ScenePoint> {
     // Several tests need them, and they are the same each time.
-    static RECORDED: Mutex<Vec<(Layout, Vec<(&Scene, Point)>)>> = Mutex::new(Vec::new());
+    static RECORDED: Mutex<Vec<(Layout, Vec<ScenePoint>)>> = Mutex::new(Vec::new());
     let mut recorded = RECORDED.lock().unwrap();
     if let Some((_, points)) = recorded.iter().find(|(known, _)| *known == layout) {
         return points.clone();
