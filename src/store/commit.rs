@@ -32,7 +32,10 @@ impl Folder {
     /// [`Kind::NameTaken`]; [`Kind::NoSpace`] and whatever else the volume says. Then nothing has changed.
     pub fn commit(&self, name: &EntryName, draft: &Draft, durability: Durability) -> Result<Snapshot> {
         let committed = self.put_in_place(name, draft, durability)?;
-        self.discard_draft(name)?;
+        if self.discard_draft(name)? && durability == Durability::Durable {
+            // A draft that comes back after a power cut would hide what was committed.
+            self.dir().sync()?;
+        }
         Ok(committed)
     }
 

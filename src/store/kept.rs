@@ -116,11 +116,11 @@ impl Folder {
         self.lookup(name)
     }
 
-    /// Forgets the kept draft of `name`, if there is one.
+    /// Forgets the kept draft of `name`. Whether there was one.
     ///
     /// # Errors
     /// [`Kind::ReadOnly`]; the volume's.
-    pub fn discard_draft(&self, name: &EntryName) -> Result<()> {
+    pub fn discard_draft(&self, name: &EntryName) -> Result<bool> {
         self.claim()?;
         self.forget(&beside(DRAFT_PREFIX, name))
     }
@@ -151,13 +151,13 @@ impl Folder {
 
     /// Forgets the record that was put away from `name`, if there is one.
     pub(super) fn discard_away(&self, name: &EntryName) -> Result<()> {
-        self.forget(&beside(AWAY_PREFIX, name))
+        self.forget(&beside(AWAY_PREFIX, name)).map(drop)
     }
 
-    fn forget(&self, entry: &str) -> Result<()> {
+    fn forget(&self, entry: &str) -> Result<bool> {
         match self.dir().unlink(entry) {
-            Err(error) if error.kind() != Kind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            removed => removed.map(|()| true),
         }
     }
 

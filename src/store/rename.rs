@@ -201,7 +201,7 @@ impl Folder {
             }
             None => {}
         }
-        self.discard_draft(from)
+        self.discard_draft(from).map(drop)
     }
 }
 

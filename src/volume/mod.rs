@@ -20,6 +20,7 @@ mod dir;
 mod staged;
 mod stat;
 mod watch;
+mod write_back;
 
 use std::path::{Path, PathBuf};
 

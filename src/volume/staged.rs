@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::dir::{Dir, inherit_owner, set_mode, stat};
 use super::stat::{FileId, Stat};
+use super::write_back::write_back;
 use crate::error::{Error, Kind, Result};
 use crate::name::RESERVED_PREFIX;
 
@@ -17,8 +18,8 @@ pub enum Durability {
     /// All of it: content and name survive a power cut.
     #[default]
     Durable,
-    /// The content goes to the disk before the name does, some time: after a power cut there is the old file or the
-    /// new one. (On ext4 in its default mode, and wherever blocks allocated before a rename are written before it.)
+    /// The content goes to the disk before the name does: after a power cut there is the old file or the new one. (On
+    /// ext4 in its default mode, and wherever what was written before a change of names is there when that is.)
     Ordered,
 }
 
@@ -152,8 +153,7 @@ impl<'dir> Staged<'dir> {
     fn place_as(mut self, name: &str, how: super::Rename, durability: Durability) -> Result<Stat> {
         match durability {
             Durability::Durable => rustix::fs::fsync(&self.file)?,
-            // Starts the writing, and so the allocation of blocks, which orders it before the rename.
-            Durability::Ordered => rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)?,
+            Durability::Ordered => write_back(&self.file)?,
         }
         if self.name.is_none() {
             match self.dir.link(&self.file, name) {

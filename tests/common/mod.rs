@@ -252,16 +252,18 @@ impl Volume {
 
     /// Mounts with further options: `["--commit", "fsync"]`.
     pub(crate) fn mount_with(&self, tenant: &Tenant, options: &[&str]) -> Mount<'_> {
+        self.mount_logging(tenant, options, "debug")
+    }
+
+    /// The same, with so much in its log.
+    pub(crate) fn mount_logging(&self, tenant: &Tenant, options: &[&str], level: &str) -> Mount<'_> {
         let mountpoint = self.base.path().join(format!("mnt-{}", tenant.user));
         if !mountpoint.exists() {
             make_directory(&mountpoint, 0, 0o755);
         }
-        Mount::new(
-            self,
-            self.mount_command(&mountpoint, tenant, options),
-            mountpoint,
-            tenant,
-        )
+        let mut command = self.mount_command(&mountpoint, tenant, options);
+        command.env("TENANTFS_LOG", level);
+        Mount::new(self, command, mountpoint, tenant)
     }
 
     /// `tenantfs mount` for the tenant, not started.
