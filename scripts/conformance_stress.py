@@ -14,8 +14,8 @@ PACKAGES = ["stress-ng"]
 # What the README says is refused, by stressor; and how each says that it cannot do without.
 REFUSED = {"link": "link", "symlink": "symlink", "xattr": "extended attributes", "fiemap": "ioctl"}
 SAYING = {
-    "link: link calls not allowed": "link",
-    "symlink: link calls not allowed": "symlink",
+    "] link: link calls not allowed": "link",
+    "] symlink: link calls not allowed": "symlink",
     "does not support xattr": "extended attributes",
     "FS_IOC_FIEMAP not supported": "ioctl",
 }
