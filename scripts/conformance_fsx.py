@@ -30,11 +30,11 @@ PROFILES = {
         "",
         {"read": 5, "write": 5, "copy_file_range": 10, "sendfile": 5, "truncate": 2, "fsync": 0.3, "fdatasync": 0.3},
     ),
-    "blocks, every operation": (
+    "whole blocks": (
         "[opsize]\nalign = 4096\nmin = 4096",
         {
             **dict.fromkeys(("read", "write", "mapread", "mapwrite", "copy_file_range", "sendfile", "posix_fadvise"), 5),
-            **dict.fromkeys(("truncate", "invalidate", "close_open", "posix_fallocate", "punch_hole"), 2),
+            **dict.fromkeys(("truncate", "invalidate", "close_open", "punch_hole"), 2),
             **dict.fromkeys(("fsync", "fdatasync"), 0.2),
         },
     ),

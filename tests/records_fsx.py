@@ -2,8 +2,8 @@
 
 Run in a mount's resource directory, as its user, with SEED and OPERATIONS set before it. A model says what every descriptor,
 map and name must show after each operation. What the volume must hold, whoever reads our lines compares: after each
-operation that commits or moves something, one line with an object of the names concerned, each with the record's view and
-its secret, or null if there must be no such record; then it waits for a line. The last line says how much was done.
+operation that commits or moves something, one line with the names concerned, each with the record's view and its secret, or
+null if there must be no such record; then it waits for a line. The last line says how much was done.
 """
 
 import ctypes
@@ -65,10 +65,10 @@ def document():
 
 def tell(*touched):
     """Has the volume compared with what must be there now."""
-    state = {}
+    records = {}
     for name in touched:
-        state[name] = [committed[name].decode(), secrets.get(name)] if name in committed else None
-    print(json.dumps(state), flush=True)
+        records[name] = [committed[name].decode(), secrets.get(name)] if name in committed else None
+    print(json.dumps({"after": f"operation {len(history)}, {history[-6:]}", "records": records}), flush=True)
     sys.stdin.readline()
 
 
@@ -79,6 +79,8 @@ def commit(file):
         secrets[file.name] = secrets.get(file.name) or away.pop(file.name, None)
         tell(file.name)
     file.dirty = False
+    for handle in handles:
+        handle.unsynced = handle.unsynced and handle.file is not file
 
 
 def pick(*, readable=False, writable=False, mapped=None):
@@ -93,12 +95,12 @@ def pick(*, readable=False, writable=False, mapped=None):
 
 
 def sync_maps(file):
-    """What the server does by name has what it knows; what is in maps only comes later."""
-    for handle in handles:
-        if handle.file is file and handle.unsynced:
-            handle.view.flush()
-            handle.unsynced = False
-            commit(file)
+    """What the server does by name has what it knows; what is in maps only comes later. Each brings its own range."""
+    unsynced = [handle for handle in handles if handle.file is file and handle.unsynced]
+    for handle in unsynced:
+        handle.view.flush()
+    if unsynced:
+        commit(file)
 
 
 def write(handle, offset, data):
@@ -309,8 +311,6 @@ def do_copy():
 def do_fsync():
     if handle := pick(writable=True):
         rng.choice([os.fsync, os.fdatasync])(handle.fd)
-        for other in handles:
-            other.unsynced = other.unsynced and other.file is not handle.file
         commit(handle.file)
 
 

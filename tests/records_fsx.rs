@@ -22,8 +22,15 @@ const DRIVER: &str = include_str!("records_fsx.py");
 /// The member, and the only one, that the service gives the records which are there from the beginning.
 const SECRET: &str = "sk-of-the-first-record";
 
-/// The names concerned, each with a record's view and its secret, or nothing where there must be no record.
-type Told = BTreeMap<String, Option<(String, Option<String>)>>;
+/// Names, each with a record's view and its secret, or nothing where there must be no record.
+type Records = BTreeMap<String, Option<(String, Option<String>)>>;
+
+/// What the driver tells.
+#[derive(serde::Deserialize)]
+struct Told {
+    after: String,
+    records: Records,
+}
 
 #[test]
 fn records_are_like_their_model_under_random_work() {
@@ -49,7 +56,7 @@ fn records_are_like_their_model_under_random_work() {
 /// Runs the driver once; returns how many states of the volume were compared, and how often it was looked at meanwhile.
 fn run(volume: &Volume, seed: u64, operations: u32, durability: &str) -> (usize, usize) {
     plant(volume);
-    let mut expected = Told::new();
+    let mut expected = Records::new();
     let mut commits = 0;
     let looks;
     {
@@ -70,10 +77,11 @@ fn run(volume: &Volume, seed: u64, operations: u32, durability: &str) -> (usize,
                     }
                     assert!(line.starts_with('{'), "{line}\n{}", mount.log());
                     let told: Told = serde_json::from_str(&line).unwrap();
-                    told.iter()
-                        .for_each(|(name, record)| compare(volume, name, record.as_ref(), seed));
+                    let context = format!("seed {seed}, {}", told.after);
+                    let mut records = told.records.iter();
+                    records.for_each(|(name, record)| compare(volume, name, record.as_ref(), &context));
                     commits += 1;
-                    expected.extend(told);
+                    expected.extend(told.records);
                 }
             }));
             ended.store(true, Ordering::Relaxed);
@@ -85,9 +93,18 @@ fn run(volume: &Volume, seed: u64, operations: u32, durability: &str) -> (usize,
     // What the last commit left is what another session finds.
     let mount = volume.mount(&ALICE);
     for (name, record) in expected {
-        compare(volume, &name, record.as_ref(), seed);
+        compare(
+            volume,
+            &name,
+            record.as_ref(),
+            &format!("seed {seed}, at the end"),
+        );
         if let Some((view, _)) = record {
-            assert_eq!(mount.read(&format!("schedules/{name}")), view, "seed {seed}, {name}");
+            assert_eq!(
+                mount.read(&format!("schedules/{name}")),
+                view,
+                "seed {seed}, {name}"
+            );
         }
     }
     (commits, looks)
@@ -104,23 +121,30 @@ fn plant(volume: &Volume) {
 }
 
 /// What the volume has under a name: nothing, or the record with that view, its owner and its secret.
-fn compare(volume: &Volume, name: &str, record: Option<&(String, Option<String>)>, seed: u64) {
+fn compare(volume: &Volume, name: &str, record: Option<&(String, Option<String>)>, context: &str) {
     let path = volume.path(&ALICE, "schedules", name);
     let Some((view, secret)) = record else {
-        assert!(!path.exists(), "seed {seed}: {name} is on the volume");
+        assert!(!path.exists(), "{context}: {name} is on the volume");
         return;
     };
-    let stored = fs::read(&path).unwrap_or_else(|error| panic!("seed {seed}: {name}: {error}"));
+    let stored = fs::read(&path).unwrap_or_else(|error| panic!("{context}: {name}: {error}"));
     let lens = Lens::new(UserId::new("alice").unwrap(), vec!["api_key".to_owned()], None);
+    let shown = lens.view(&stored).unwrap().text;
+    let same = shown
+        .iter()
+        .zip(view.as_bytes())
+        .take_while(|(one, other)| one == other)
+        .count();
     assert!(
-        lens.view(&stored).unwrap().text == view.as_bytes(),
-        "seed {seed}: {name} is stored as\n{}\nand was written as\n{view}",
-        String::from_utf8_lossy(&stored)
+        *shown == *view.as_bytes(),
+        "{context}: {name} has {} bytes and {} were written; {same} are the same",
+        shown.len(),
+        view.len()
     );
     let object: Value = serde_json::from_slice(&stored).unwrap();
-    assert_eq!(object["user_id"], "alice", "seed {seed}: {name}");
+    assert_eq!(object["user_id"], "alice", "{context}: {name}");
     let found = object.get("api_key").and_then(Value::as_str);
-    assert_eq!(found, secret.as_deref(), "seed {seed}: the secret of {name}");
+    assert_eq!(found, secret.as_deref(), "{context}: the secret of {name}");
 }
 
 /// Another reader of the volume: whenever it looks, each record is whole, and has its owner. The two numbers in it are
