@@ -78,7 +78,7 @@ fn run(volume: &Volume, seed: u64, operations: u32, durability: &str) -> (usize,
                     assert!(line.starts_with('{'), "{line}\n{}", mount.log());
                     let told: Told = serde_json::from_str(&line).unwrap();
                     let context = format!("seed {seed}, {}", told.after);
-                    let mut records = told.records.iter();
+                    let records = told.records.iter();
                     records.for_each(|(name, record)| compare(volume, name, record.as_ref(), &context));
                     commits += 1;
                     expected.extend(told.records);

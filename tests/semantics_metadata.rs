@@ -7,8 +7,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
+use std::time::Duration;
 
-use common::{ALICE, BOB, Mount, SERVICE_UID, Volume, set_mode};
+use common::{ALICE, BOB, Mount, SERVICE_UID, Volume, eventually, set_mode};
 use tenantfs::layout::Layout;
 
 /// A volume with one record of alice's, `schedules/monday.json`.
@@ -86,6 +87,35 @@ fn chmod_changes_what_the_mount_shows_and_not_what_the_service_needs() {
         mount.shell("stat -c %a results/plot results/d schedules/monday.json"),
         "400\n500\n640\n"
     );
+}
+
+#[test]
+fn a_directory_has_two_links_and_one_for_each_directory_that_can_be_seen_in_it() {
+    let volume = volume();
+    let mount = volume.mount(&ALICE);
+    let links = |paths: &str| mount.shell(&format!("stat -c %h {paths}"));
+    assert_eq!(links(". schedules results"), "4\n2\n2\n");
+    mount.shell("mkdir -p results/a/b results/c && echo x > results/plot");
+    assert_eq!(links("results results/a results/a/b results/c"), "4\n3\n2\n2\n");
+    mount.shell("mv results/a/b results/c/b && rmdir results/a");
+    assert_eq!(links("results results/c results/c/b"), "3\n3\n2\n");
+    // What is hidden is not counted, and what the service makes is.
+    let directory = volume.directory(&ALICE, "results");
+    for name in ["hidden\u{1}", "shown"] {
+        fs::create_dir(directory.join(name)).unwrap();
+    }
+    let counted = || links("results") == "4\n";
+    assert!(
+        eventually(Duration::from_secs(2), counted),
+        "{}",
+        links("results")
+    );
+    assert_eq!(fs::metadata(&directory).unwrap().nlink(), 5);
+    // Of very many it says that they are not counted, as ext4 does.
+    mount.shell("cd results && mkdir $(seq 300)");
+    assert_eq!(links("results results/c"), "1\n3\n");
+    mount.shell("cd results && rmdir $(seq 300)");
+    assert_eq!(links("results"), "4\n");
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Vfs {
     }
 
     pub(super) fn entered(&self, place: Place, attributes: Attributes) -> Node {
-        node(self.table.enter(place, &attributes).ino, attributes)
+        self.counted(node(self.table.enter(place, &attributes).ino, attributes))
     }
 
     /// A record was found replaced between its lookup and its open. The kernel looks it up once more, and no further time:

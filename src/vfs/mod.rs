@@ -87,7 +87,7 @@ pub trait PageCache: Send + Sync {
 pub struct Node {
     /// Its number.
     pub ino: Ino,
-    /// 1, and 0 once the name is gone. For a directory 1 says that its subdirectories are not counted.
+    /// 1, and 0 once the name is gone. For a directory, 2 and one for each directory in it; 1 says that these are not counted.
     pub links: u32,
     /// Everything else.
     pub attributes: Attributes,
@@ -200,12 +200,12 @@ impl Vfs {
     /// [`Kind::Stale`] for an inode that was never looked up. The volume's.
     pub fn getattr(&self, ino: Ino) -> Result<Node> {
         if ino == ROOT {
-            return Ok(node(ROOT, self.synthetic(ROOT.0, 0o700)));
+            return Ok(self.counted(node(ROOT, self.synthetic(ROOT.0, 0o700))));
         }
         let inode = self.inode(ino)?;
         let linked = self.table.place(&inode);
         let attributes = self.attributes(&inode, linked.as_ref())?;
-        let mut node = node(ino, attributes);
+        let mut node = self.counted(node(ino, attributes));
         if linked.is_none() {
             node.links = 0;
         }
@@ -311,12 +311,29 @@ impl Vfs {
         }
     }
 
+    /// With a directory's links.
+    fn counted(&self, mut node: Node) -> Node {
+        let names = node.attributes.names;
+        node.links = match node.attributes.kind {
+            NodeKind::Directory if node.ino == ROOT => {
+                names + u32::try_from(self.store.roots().count()).unwrap_or_default()
+            }
+            NodeKind::Directory if names <= 2 => names,
+            NodeKind::Directory => {
+                let folder = self.folder(node.ino);
+                folder.and_then(|folder| folder.links(names)).unwrap_or(1)
+            }
+            NodeKind::Record | NodeKind::Attachment => 1,
+        };
+        node
+    }
+
     /// The attributes of a directory that is not on the volume.
     fn synthetic(&self, number: u64, mode: u16) -> Attributes {
         let begun = self.begun;
         Attributes {
             id: FileId { dev: 0, ino: number },
-            names: 1,
+            names: 2,
             kind: NodeKind::Directory,
             size: 0,
             blocks: 0,

@@ -175,6 +175,31 @@ impl Dir {
         Ok(())
     }
 
+    /// The names of what may be directories in it, `.` and `..` left out. Not every file system knows without looking.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn directories(&self) -> Result<Vec<Vec<u8>>> {
+        let fd = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+        let mut entries = RawDir::new(fd, &mut buffer);
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let kind = entry.file_type();
+            if matches!(
+                kind,
+                rustix::fs::FileType::Directory | rustix::fs::FileType::Unknown
+            ) && name != b"."
+                && name != b".."
+            {
+                names.push(name.to_vec());
+            }
+        }
+        Ok(names)
+    }
+
     /// Makes the directory `name` with the permission bits, group and set-group-id bit of this one, so that whoever
     /// works in this directory can work in the new one.
     ///
