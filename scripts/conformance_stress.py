@@ -20,7 +20,7 @@ SAYING = {
     "FS_IOC_FIEMAP not supported": "ioctl",
 }
 
-SECONDS, QUICK = 5, 1
+SECONDS, QUICK = 2, 1
 ELSEWHERE = {"bind-mount", "binderfs", "eventfd", "procfs"}
 COUNT = 44
 
