@@ -57,9 +57,8 @@ REFUSED_BY = {
         unlink::update_mtime_ctime_success_folder::symlink utimensat::follow_symlink
     """,
     "link": """
-        link::link_count_max
-        link::changed_ctime_success::regular link::remove_link::regular rename::preserve_metadata::regular
-        rename::to_multiply_linked::regular unlink::update_ctime_success::regular
+        link::changed_ctime_success::regular link::link_count_max link::remove_link::regular
+        rename::preserve_metadata::regular rename::to_multiply_linked::regular unlink::update_ctime_success::regular
     """,
     "mknod": """
         chmod::change_perm::{fifo,socket} chmod::enotdir_component::{fifo,socket} chmod::update_ctime::{fifo,socket}
@@ -125,8 +124,7 @@ def _refusals(trace):
                 reasons[ended[1]] = last
             last = None
         elif answered := re.search(r"^(\w+)\(.*\) += (.*)", call):
-            refused = answered[2].startswith("-1 EPERM") and answered[1] != "write"
-            last = REFUSALS[answered[1]] if refused else None
+            last = REFUSALS.get(answered[1]) if answered[2].startswith("-1 EPERM") else None
     return reasons
 
 

@@ -1,6 +1,6 @@
 """What fsx is to files, for records: random work that keeps each a valid JSON object wherever it can be committed.
 
-Run in a mount's resource directory, as its user, with SEED and OPERATIONS set before it. A model says what every descriptor,
+Run in a mount, as its user, with SEED, OPERATIONS and PLANTED (the secrets of the records in it) set before it. A model says what every descriptor,
 map and name must show after each operation. What the volume must hold, whoever reads our lines compares: after each
 operation that commits or moves something, one line with the names concerned, each with the record's view and its secret, or
 null if there must be no such record; then it waits for a line. The last line says how much was done.
@@ -445,8 +445,8 @@ WEIGHTS = {
 
 
 def take_over():
-    """Records that the service has made already; their secrets are in the environment, for the mount has none."""
-    for name, secret in json.loads(os.environ["PLANTED"]).items():
+    """Records that the service has made already; their secrets are told, for the mount has none."""
+    for name, secret in PLANTED.items():  # noqa: F821
         names[name] = file = File(name)
         file.text[:] = open(name, "rb").read()
         file.dirty = False
@@ -454,6 +454,7 @@ def take_over():
 
 
 def main():
+    os.chdir("schedules")
     take_over()
     tell(*RECORDS)
     for number in range(OPERATIONS):  # noqa: F821
@@ -472,6 +473,7 @@ try:
     main()
 except BaseException:
     told = traceback.format_exc()
-    print(f"FAILED: seed {SEED}, operation {len(history)}, after {history[-8:]}: {told}"[:6000].replace("\n", " | "))  # noqa: F821
+    where = f"seed {SEED}, operation {len(history)}, {history[-6:]}"  # noqa: F821
+    print(f"FAILED: {where}: {told}"[:6000].replace("\n", " | "))
 else:
     print(f"DONE: {len(history)}")
