@@ -174,9 +174,10 @@ for path in 'schedules/monday.json', 'results/d':
     let mount = volume.mount(&ALICE);
     assert_eq!(mount.shell(show), expected);
     // Access times too: reading, which is the server's doing on the volume, leaves them alone.
-    let read = "touch -a -d @5 schedules/monday.json results/plot && cat schedules/monday.json results/plot > /dev/null
-        stat -c %X schedules/monday.json results/plot";
-    assert_eq!(mount.shell(read), "5\n5\n");
+    let read = "touch -a -d @5 schedules/monday.json results/plot results/d
+        cat schedules/monday.json results/plot > /dev/null; ls -l results/d
+        stat -c %X schedules/monday.json results/plot results/d";
+    assert_eq!(mount.shell(read), "total 0\n5\n5\n5\n");
 }
 
 #[test]
