@@ -217,6 +217,8 @@ impl Vfs {
             return match (place, self.folder(inode.ino)) {
                 (_, Ok(folder)) => folder.attributes(),
                 (Some(place), Err(_)) if place.parent == ROOT => self.resource(&place.name),
+                // Removed, and still somebody's working directory.
+                (None, Err(error)) => self.table.last_told(inode).ok_or(error),
                 (_, Err(error)) => Err(error),
             };
         }
