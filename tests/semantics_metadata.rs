@@ -134,6 +134,27 @@ fn set_id_bits_cannot_be_set() {
 }
 
 #[test]
+fn the_sticky_bit_is_shown_where_it_was_set() {
+    let volume = volume();
+    {
+        let mount = volume.mount(&ALICE);
+        mount.shell(
+            "mkdir results/d; echo x > results/plot; chmod 1750 results/d; chmod 1640 results/plot schedules/monday.json
+            chmod 1600 schedules/monday.json; echo '{}' > schedules/monday.json",
+        );
+    }
+    let mount = volume.mount(&ALICE);
+    assert_eq!(
+        mount.shell("stat -c %a results/d results/plot schedules/monday.json"),
+        "1750\n1640\n1600\n"
+    );
+    let mode = fs::metadata(volume.path(&ALICE, "results", "plot"))
+        .unwrap()
+        .mode();
+    assert_eq!(mode & 0o7000, 0, "not on the volume");
+}
+
+#[test]
 fn a_new_file_has_the_mode_that_its_program_asked_for() {
     let volume = volume();
     let mount = volume.mount(&ALICE);

@@ -28,7 +28,7 @@ pub struct Attributes {
     pub size: u64,
     /// Space as shown, in units of 512 bytes.
     pub blocks: u64,
-    /// Permission bits as shown, and the sticky bit of a directory.
+    /// Permission bits as shown, and the sticky bit.
     pub mode: u16,
     /// Last access.
     pub atime: Timestamp,
