@@ -70,6 +70,32 @@ fn tests_in(prefix: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn a_removed_directory_is_empty_and_has_no_links_to_whoever_is_in_it() {
+    let volume = volume();
+    let mount = volume.mount(&ALICE);
+    mount.python(
+        "
+import errno, os
+os.mkdir('results/d')
+held = os.open('results/d', os.O_RDONLY)
+os.chdir('results/d')
+os.rmdir('../d')
+for directory in '.', held:
+    assert os.stat(directory).st_nlink == 0
+    assert os.listdir(directory) == []
+for name in 'x', 'x.json':
+    try:
+        open(name, 'w')
+    except OSError as error:
+        assert error.errno == errno.ENOENT, error
+    else:
+        raise AssertionError('created in nothing')
+",
+        &[],
+    );
+}
+
+#[test]
 fn every_sentence_on_the_mount_has_its_test() {
     let said = sentences("## What the mount does");
     assert!(said.len() > 40, "{said:?}");

@@ -7,8 +7,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
+use std::time::Duration;
 
-use common::{ALICE, BOB, Mount, SERVICE_UID, Volume, set_mode};
+use common::{ALICE, BOB, Mount, SERVICE_UID, Volume, eventually, set_mode};
 use tenantfs::layout::Layout;
 
 /// A volume with one record of alice's, `schedules/monday.json`.
@@ -89,6 +90,35 @@ fn chmod_changes_what_the_mount_shows_and_not_what_the_service_needs() {
 }
 
 #[test]
+fn a_directory_has_two_links_and_one_for_each_directory_that_can_be_seen_in_it() {
+    let volume = volume();
+    let mount = volume.mount(&ALICE);
+    let links = |paths: &str| mount.shell(&format!("stat -c %h {paths}"));
+    assert_eq!(links(". schedules results"), "4\n2\n2\n");
+    mount.shell("mkdir -p results/a/b results/c && echo x > results/plot");
+    assert_eq!(links("results results/a results/a/b results/c"), "4\n3\n2\n2\n");
+    mount.shell("mv results/a/b results/c/b && rmdir results/a");
+    assert_eq!(links("results results/c results/c/b"), "3\n3\n2\n");
+    // What is hidden is not counted, and what the service makes is.
+    let directory = volume.directory(&ALICE, "results");
+    for name in ["hidden\u{1}", "shown"] {
+        fs::create_dir(directory.join(name)).unwrap();
+    }
+    let counted = || links("results") == "4\n";
+    assert!(
+        eventually(Duration::from_secs(2), counted),
+        "{}",
+        links("results")
+    );
+    assert_eq!(fs::metadata(&directory).unwrap().nlink(), 5);
+    // Of very many it says that they are not counted, as ext4 does.
+    mount.shell("cd results && mkdir $(seq 300)");
+    assert_eq!(links("results results/c"), "1\n3\n");
+    mount.shell("cd results && rmdir $(seq 300)");
+    assert_eq!(links("results"), "4\n");
+}
+
+#[test]
 fn set_id_bits_cannot_be_set() {
     let volume = volume();
     let mount = volume.mount(&ALICE);
@@ -101,6 +131,27 @@ fn set_id_bits_cannot_be_set() {
             ("os.chmod('schedules/monday.json', 0o755)", "ok"),
         ],
     );
+}
+
+#[test]
+fn the_sticky_bit_is_shown_where_it_was_set() {
+    let volume = volume();
+    {
+        let mount = volume.mount(&ALICE);
+        mount.shell(
+            "mkdir results/d; echo x > results/plot; chmod 1750 results/d; chmod 1640 results/plot schedules/monday.json
+            chmod 1600 schedules/monday.json; echo '{}' > schedules/monday.json",
+        );
+    }
+    let mount = volume.mount(&ALICE);
+    assert_eq!(
+        mount.shell("stat -c %a results/d results/plot schedules/monday.json"),
+        "1750\n1640\n1600\n"
+    );
+    let mode = fs::metadata(volume.path(&ALICE, "results", "plot"))
+        .unwrap()
+        .mode();
+    assert_eq!(mode & 0o7000, 0, "not on the volume");
 }
 
 #[test]
@@ -144,9 +195,10 @@ for path in 'schedules/monday.json', 'results/d':
     let mount = volume.mount(&ALICE);
     assert_eq!(mount.shell(show), expected);
     // Access times too: reading, which is the server's doing on the volume, leaves them alone.
-    let read = "touch -a -d @5 schedules/monday.json results/plot && cat schedules/monday.json results/plot > /dev/null
-        stat -c %X schedules/monday.json results/plot";
-    assert_eq!(mount.shell(read), "5\n5\n");
+    let read = "touch -a -d @5 schedules/monday.json results/plot results/d
+        cat schedules/monday.json results/plot > /dev/null; ls -l results/d
+        stat -c %X schedules/monday.json results/plot results/d";
+    assert_eq!(mount.shell(read), "total 0\n5\n5\n5\n");
 }
 
 #[test]

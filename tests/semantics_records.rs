@@ -404,6 +404,26 @@ fn removing_a_record_removes_its_draft_too() {
 }
 
 #[test]
+fn a_record_removed_before_its_first_commit_takes_the_secret_along_that_was_kept_for_it() {
+    let volume = volume();
+    let mount = volume.mount(&ALICE);
+    mount.python(
+        "
+import os
+os.chdir('schedules')
+os.rename('monday.json', 'monday.json~')
+descriptor = os.open('monday.json', os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+os.write(descriptor, b'{}')
+os.unlink('monday.json')
+os.close(descriptor)
+",
+        &[],
+    );
+    assert_eq!(write(&mount, "schedules/monday.json", "{}"), "ok");
+    assert!(!stored(&volume).contains(SECRET), "removed is removed");
+}
+
+#[test]
 fn a_record_renamed_to_an_attachments_name_leaves_its_view_there() {
     for layout in LAYOUTS {
         let volume = volume_in(layout);

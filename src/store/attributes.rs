@@ -20,7 +20,7 @@ pub enum NodeKind {
 pub struct Attributes {
     /// The identity of the backing file.
     pub id: FileId,
-    /// How many names the backing file has; the mount shows 1.
+    /// How many names the backing file has; what the mount shows of a directory's, [`Folder::links`](super::Folder::links) says.
     pub names: u32,
     /// What it is.
     pub kind: NodeKind,
@@ -28,7 +28,7 @@ pub struct Attributes {
     pub size: u64,
     /// Space as shown, in units of 512 bytes.
     pub blocks: u64,
-    /// Permission bits as shown, and the sticky bit of a directory.
+    /// Permission bits as shown, and the sticky bit.
     pub mode: u16,
     /// Last access.
     pub atime: Timestamp,

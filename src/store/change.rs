@@ -92,11 +92,19 @@ impl Folder {
             Err(error) if error.kind() == Kind::NotFound && attributes.kept_draft => {}
             result => result?,
         }
-        if name.is_record() {
-            self.discard_draft(name)?;
-            self.discard_away(name)?;
+        match name.is_record() {
+            true => self.discard_kept(name),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Forgets what is kept beside the record `name`: its draft, and the secrets of one that was renamed away.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`]; the volume's.
+    pub fn discard_kept(&self, name: &EntryName) -> Result<()> {
+        self.discard_draft(name)?;
+        self.discard_away(name)
     }
 
     /// Sets the permission bits that the mount shows for a file.

@@ -1,5 +1,6 @@
 //! Verified facts, remembered by identity and version so that nothing is read twice for nothing.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -18,6 +19,9 @@ const MAX_VIEW: usize = 64 << 10;
 /// The most files about which something is remembered. Fewer than a directory has would be none: a listing would find
 /// the oldest forgotten, and forget the next.
 const MAX_FACTS: usize = 1 << 17;
+
+/// The most directories whose links are remembered.
+const MAX_DIRECTORIES: NonZeroUsize = NonZeroUsize::new(1 << 12).unwrap();
 
 /// What was found out about one version of one file.
 #[derive(Clone, Debug)]
@@ -52,6 +56,8 @@ pub(super) struct Subject {
 #[derive(Debug)]
 pub(super) struct Facts {
     known: LruCache<Subject, Fact>,
+    /// By directory: the volume's number of its names, and that of its links as shown.
+    links: LruCache<FileId, (u32, u32)>,
     view_bytes: usize,
     max_view_bytes: usize,
 }
@@ -61,6 +67,7 @@ impl Facts {
     pub(super) fn new(max_view_bytes: usize) -> Self {
         Self {
             known: LruCache::unbounded(),
+            links: LruCache::new(MAX_DIRECTORIES),
             view_bytes: 0,
             max_view_bytes,
         }
@@ -91,6 +98,16 @@ impl Facts {
                 None => break,
             }
         }
+    }
+
+    /// The links that were counted in a directory when it had so many names, as it has now.
+    pub(super) fn links(&mut self, directory: FileId, names: u32) -> Option<u32> {
+        let (counted_at, links) = *self.links.get(&directory)?;
+        (counted_at == names).then_some(links)
+    }
+
+    pub(super) fn remember_links(&mut self, directory: FileId, names: u32, links: u32) {
+        self.links.put(directory, (names, links));
     }
 }
 

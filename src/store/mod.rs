@@ -48,6 +48,7 @@ mod facts;
 mod folder;
 mod kept;
 mod layout_mark;
+mod links;
 mod marker;
 mod records;
 mod rename;

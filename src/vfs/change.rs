@@ -82,7 +82,7 @@ impl Vfs {
             self.begin(inode, &mut body)?.resize(size)?;
         }
         if let Some(writing) = &mut body.writing {
-            writing.draft.mode = changes.mode.map(|mode| mode & 0o777).or(writing.draft.mode);
+            writing.draft.mode = changes.mode.map(|mode| mode & 0o1777).or(writing.draft.mode);
             writing.draft.times.atime = changes.times.atime.or(writing.draft.times.atime);
             writing.draft.times.mtime = changes.times.mtime.or(writing.draft.times.mtime);
         }
@@ -103,7 +103,7 @@ impl Vfs {
             return body.open_attributes().map(drop);
         }
         if let Some(mode) = changes.mode {
-            folder.set_mode(&name, mode & 0o777)?;
+            folder.set_mode(&name, mode & 0o1777)?;
         }
         if changes.times != Times::default() {
             folder.set_times(&name, changes.times)?;
@@ -132,7 +132,7 @@ impl Vfs {
             attachment.resize(size)?;
         }
         if let Some(mode) = changes.mode {
-            attachment.set_mode(mode & 0o777)?;
+            attachment.set_mode(mode & 0o1777)?;
         }
         if changes.times != Times::default() {
             attachment.set_times(changes.times)?;

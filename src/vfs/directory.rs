@@ -189,10 +189,12 @@ impl Vfs {
         if ino == ROOT {
             return Ok(self.store.roots().map(|(name, _)| name.clone()).collect());
         }
+        let inode = self.inode(ino)?;
+        let removed = self.table.place(&inode).is_none();
         let mut names = match self.folder(ino) {
             Ok(folder) => folder.names()?,
-            // A resource that a read-only session did not find.
-            Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+            // A resource that a read-only session did not find; or it was removed while somebody has it open.
+            Err(error) if removed || error.kind() == Kind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
         let drafts = self.table.draft_names(ino);

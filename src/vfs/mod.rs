@@ -98,7 +98,7 @@ pub trait PageCache: Send + Sync {
 pub struct Node {
     /// Its number.
     pub ino: Ino,
-    /// 1, and 0 once the name is gone. For a directory 1 says that its subdirectories are not counted.
+    /// 1, and 0 once the name is gone. For a directory, 2 and one for each directory in it; 1 says that these are not counted.
     pub links: u32,
     /// Everything else.
     pub attributes: Attributes,
@@ -236,6 +236,8 @@ impl Vfs {
             return match (place, self.folder(inode.ino)) {
                 (_, Ok(folder)) => folder.attributes(),
                 (Some(place), Err(_)) if place.parent == ROOT => self.resource(&place.name),
+                // Removed, and still somebody's working directory.
+                (None, Err(error)) => self.table.last_told(inode).ok_or(error),
                 (_, Err(error)) => Err(error),
             };
         }
@@ -282,7 +284,7 @@ impl Vfs {
     fn node(&self, ino: Ino, parent: Option<Ino>, attributes: Attributes, written: bool) -> Node {
         Node {
             ino,
-            links: 1,
+            links: self.links(ino, &attributes),
             lifetime: self.lifetime(ino, parent, &attributes, written),
             attributes,
         }
@@ -349,12 +351,28 @@ impl Vfs {
         }
     }
 
+    /// The links to show.
+    fn links(&self, ino: Ino, attributes: &Attributes) -> u32 {
+        let names = attributes.names;
+        match attributes.kind {
+            NodeKind::Directory if ino == ROOT => {
+                names + u32::try_from(self.store.roots().count()).unwrap_or_default()
+            }
+            NodeKind::Directory if names <= 2 => names,
+            NodeKind::Directory => {
+                let folder = self.folder(ino);
+                folder.and_then(|folder| folder.links(names)).unwrap_or(1)
+            }
+            NodeKind::Record | NodeKind::Attachment => 1,
+        }
+    }
+
     /// The attributes of a directory that is not on the volume.
     fn synthetic(&self, number: u64, mode: u16) -> Attributes {
         let begun = self.begun;
         Attributes {
             id: FileId { dev: 0, ino: number },
-            names: 1,
+            names: 2,
             kind: NodeKind::Directory,
             size: 0,
             blocks: 0,

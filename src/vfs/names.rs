@@ -22,9 +22,10 @@ impl Vfs {
             name: existing(name)?,
         };
         let drafting = self.unsaved_at(&place);
-        match self.folder(parent)?.remove(&place.name) {
-            // Nothing but a draft in memory.
-            Err(error) if error.kind() == Kind::NotFound && drafting => {}
+        let folder = self.folder(parent)?;
+        match folder.remove(&place.name) {
+            // Nothing but a draft in memory, and what its commit would have found.
+            Err(error) if error.kind() == Kind::NotFound && drafting => folder.discard_kept(&place.name)?,
             result => result?,
         }
         if let Some(inode) = self.table.unlink(&place) {

@@ -225,7 +225,7 @@ impl Vfs {
         match place.name.is_record() {
             true => self.create_record(place, permissions, opening),
             false => {
-                let attachment = folder.create_attachment(&place.name, permissions & 0o777)?;
+                let attachment = folder.create_attachment(&place.name, permissions & 0o1777)?;
                 self.created_attachment(place, attachment, opening)
             }
         }
@@ -236,7 +236,7 @@ impl Vfs {
         let attributes = {
             let mut body = inode.body();
             let draft = body.begin(self.store.max_record(), self.limits.memory())?;
-            draft.mode = Some(permissions & 0o777);
+            draft.mode = Some(permissions & 0o1777);
             let attributes = Attributes::of_draft(draft, None);
             body.held = Some(self.limits.hold(0)?);
             body.opened(opening.mode.write, None);

@@ -161,8 +161,7 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn entries_until(&self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<()> {
-        // A description of its own: the position of a shared one would be everybody's.
-        let fd = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let fd = self.open_listing()?;
         let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
         let mut entries = RawDir::new(fd, &mut buffer);
         while let Some(entry) = entries.next() {
@@ -173,6 +172,41 @@ impl Dir {
             }
         }
         Ok(())
+    }
+
+    /// A description of its own to list it by: the position of a shared one would be everybody's.
+    fn open_listing(&self) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        // Our listings are not the user's, as our reads.
+        match self.open(".", flags | OFlags::NOATIME, Mode::empty()) {
+            Err(Errno::PERM) => self.open(".", flags, Mode::empty()),
+            opened => opened,
+        }
+    }
+
+    /// The names of what may be directories in it, `.` and `..` left out. Not every file system knows without looking.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn directories(&self) -> Result<Vec<Vec<u8>>> {
+        let fd = self.open_listing()?;
+        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+        let mut entries = RawDir::new(fd, &mut buffer);
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let kind = entry.file_type();
+            if matches!(
+                kind,
+                rustix::fs::FileType::Directory | rustix::fs::FileType::Unknown
+            ) && name != b"."
+                && name != b".."
+            {
+                names.push(name.to_vec());
+            }
+        }
+        Ok(names)
     }
 
     /// Makes the directory `name` with the permission bits, group and set-group-id bit of this one, so that whoever

@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tenantfs::vfs::CACHE_LIFETIME;
 
 use crate::common::{ALICE, Conversation, Layout, Mount, Volume, eventually, is_mounted};
 use crate::strace::{Call, Fault, Point, Watched};
@@ -419,8 +418,8 @@ impl Scene {
             );
         }
         if self.typed.is_none() {
-            // What failed half done is not what the kernel remembers, for a while.
-            thread::sleep(CACHE_LIFETIME + Duration::from_millis(100));
+            // What failed half done the kernel is told of as of a change by others: soon.
+            thread::sleep(Duration::from_millis(200));
         }
         self.comes_to_an_end(volume, reader, mount, place);
     }

@@ -223,7 +223,7 @@ impl Tenant {
             }
             Act::Discard => {
                 model.kept.remove(step.name);
-                (folder.discard_draft(&entry), Ok(()))
+                (folder.discard_draft(&entry).map(drop), Ok(()))
             }
             Act::Create(text) => (
                 folder
