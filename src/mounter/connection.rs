@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::held::Ledger;
 use super::policy::Policy;
-use super::privilege;
 use super::wire::{self, Claim, Fault, Places, Reply, Request};
+use super::{peer, privilege};
 use crate::error::{Error, Result};
 
 /// Serves requests from the socket on standard input until the other side closes it; then ends every mount it made.
@@ -78,12 +78,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Answers requests until the other side closes the socket.
+    /// Answers requests until the other side closes the socket, or is dead.
     ///
     /// # Errors
     /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when a request makes no sense, or the socket fails.
     pub(super) fn converse(&self, socket: BorrowedFd<'_>) -> Result<()> {
         loop {
+            if !peer::speaks(socket)? {
+                return Ok(());
+            }
             match wire::receive(socket) {
                 Ok((request, _)) => self.answer(socket, request)?,
                 Err(Fault::Closed) => return Ok(()),

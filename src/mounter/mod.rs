@@ -15,6 +15,7 @@ mod listener;
 mod mount_entry;
 mod mountinfo;
 mod mountpoint;
+mod peer;
 mod policy;
 mod privilege;
 mod wire;

@@ -66,6 +66,7 @@ impl Vfs {
     pub(super) fn entered(&self, place: Place, attributes: Attributes) -> Node {
         let parent = place.parent;
         let ino = self.table.enter(place, &attributes).ino;
+        self.bound_memory();
         self.node(ino, Some(parent), attributes, false)
     }
 

@@ -13,6 +13,9 @@ use crate::name::EntryName;
 use crate::store::{Attributes, NodeKind};
 use crate::volume::FileId;
 
+/// So many inodes the maps always have room for.
+const MAPS_KEEP: usize = 1024;
+
 /// Where an inode is: an entry of a directory.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Place {
@@ -257,6 +260,26 @@ impl Table {
         Some((Arc::clone(&node.inode), node.told))
     }
 
+    /// How many inodes there are.
+    pub(super) fn len(&self) -> usize {
+        self.inner.lock().nodes.len()
+    }
+
+    /// The names of files that could be given up, each with its directory. Not those of directories: somebody may stand there.
+    pub(super) fn expendable(&self) -> Vec<(Ino, EntryName)> {
+        let inner = self.inner.lock();
+        let expendable = |node: &&Node| {
+            node.linked
+                && node.inode.kind != NodeKind::Directory
+                && node.inode.try_body().is_some_and(|body| body.opens == 0)
+                && !inner.drafting.contains(&node.inode.ino)
+        };
+        let nodes = inner.nodes.values().filter(expendable);
+        nodes
+            .map(|node| (node.place.parent, node.place.name.clone()))
+            .collect()
+    }
+
     /// The names below `parent` that the kernel may know.
     pub(super) fn names_in(&self, parent: Ino) -> Vec<EntryName> {
         let inner = self.inner.lock();
@@ -396,6 +419,17 @@ impl Inner {
         }
         if self.names.get(&node.place) == Some(&ino) {
             self.names.remove(&node.place);
+        }
+        self.give_back();
+    }
+
+    /// What the maps took when the kernel knew much more is given back.
+    fn give_back(&mut self) {
+        let much = (self.nodes.len() + MAPS_KEEP) * 8;
+        if self.nodes.capacity() > much {
+            self.nodes.shrink_to(much / 4);
+            self.by_id.shrink_to(much / 4);
+            self.names.shrink_to(much / 4);
         }
     }
 }

@@ -27,6 +27,9 @@ const LISTING_LIFETIME: Duration = Duration::from_secs(5);
 /// The directories that one session may watch.
 const MAX_WATCHED: usize = 1024;
 
+/// The inodes that the kernel may know, each of which takes up to 1.3 KiB here. When it knows more, it is made to forget.
+const MAX_KNOWN: usize = 1 << 17;
+
 /// When more entries of a directory changed than this before anybody looked, all of it is looked at.
 const MAX_PENDING: usize = 4096;
 
@@ -234,6 +237,18 @@ impl Vfs {
     pub fn notice_changes(&self) {
         for (ino, pending) in self.watched.take() {
             self.notice(ino, pending);
+        }
+        if self.table.len() > MAX_KNOWN {
+            for (parent, name) in self.table.expendable() {
+                self.pages.drop_name(parent, &name);
+            }
+        }
+    }
+
+    /// Has the kernel forget what nobody uses, if it knows so much that its memory of names becomes ours.
+    pub(super) fn bound_memory(&self) {
+        if self.table.len() > MAX_KNOWN {
+            self.pages.notice_soon();
         }
     }
 
