@@ -230,10 +230,11 @@ fn from_a_descriptor_that_was_passed_nothing_can_be_named() {
     let take = TAKE.replace("sys.argv[1]", &format!("'{}'", offer.pid().as_raw_nonzero()));
     let mut takers = Vec::new();
     for uid in [BOB.uid, 0] {
-        // Listing goes on a handle, which the kernel does not look at: there the server refuses.
+        // Listing goes on a handle, which the kernel does not look at: there the server refuses, or before, when the kernel asks
+        // for whoever lists how the directory is.
         takers.push(arena.case(
             &format!("passed to {uid}"),
-            Due::Line("readdir results EACCES"),
+            Due::Lines("* results EACCES"),
             || {
                 let mut taker = Conversation::start_in(uid, volume.base(), &take);
                 tried += taker.next().parse::<usize>().unwrap();
