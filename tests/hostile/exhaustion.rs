@@ -23,13 +23,18 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn of(arena: &Arena<'_>) -> Self {
         let process = format!("/proc/{}", arena.daemon.pid().as_raw_nonzero());
-        let status = fs::read_to_string(format!("{process}/status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.unwrap().trim().trim_end_matches(" kB");
         Self {
-            memory: resident.parse().unwrap(),
+            memory: memory(&process, "VmRSS:"),
             descriptors: fs::read_dir(format!("{process}/fd")).unwrap().count(),
         }
+    }
+
+    /// The most memory that the daemon ever took, in KiB.
+    pub(crate) fn peak(arena: &Arena<'_>) -> u64 {
+        memory(
+            &format!("/proc/{}", arena.daemon.pid().as_raw_nonzero()),
+            "VmHWM:",
+        )
     }
 
     /// What the daemon takes now is what it took before.
@@ -49,6 +54,12 @@ impl Figures {
         assert!(back, "{figures}");
         println!("{figures}");
     }
+}
+
+fn memory(process: &str, what: &str) -> u64 {
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix(what));
+    memory.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// A Python program of alice's that may have as many files open as this host lets anybody, until its standard input ends.
