@@ -520,8 +520,9 @@ fn very_many_entries_are_listed_in_bounded_memory() {
             "{output:?}"
         );
     });
-    // Some 400 bytes for each name of the listing, and 1.3 KiB for each inode of the 131,072 that the kernel may know.
+    // 1.3 KiB for each entry, if the kernel were not made to forget; how soon it does is its own affair.
     let peak = crate::exhaustion::Figures::peak(&arena);
-    assert!(peak < 512 << 10, "{count} entries took {peak} KiB");
+    let most = u64::try_from(rounds(128 << 10, 1 << 20)).unwrap();
+    assert!(peak < most, "{count} entries took {peak} KiB");
     tell("planted", "entries in one directory", count);
 }
