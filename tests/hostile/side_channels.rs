@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use crate::arena::{Arena, Due, become_user, rounds, tell};
+use crate::arena::{Arena, Due, become_user, long, rounds, tell};
 use crate::common::{ALICE, BOB, Conversation, Layout, Volume, python};
 
 /// A record of bob's.
@@ -231,8 +231,11 @@ for line in sys.stdin:
 /// tells nothing of any file, so they are measured but not compared.
 const KINDS: [&str; 5] = ["absent", "foreign", "symlink", "malformed", "impossible"];
 
-/// The medians of the slowest and the fastest kind may be so far apart.
-const APART: f64 = 1.1;
+/// So far apart the medians of the slowest and the fastest kind may be: 10 % over the full 20,000 looks. A few thousand, beside other
+/// tests, can only tell what would be seen without a clock that good: a file that is read each time, or a step that one kind skips.
+fn most_apart() -> f64 {
+    if long() { 1.1 } else { 1.5 }
+}
 
 /// How often the clock may be asked, when the machine was busy with something else.
 const ATTEMPTS: usize = 5;
@@ -349,7 +352,7 @@ fn assert_alike(case: &str, mut measure: impl FnMut(usize) -> Vec<u64>) {
             .map(|(kind, median)| format!("{kind} {median} ns"))
             .collect();
         writeln!(said, "{case}: {}: {apart:.3} apart", line.join(", ")).unwrap();
-        if apart <= APART {
+        if apart <= most_apart() {
             println!("{said}");
             return;
         }
@@ -391,7 +394,7 @@ fn names_with_nothing_to_show_take_the_same_time() {
     });
     tell(
         "side channels",
-        "interleaved stats, medians within 10 %",
+        "interleaved stats, medians alike",
         2 * KINDS.len() * each,
     );
 }
