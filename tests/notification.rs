@@ -151,6 +151,22 @@ fn files_that_are_no_records_and_directories_show_changes_at_once() {
 }
 
 #[test]
+fn what_was_replaced_while_it_was_open_for_writing_shows_when_it_is_closed() {
+    let volume = volume(Layout::ResourceFirst);
+    let mount = volume.mount(&ALICE);
+    let mut observer = Observer::new(&mount);
+    let before = observer.says("size('schedules/x.json')");
+    observer.says("globals().update(open_to_write=os.open('schedules/x.json', os.O_WRONLY))");
+    let path = |name| volume.path(&ALICE, "schedules", name);
+    volume.plant(&ALICE, "schedules", "new", r#"{"n": 11, "user_id": "alice"}"#);
+    fs::rename(path("new"), path("x.json")).unwrap();
+    sleep(Duration::from_millis(100));
+    observer.says("os.close(open_to_write)");
+    observer.until("size('schedules/x.json')", "29");
+    assert_ne!(before, "29");
+}
+
+#[test]
 fn a_change_of_the_same_users_other_mount_shows_up_at_once() {
     let volume = volume(Layout::UserFirst);
     let mount = volume.mount(&ALICE);

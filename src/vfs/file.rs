@@ -121,6 +121,10 @@ impl Vfs {
         }
         body.rest();
         drop(body);
+        if last_writer && let Some(place) = self.table.place(&file.inode) {
+            // What others did to the name meanwhile was of no matter then.
+            self.look_again(place, false);
+        }
         self.table.forget(file.inode.ino, 0);
     }
 

@@ -321,7 +321,8 @@ impl Vfs {
         }
     }
 
-    fn look_again(&self, place: Place, renamed: bool) {
+    /// Has somebody look whether the kernel was told of `place` what is so.
+    pub(super) fn look_again(&self, place: Place, renamed: bool) {
         let report = Report {
             ino: place.parent,
             changes: Arc::clone(&self.watched.changes),
