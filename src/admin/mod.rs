@@ -19,6 +19,8 @@ mod verify;
 mod walk;
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -32,14 +34,13 @@ pub use reseal::{Reseal, Resealed, reseal};
 pub use unseal::unseal;
 pub use verify::{Verified, verify};
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::layout::Layout;
 use crate::name::Resource;
 use crate::record::Lens;
 use crate::seal::SealingKeys;
-use crate::store::read_at_most;
-use crate::volume::{self, Access, Dir, Stat, Volume};
+use crate::volume::{self, Access, Dir, Reading, Stat, Volume};
 
 /// A volume, and how it is to be understood.
 pub struct Ground {
@@ -104,16 +105,25 @@ struct Read {
     text: Zeroizing<Vec<u8>>,
 }
 
+/// How often a file is read again that was written to meanwhile, and how long apart.
+const ATTEMPTS: u32 = 6;
+const RETRY_AFTER: Duration = Duration::from_millis(2);
+
 /// Reads the regular file `name`, if it has at most `limit` bytes.
 ///
 /// # Errors
-/// [`Kind::NotFound`](crate::error::Kind::NotFound) and the volume's.
+/// [`Kind::NotFound`]; [`Kind::Busy`] when it is written to whenever it is read; the volume's.
 fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Read>> {
-    let file = dir.open_file(name, Access::Read)?;
-    let stat = volume::stat(&file)?;
-    if stat.size > limit {
-        return Ok(None);
+    for _ in 0..ATTEMPTS {
+        match volume::read_whole(&dir.open_file(name, Access::Read)?, limit)? {
+            Reading::Whole(stat, text) => return Ok(Some(Read { stat, text })),
+            Reading::TooLarge(_) => return Ok(None),
+            Reading::Torn(_) => thread::sleep(RETRY_AFTER),
+            Reading::NotRegular(_) => return Err(Error::new(Kind::InvalidArgument, "not a regular file")),
+        }
     }
-    let text = read_at_most(&file, stat.size, limit)?;
-    Ok((text.len() as u64 <= limit).then_some(Read { stat, text }))
+    Err(Error::new(
+        Kind::Busy,
+        "it is written to whenever it is read; look again when that has ended",
+    ))
 }

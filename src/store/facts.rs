@@ -9,10 +9,6 @@ use super::attributes::NodeKind;
 use crate::clock::Timestamp;
 use crate::volume::{FileId, FileType, Version};
 
-/// How old a file's last change must be, in milliseconds, before what was read of it is remembered: two changes within
-/// one tick of the file system's clock leave the same version.
-const SETTLED_MILLIS: i64 = 50;
-
 /// Views longer than this are not remembered, only their length.
 const MAX_VIEW: usize = 64 << 10;
 
@@ -80,7 +76,7 @@ impl Facts {
 
     /// Remembers what was found at `now`, unless the file changed too recently to be sure.
     pub(super) fn remember(&mut self, subject: Subject, mut fact: Fact, now: Timestamp) {
-        if now.millis_since(fact.version.ctime) < SETTLED_MILLIS {
+        if !fact.version.is_settled(now) {
             return;
         }
         if let Verdict::Record(_, view) = &mut fact.verdict

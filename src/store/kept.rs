@@ -7,7 +7,7 @@ use super::attributes::{Attributes, NodeKind};
 use super::draft::Draft;
 use super::draft_file::{self, DraftFile, MAX_HEADER};
 use super::folder::Folder;
-use super::records::{Stored, Verified, read_at_most};
+use super::records::{Stored, Verified};
 use super::reserved::{AWAY_PREFIX, DRAFT_PREFIX, Reserved};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -57,7 +57,7 @@ impl Folder {
         if stat.file_type != FileType::Regular {
             return Ok(None);
         }
-        let bytes = read_at_most(&file, stat.size, limit)?;
+        let bytes = volume::read_at_most(&file, stat.size, limit)?;
         let file = DraftFile::parse(bytes).filter(|file| file.header.owner == self.full_hash());
         Ok(file.map(|file| Kept { stat, file }))
     }

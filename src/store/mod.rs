@@ -66,7 +66,7 @@ pub use collection::Collection;
 pub use draft::Draft;
 pub use folder::{Concern, Folder};
 pub use layout_mark::LayoutMark;
-pub use records::{Snapshot, read_at_most, stored_limit};
+pub use records::{Snapshot, stored_limit};
 pub use reserved::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, erasure_journal};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;

@@ -1,7 +1,5 @@
 //! What a name leads to, verified: the one place where bytes of the volume become something to show.
 
-use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::record::Hidden;
-use crate::volume::{self, Access, FileType, Stat};
+use crate::volume::{self, Access, FileType, Reading, Stat};
 
 /// What a stored record may be longer than its view: the owner, a secret, and room to spare. In bytes.
 const HIDDEN_PART: u64 = 64 << 10;
@@ -152,6 +150,7 @@ impl Folder {
     /// Opens, reads once and verifies: nothing is asked of the name after it was opened.
     pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
         let limit = stored_limit(self.max_record());
+        let too_large = |stat| Verified::Unfit(stat, "larger than max_size".into());
         let mut attempt = 1;
         loop {
             let file = match self.dir().open_file(entry, Access::Read) {
@@ -165,17 +164,23 @@ impl Folder {
                     None => return Err(error),
                 },
             };
-            let stat = volume::stat(&file)?;
-            if stat.file_type != FileType::Regular {
-                return Ok(Verified::Unfit(stat, "not a regular file".into()));
-            }
-            let too_large = || Ok(Verified::Unfit(stat, "larger than max_size".into()));
-            if stat.size > limit {
-                return too_large();
-            }
-            let text = read_at_most(&file, stat.size, limit)?;
+            let (stat, text) = match volume::read_whole(&file, limit)? {
+                Reading::Whole(stat, text) => (stat, text),
+                Reading::TooLarge(stat) => return Ok(too_large(stat)),
+                Reading::NotRegular(stat) => {
+                    return Ok(Verified::Unfit(stat, "not a regular file".into()));
+                }
+                Reading::Torn(_) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    thread::sleep(RETRY_AFTER);
+                    continue;
+                }
+                Reading::Torn(stat) => {
+                    return Ok(Verified::Unfit(stat, "written to whenever it is read".into()));
+                }
+            };
             match self.lens().view(&text) {
-                Ok(view) if view.text.len() as u64 > self.max_record() => return too_large(),
+                Ok(view) if view.text.len() as u64 > self.max_record() => return Ok(too_large(stat)),
                 Ok(view) => {
                     return Ok(Verified::Owned(Stored {
                         mode: volume::shown_mode(&file),
@@ -308,20 +313,4 @@ fn subject(name: &EntryName, stat: &Stat) -> Subject {
 /// The most that a record may have on the volume, in bytes, where its view has at most `max_record`.
 pub fn stored_limit(max_record: u64) -> u64 {
     max_record.saturating_add(HIDDEN_PART)
-}
-
-/// Reads to the end, or one byte further than `limit` and no more, however the file grows meanwhile.
-///
-/// # Errors
-/// The operating system's.
-pub fn read_at_most(file: &File, expected: u64, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
-    let capacity = usize::try_from(expected.min(limit))
-        .unwrap_or(0)
-        .saturating_add(1);
-    // With room for all of it from the start, no reallocation leaves a secret behind in freed memory.
-    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut text)
-        .map_err(|error| Error::io(&error, "reading from the volume"))?;
-    Ok(text)
 }

@@ -3,7 +3,7 @@
 use super::attributes::{Attributes, NodeKind};
 use super::draft::Draft;
 use super::folder::Folder;
-use super::records::{Found, not_found, read_at_most};
+use super::records::{Found, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
@@ -89,7 +89,7 @@ impl Folder {
             ));
         }
         let file = self.dir().open_file(from.as_str(), Access::Read)?;
-        let text = read_at_most(&file, source.size, self.max_record())?;
+        let text = volume::read_at_most(&file, source.size, self.max_record())?;
         let mut draft = Draft::new(text.to_vec(), self.max_record());
         draft.mode = Some(source.mode);
         draft.times.mtime = Some(source.mtime);

@@ -17,6 +17,7 @@
 //! ```
 
 mod dir;
+mod read;
 mod staged;
 mod stat;
 mod watch;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 pub use dir::{Access, Dir, Lock, Rename, Times, set_shown_mode, set_times, shown_mode, stat};
+pub use read::{Reading, read_at_most, read_whole};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version};
 pub use watch::{Change, Watch, Watcher, Watching};

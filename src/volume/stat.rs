@@ -24,6 +24,17 @@ pub struct Version {
     pub ctime: Timestamp,
 }
 
+/// How old a file's last change must be, in milliseconds, before its version is that of one content only: two changes
+/// within one tick of the file system's clock leave the same.
+const SETTLED_MILLIS: i64 = 50;
+
+impl Version {
+    /// Whether every change after `now` leaves another version, by the coarsest of clocks.
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        now.millis_since(self.ctime) >= SETTLED_MILLIS
+    }
+}
+
 /// The types of file that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileType {
