@@ -64,6 +64,11 @@ impl Promise {
         }
     }
 
+    /// What was looked up, however long ago.
+    pub(super) fn looked_up(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// What was promised, if that was not too long ago.
     pub(super) fn snapshot(&self) -> Option<&Snapshot> {
         (self.made.elapsed() < PROMISE_LIFETIME).then_some(&self.snapshot)

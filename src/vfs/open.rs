@@ -10,7 +10,7 @@ use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Attributes, NodeKind};
+use crate::store::{Attachment, Attributes, NodeKind, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -109,7 +109,12 @@ impl Vfs {
     pub(super) fn load(&self, inode: &Inode, body: &mut Body, mode: OpenMode) -> Result<bool> {
         let place = self.place(inode);
         let promise = body.promised.take();
-        if let Some(promised) = promise.as_ref().and_then(Promise::snapshot)
+        let promised = match mode.truncate {
+            // How long ago does not matter of what is not read.
+            true => promise.as_ref().map(Promise::looked_up),
+            false => promise.as_ref().and_then(Promise::snapshot),
+        };
+        if let Some(promised) = promised
             && body.writing.is_none()
             && (place.is_ok() || !mode.write)
         {
@@ -124,8 +129,9 @@ impl Vfs {
             return Ok(body.cached.is_some());
         }
         let attributes = folder.lookup(&name)?;
-        // Of a record that is truncated, nothing is read: it does not matter which it was.
-        let current = self.is_known(inode, &attributes) || (mode.truncate && body.opens == 0);
+        // Of a record that is truncated, nothing is read: it does not matter which it was, or is by now.
+        let any = mode.truncate && body.opens == 0;
+        let current = any || self.is_known(inode, &attributes);
         if current && attributes.kept_draft {
             let draft = folder.load_draft(&name)?.ok_or_else(stale)?;
             body.snapshot = folder.open_record(&name).ok();
@@ -141,8 +147,8 @@ impl Vfs {
             true => Some(folder.open_seen(&name, &attributes)?),
             false => None,
         };
-        let Some(snapshot) = snapshot.filter(|snapshot| snapshot.attributes.version == attributes.version)
-        else {
+        let is_wanted = |snapshot: &Snapshot| any || snapshot.attributes.version == attributes.version;
+        let Some(snapshot) = snapshot.filter(is_wanted) else {
             self.contend(inode);
             return Err(stale());
         };
