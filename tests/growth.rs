@@ -13,9 +13,9 @@ use tenantfs::layout::Layout;
 /// Names in the directory.
 const NAMES: usize = 2_000;
 /// How often each of them is looked up and forgotten, and as many absent names are looked up.
-const ROUNDS: usize = 50;
+const ROUNDS: usize = 30;
 /// What may remain: the allocator's slack. A node of a hundred bytes for each lookup would be twice as much.
-const SLACK_KIB: u64 = 8 << 10;
+const SLACK_KIB: u64 = 5 << 10;
 
 /// One round: every name is listed, looked up and read; as many others are not found; a few are made and removed.
 const ROUND: &str = "

@@ -1,9 +1,10 @@
 //! Reading a file that others may be writing.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::Read as _;
 
 use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::dir::stat;
@@ -42,15 +43,11 @@ pub fn read_whole(file: &File, limit: u64) -> Result<Reading> {
         return Ok(Reading::TooLarge(before));
     }
     wait_for_writes_under_way(file);
-    let read = || {
-        rewound(file)?;
-        read_at_most(file, before.size, limit)
-    };
-    let text = read()?;
-    let unequivocal = before.version().is_settled(begun) || read()? == text;
+    let text = read_beginning(file, before.size)?;
+    let unequivocal = before.version().is_settled(begun) || read_beginning(file, before.size)? == text;
     let after = stat(file)?;
-    Ok(match unequivocal && is_same_content(&before, &after) {
-        true if text.len() as u64 > limit => Reading::TooLarge(after),
+    let has_all = text.len() as u64 == before.size;
+    Ok(match has_all && unequivocal && is_same_content(&before, &after) {
         true => Reading::Whole(before, text),
         false => Reading::Torn(after),
     })
@@ -62,9 +59,24 @@ fn wait_for_writes_under_way(file: &File) {
     let _ = rustix::fs::seek(file, SeekFrom::Data(0));
 }
 
-fn rewound(mut file: &File) -> Result<()> {
-    file.rewind()
-        .map_err(|error| Error::io(&error, "reading from the volume"))
+/// Reads the first `size` bytes, or up to the end where that comes before them.
+fn read_beginning(file: &File, size: u64) -> Result<Zeroizing<Vec<u8>>> {
+    let mut text = with_room(size);
+    while (text.len() as u64) < size {
+        let offset = text.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut text), offset) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::os(errno, "reading from the volume")),
+        }
+    }
+    Ok(text)
+}
+
+/// With room for all of it from the start, no reallocation leaves a secret behind in freed memory.
+fn with_room(size: u64) -> Zeroizing<Vec<u8>> {
+    let room = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1);
+    Zeroizing::new(Vec::with_capacity(room))
 }
 
 /// A file that is replaced or linked meanwhile has another ctime, and the content that it had.
@@ -78,11 +90,7 @@ fn is_same_content(before: &Stat, after: &Stat) -> bool {
 /// # Errors
 /// The operating system's.
 pub fn read_at_most(file: &File, expected: u64, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
-    let capacity = usize::try_from(expected.min(limit))
-        .unwrap_or(0)
-        .saturating_add(1);
-    // With room for all of it from the start, no reallocation leaves a secret behind in freed memory.
-    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
+    let mut text = with_room(expected.min(limit));
     file.take(limit.saturating_add(1))
         .read_to_end(&mut text)
         .map_err(|error| Error::io(&error, "reading from the volume"))?;
