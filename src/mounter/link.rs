@@ -125,7 +125,17 @@ impl Link {
 
     pub(super) fn mount(&self, request: MountRequest) -> Result<(Claim, OwnedFd)> {
         let mut state = self.state.lock();
-        match self.ask(&mut state, &Request::Mount(request))? {
+        let shown = request.mountpoint.display().to_string();
+        let answer = self
+            .ask(&mut state, &Request::Mount(request))
+            .map_err(|error| match &self.side {
+                // No other mounter comes that would end it.
+                Side::Forked(_) => error.context(format_args!(
+                    "{shown} may have been mounted; if it was, run: umount -l {shown}"
+                )),
+                Side::Listening(_) => error,
+            });
+        match answer? {
             (Reply::Mounted { claim, warnings }, Some(connection)) => {
                 warnings.iter().for_each(|warning| log::warn!("{warning}"));
                 state.add(claim.clone());

@@ -126,16 +126,18 @@ fn a_record_that_changes_meanwhile_is_exported_whole() {
     let volume = Volume::new(Layout::default());
     let service = volume.service_command(&["loop", "alice", "results", "churned", "2"]);
     let writing = thread::spawn(move || success(service, ""));
-    let mut exports = 0;
+    let (mut exports, mut attempts) = (0, 0);
     while !writing.is_finished() {
-        let directory = volume.base().join(format!("export-{exports}"));
+        let directory = volume.base().join(format!("export-{attempts}"));
+        attempts += 1;
         let output = ask(
             &volume,
             "export",
             &["--user-id", "alice", "--to", directory.to_str().unwrap()],
         );
-        // Before the service has saved anything, there is nothing.
-        if !output.status.success() {
+        let manifest = directory.join("MANIFEST.sha256");
+        // Before the service has saved anything, there is nothing; or directories without anything.
+        if !output.status.success() || fs::metadata(manifest).unwrap().len() == 0 {
             continue;
         }
         exports += 1;
