@@ -118,7 +118,7 @@ fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Read>> {
         match volume::read_whole(&dir.open_file(name, Access::Read)?, limit)? {
             Reading::Whole(stat, text) => return Ok(Some(Read { stat, text })),
             Reading::TooLarge(_) => return Ok(None),
-            Reading::Torn(_) => thread::sleep(RETRY_AFTER),
+            Reading::Torn => thread::sleep(RETRY_AFTER),
             Reading::NotRegular(_) => return Err(Error::new(Kind::InvalidArgument, "not a regular file")),
         }
     }

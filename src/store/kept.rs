@@ -145,7 +145,7 @@ impl Folder {
         }
         Ok(match self.read_verified(&entry)? {
             Verified::Owned(stored) => Some(stored),
-            Verified::Absent | Verified::Unfit(..) | Verified::Unreadable => None,
+            Verified::Absent | Verified::Unfit(..) | Verified::Unread(_) => None,
         })
     }
 

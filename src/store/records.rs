@@ -63,8 +63,8 @@ pub(super) enum Verified {
     Absent,
     /// Not to be shown, and why.
     Unfit(Stat, String),
-    /// Not to be read by the server: that may be for where it is, so it is no fact about the file.
-    Unreadable,
+    /// Not to be shown, for where or when it was read: that is no fact about the file.
+    Unread(&'static str),
     Owned(Stored),
 }
 
@@ -136,8 +136,8 @@ impl Folder {
         Ok(match self.read_verified(name.as_str())? {
             Verified::Absent => Found::Absent,
             Verified::Unfit(stat, reason) => self.hide(name, &stat, &reason),
-            Verified::Unreadable => {
-                self.tell_hidden(name, "the server may not read it");
+            Verified::Unread(why) => {
+                self.tell_hidden(name, why);
                 Found::Hidden
             }
             Verified::Owned(stored) => {
@@ -170,14 +170,12 @@ impl Folder {
                 Reading::NotRegular(stat) => {
                     return Ok(Verified::Unfit(stat, "not a regular file".into()));
                 }
-                Reading::Torn(_) if attempt < ATTEMPTS => {
+                Reading::Torn if attempt < ATTEMPTS => {
                     attempt += 1;
                     thread::sleep(RETRY_AFTER);
                     continue;
                 }
-                Reading::Torn(stat) => {
-                    return Ok(Verified::Unfit(stat, "written to whenever it is read".into()));
-                }
+                Reading::Torn => return Ok(Verified::Unread("written to whenever it is read")),
             };
             match self.lens().view(&text) {
                 Ok(view) if view.text.len() as u64 > self.max_record() => return Ok(too_large(stat)),
@@ -214,7 +212,7 @@ impl Folder {
             (_, Some(stat)) if stat.file_type == FileType::Special => {
                 Some(Verified::Unfit(stat, SPECIAL.into()))
             }
-            (Kind::AccessDenied, Some(_)) => Some(Verified::Unreadable),
+            (Kind::AccessDenied, Some(_)) => Some(Verified::Unread("the server may not read it")),
             _ => None,
         })
     }
