@@ -189,6 +189,8 @@ fn a_directory_of_the_tenants_that_leads_to_anothers_is_not_followed() {
 
 /// Swapped in for the name that alice reads, as fast as possible: her own file, and everything that would show bob's. Not
 /// his attachment itself, copied or linked: an attachment does not say whose it is, and who can put it there needs no race.
+/// Her own file stands for a millisecond of each round: on a volume where making a file takes far longer than renaming it,
+/// a reader would otherwise never meet it, and the race would show nothing.
 const SWAP: &str = r#"
 import os, sys, time
 own, foreign, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
@@ -212,6 +214,7 @@ while time.monotonic() < deadline:
         os.rename(temporary, own)
         copy(as_ours)
         os.rename(temporary, own)
+    time.sleep(0.001)
 print(rounds)
 "#;
 
