@@ -7,7 +7,7 @@ use super::{Finding, Ground, Problem};
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::name::Resource;
-use crate::volume::{Dir, FileType, Stat};
+use crate::volume::{Dir, FileType, ReadAhead, Stat};
 
 /// Directories deeper than this are not entered.
 const MAX_DEPTH: u32 = 32;
@@ -188,28 +188,34 @@ impl<V: Visitor> Walk<'_, V> {
 
     /// A directory of a tenant's, and everything below.
     fn tenant(&mut self, dir: &Dir, path: &str, place: Place<'_>, depth: u32) -> Walked {
-        for name in self.names(dir, path) {
+        let names = self.names(dir, path);
+        let mut ahead = ReadAhead::default();
+        for (index, name) in names.iter().enumerate() {
             self.go_on()?;
+            let due = ahead.due(names.get(index..).unwrap_or_default());
+            due.iter()
+                .filter(|name| is_record(name))
+                .for_each(|name| dir.read_ahead(name));
             let path = format!("{path}/{name}");
             let is_directory = dir
-                .stat(&name)
+                .stat(name)
                 .is_ok_and(|stat| stat.file_type == FileType::Directory);
-            if !is_directory || name.ends_with(".json") {
-                self.entry(dir, &name, &path, place);
+            if !is_directory || is_record(name) {
+                self.entry(dir, name, &path, place);
                 continue;
             }
             if depth == 0 {
                 self.found(Problem::Unreadable, &path, "too deep to be looked at");
                 continue;
             }
-            if let Some(inner) = self.directory(dir, &name, &path) {
+            if let Some(inner) = self.directory(dir, name, &path) {
                 let below = format!("{}{name}/", place.below);
                 let place = Place {
                     below: &below,
                     ..place
                 };
                 self.tenant(&inner, &path, place, depth - 1)?;
-                self.visitor.left(dir, &name, &path);
+                self.visitor.left(dir, name, &path);
             }
         }
         Walked::Continue(())
@@ -325,4 +331,8 @@ struct Place<'a> {
 
 pub(super) fn is_hash(name: &str) -> bool {
     name.len() == HASH_DIGITS && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_record(name: &str) -> bool {
+    name.ends_with(".json")
 }

@@ -139,6 +139,14 @@ impl Folder {
         Ok(names)
     }
 
+    /// Has the volume begin to read `name`, for a [`lookup`](Self::lookup) that comes soon, and then need not wait as long.
+    pub fn read_ahead(&self, name: &EntryName) {
+        // Of everything else, a lookup reads nothing.
+        if name.is_record() {
+            self.dir.read_ahead(name.as_str());
+        }
+    }
+
     /// The attributes of `name`, verified; those of its kept draft where it has one.
     ///
     /// # Errors

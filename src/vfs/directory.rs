@@ -11,6 +11,7 @@ use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 use crate::store::NodeKind;
+use crate::volume::ReadAhead;
 
 /// A directory being listed: the names as they were when the listing began. Whatever comes and goes meanwhile, an
 /// offset goes on meaning what it meant.
@@ -20,6 +21,8 @@ pub(super) struct Listing {
     shown: Vec<EntryName>,
     /// Those that have not been looked at.
     rest: vec::IntoIter<EntryName>,
+    /// What of those is being read already.
+    ahead: ReadAhead,
     /// Where the kernel may keep it: when it began.
     began: Option<Began>,
     /// What the names take.
@@ -88,6 +91,7 @@ impl Vfs {
             ino,
             shown: Vec::new(),
             rest: Vec::new().into_iter(),
+            ahead: ReadAhead::default(),
             began: None,
             memory: self.limits.hold(0)?,
             _slot: slot,
@@ -118,6 +122,7 @@ impl Vfs {
             listing.memory = self.limits.hold(taken as u64)?;
             listing.shown = Vec::new();
             listing.rest = names.into_iter();
+            listing.ahead = ReadAhead::default();
         }
         let directory = self.getattr(listing.ino)?;
         let dots = [ListedName::Itself, ListedName::Parent];
@@ -139,6 +144,7 @@ impl Vfs {
         loop {
             let is_new = index == listing.shown.len();
             if is_new {
+                self.read_ahead(&mut listing);
                 let next = listing.rest.next();
                 listing.shown.extend(next);
             }
@@ -182,6 +188,21 @@ impl Vfs {
             self.pages.drop_soon(listing.ino);
         }
         Ok(())
+    }
+
+    /// Has the volume begin to read what the listing comes to next, but for what the kernel knows: that was read before.
+    fn read_ahead(&self, listing: &mut Listing) {
+        let due = listing.ahead.due(listing.rest.as_slice());
+        if !due.is_empty()
+            && let Ok(folder) = self.folder(listing.ino)
+        {
+            let parent = listing.ino;
+            due.iter()
+                .cloned()
+                .map(|name| Place { parent, name })
+                .filter(|place| self.table.at(place).is_none())
+                .for_each(|place| folder.read_ahead(&place.name));
+        }
     }
 
     /// The names that may turn out to be visible, those of drafts in memory among them.

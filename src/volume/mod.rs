@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod dir;
 mod read;
 mod staged;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+pub use ahead::ReadAhead;
 pub use dir::{Access, Dir, Lock, Rename, Times, set_shown_mode, set_times, shown_mode, stat};
 pub use read::{Reading, read_at_most, read_whole};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
