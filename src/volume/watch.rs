@@ -10,12 +10,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
+use crate::clock::Stopwatch;
 
 /// Everything that can change what a name leads to, or what is in it. Closing, for maps are written without a word.
 const INTERESTING: WatchFlags = WatchFlags::CREATE
@@ -33,6 +35,10 @@ const NAMES: ReadFlags = ReadFlags::CREATE
     .union(ReadFlags::DELETE)
     .union(ReadFlags::MOVED_FROM)
     .union(ReadFlags::MOVED_TO);
+
+/// The kernel is asked for changes at most this often. What changes while it is not asked, it tells of at once, and of what is
+/// written a piece at a time once: a thread woken for each piece would take as long as the writing.
+const PACE: Duration = Duration::from_millis(1);
 
 /// The file systems whose changes all go through this kernel, by the magic number that statfs says (linux/magic.h):
 /// another host's are not told of.
@@ -191,7 +197,12 @@ impl Watcher {
     fn run(&self) {
         let mut buffer = [MaybeUninit::uninit(); 64 << 10];
         let mut events = Reader::new(&self.inotify, &mut buffer);
+        let mut asked = Stopwatch::start();
         loop {
+            if events.is_buffer_empty() {
+                thread::sleep(PACE.saturating_sub(asked.elapsed()));
+                asked = Stopwatch::start();
+            }
             match events.next() {
                 Ok(event) => self.tell(
                     event.wd(),
