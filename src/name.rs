@@ -13,6 +13,11 @@ pub const MAX_NAME: usize = 255;
 /// How the names of records end.
 const RECORD_ENDING: &str = ".json";
 
+/// Whether a regular file of this name is a record. Every other regular file is an attachment.
+pub fn is_record(name: &str) -> bool {
+    name.ends_with(RECORD_ENDING)
+}
+
 /// A kind of record, and the name of its directory: `schedules`, `results`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Resource(EntryName);
@@ -95,9 +100,9 @@ impl EntryName {
         &self.0
     }
 
-    /// Whether a regular file of this name is a record. Every other regular file is an attachment.
+    /// Whether a regular file of this name is a record.
     pub fn is_record(&self) -> bool {
-        self.0.ends_with(RECORD_ENDING)
+        is_record(&self.0)
     }
 
     /// What a service calls the record of this name; none when it is the name of no record.

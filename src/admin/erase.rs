@@ -16,6 +16,7 @@ use crate::clock::{self, Stopwatch};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::layout::Layout;
+use crate::name;
 use crate::record;
 use crate::store::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, stored_limit};
 use crate::volume::{Access, Dir, FileType, Lock};
@@ -334,7 +335,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             return Ok(Some(*what));
         }
         let ours = Reserved::of(entry.name);
-        let is_record = entry.name.ends_with(".json") || ours == Reserved::Away;
+        let is_record = name::is_record(entry.name) || ours == Reserved::Away;
         match entry.stat.file_type {
             FileType::Regular if is_record && entry.resource.is_some() => self.judge_record(entry),
             FileType::Regular if ours == Reserved::Draft => {

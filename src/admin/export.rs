@@ -12,6 +12,7 @@ use super::{Finding, Ground, Monitor, Problem, home, read, text};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
+use crate::name;
 use crate::record::Lens;
 use crate::store::{ForeignDraft, Reserved, draft_limit, stored_limit};
 use crate::volume::{self, Access, Dir, FileType};
@@ -124,7 +125,7 @@ impl Visitor for Exporter<'_> {
         self.monitor.looked_at();
         let result = match (entry.stat.file_type, Reserved::of(entry.name)) {
             (FileType::Regular, _) if entry.resource.is_none() => Ok(()),
-            (FileType::Regular, _) if entry.name.ends_with(".json") => self.record(entry),
+            (FileType::Regular, _) if name::is_record(entry.name) => self.record(entry),
             (FileType::Regular, Reserved::Draft) => self.draft(entry),
             (FileType::Regular, Reserved::Unknown) if !entry.name.starts_with(".tenantfs") => {
                 self.attachment(entry)

@@ -3,6 +3,7 @@
 use super::{Ground, read};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
+use crate::name::is_record;
 use crate::record;
 use crate::store::{OWNER_MARKER, stored_limit};
 use crate::volume::{Dir, Durability, FileType, Staged};
@@ -82,7 +83,7 @@ fn has_neighbour(ground: &Ground, dir: &Dir, user: &UserId, depth: u32) -> Resul
             FileType::Directory if depth > 0 => {
                 has_neighbour(ground, &dir.open_dir(&name)?, user, depth - 1)?
             }
-            FileType::Regular if name.ends_with(".json") => {
+            FileType::Regular if is_record(&name) => {
                 match read(dir, &name, stored_limit(ground.max_record)) {
                     Err(error) if error.kind() == Kind::NotFound => false,
                     read => {

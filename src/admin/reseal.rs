@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, Read, read};
 use crate::error::{Error, Kind, Result};
+use crate::name;
 use crate::record::{self, SecretState};
 use crate::store::{ForeignDraft, Reserved, draft_limit, stored_limit};
 use crate::volume::{self, FileType, Staged, Times};
@@ -123,7 +124,7 @@ impl Sealed {
             return None;
         }
         match Reserved::of(entry.name) {
-            _ if entry.name.ends_with(".json") => Some(Self::Record),
+            _ if name::is_record(entry.name) => Some(Self::Record),
             Reserved::Away => Some(Self::Record),
             Reserved::Draft => Some(Self::Draft),
             Reserved::Marker | Reserved::Temporary | Reserved::Unknown => None,

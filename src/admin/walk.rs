@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::{Finding, Ground, Problem};
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
-use crate::name::Resource;
+use crate::name::{Resource, is_record};
 use crate::volume::{Dir, FileType, ReadAhead, Stat};
 
 /// Directories deeper than this are not entered.
@@ -331,8 +331,4 @@ struct Place<'a> {
 
 pub(super) fn is_hash(name: &str) -> bool {
     name.len() == HASH_DIGITS && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_record(name: &str) -> bool {
-    name.ends_with(".json")
 }
