@@ -10,8 +10,8 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Of the files still to be read, those to be asked for now ([`Dir::read_ahead`](super::Dir::read_ahead)). To be called
-    /// before each is read, and with it as the first.
+    /// Of the files still to be read, those whose turn it is to be asked for ([`Dir::read_ahead`](super::Dir::read_ahead)). To
+    /// be called before each is read, and with it as the first.
     pub fn due<'a, T>(&mut self, to_be_read: &'a [T]) -> &'a [T] {
         let until = match self.asked <= WINDOW / 2 {
             true => to_be_read.len().min(WINDOW),
