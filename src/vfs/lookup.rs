@@ -51,8 +51,9 @@ impl Vfs {
         if let Some(inode) = self.table.at(&place) {
             let body = inode.body();
             let promised = body.promised.as_ref().and_then(Promise::snapshot);
-            if let Some(Snapshot { attributes, .. }) = promised {
-                self.table.look_up(&inode);
+            if let Some(Snapshot { attributes, .. }) = promised
+                && self.table.look_up(&inode)
+            {
                 return Ok(self.node(inode.ino, None, *attributes, false));
             }
         }
@@ -104,7 +105,8 @@ impl Vfs {
         if occupant.is_none() && !drafted {
             return None;
         }
-        self.table.look_up(&inode);
-        Some(self.node(inode.ino, None, attributes, true))
+        self.table
+            .look_up(&inode)
+            .then(|| self.node(inode.ino, None, attributes, true))
     }
 }

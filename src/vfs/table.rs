@@ -97,9 +97,16 @@ impl Table {
         inode
     }
 
-    /// Counts one more lookup of a known inode.
-    pub(super) fn look_up(&self, inode: &Arc<Inode>) {
-        self.inner.lock().look_up(inode.ino);
+    /// Counts one more lookup of an inode that was found here. Whether it is known still: since it was found, the kernel may
+    /// have forgotten it, and would be told of a number that leads nowhere.
+    #[must_use]
+    pub(super) fn look_up(&self, inode: &Inode) -> bool {
+        let mut inner = self.inner.lock();
+        let known = inner.current(inode).is_some();
+        if known {
+            inner.look_up(inode.ino);
+        }
+        known
     }
 
     pub(super) fn get(&self, ino: Ino) -> Option<Arc<Inode>> {
@@ -431,5 +438,25 @@ impl Inner {
             self.by_id.shrink_to(much / 4);
             self.names.shrink_to(much / 4);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_since_it_was_found_is_not_counted_as_looked_up() {
+        let table = Table::default();
+        let place = Place {
+            parent: Ino(2),
+            name: EntryName::parse(b"x.json").unwrap(),
+        };
+        let inode = table.enter_draft(place);
+        table.set_drafting(&inode, false);
+        assert!(table.look_up(&inode));
+        assert!(!table.forget(inode.ino, 1), "looked up twice");
+        assert!(table.forget(inode.ino, 1));
+        assert!(!table.look_up(&inode) && table.get(inode.ino).is_none());
     }
 }
