@@ -15,7 +15,12 @@ const RECORD_ENDING: &str = ".json";
 
 /// Whether a regular file of this name is a record. Every other regular file is an attachment.
 pub fn is_record(name: &str) -> bool {
-    name.ends_with(RECORD_ENDING)
+    record_stem(name).is_some()
+}
+
+/// The name of a record without its ending; none when a regular file of this name is no record.
+pub fn record_stem(name: &str) -> Option<&str> {
+    name.strip_suffix(RECORD_ENDING)
 }
 
 /// A kind of record, and the name of its directory: `schedules`, `results`.
@@ -107,7 +112,7 @@ impl EntryName {
 
     /// What a service calls the record of this name; none when it is the name of no record.
     pub fn record_id(&self) -> Option<RecordId> {
-        let id = self.0.strip_suffix(RECORD_ENDING).filter(|id| !id.is_empty());
+        let id = record_stem(&self.0).filter(|id| !id.is_empty());
         id.map(|id| RecordId(id.to_owned()))
     }
 }

@@ -12,7 +12,7 @@ use super::{Finding, Ground, Monitor, Problem, home, read, text};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
-use crate::name;
+use crate::name::{RESERVED_PREFIX, is_record};
 use crate::record::Lens;
 use crate::store::{ForeignDraft, Reserved, draft_limit, stored_limit};
 use crate::volume::{self, Access, Dir, FileType};
@@ -125,9 +125,9 @@ impl Visitor for Exporter<'_> {
         self.monitor.looked_at();
         let result = match (entry.stat.file_type, Reserved::of(entry.name)) {
             (FileType::Regular, _) if entry.resource.is_none() => Ok(()),
-            (FileType::Regular, _) if name::is_record(entry.name) => self.record(entry),
+            (FileType::Regular, _) if is_record(entry.name) => self.record(entry),
             (FileType::Regular, Reserved::Draft) => self.draft(entry),
-            (FileType::Regular, Reserved::Unknown) if !entry.name.starts_with(".tenantfs") => {
+            (FileType::Regular, Reserved::Unknown) if !entry.name.starts_with(RESERVED_PREFIX) => {
                 self.attachment(entry)
             }
             _ => Ok(()),

@@ -9,7 +9,7 @@ use super::walk::{Entry, Visitor, walk, walk_homes};
 use super::{Finding, Ground, Monitor, read, text};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
-use crate::name::Resource;
+use crate::name::{Resource, record_stem};
 use crate::record::{self, Lens};
 use crate::store::stored_limit;
 use crate::volume::FileType;
@@ -142,7 +142,7 @@ impl Visitor for Lister<'_> {
         let Some(resource) = entry.resource.filter(|_| is_file) else {
             return;
         };
-        let Some(name) = entry.name.strip_suffix(".json") else {
+        let Some(name) = record_stem(entry.name) else {
             return;
         };
         if self.what.resource.is_some_and(|wanted| wanted != resource) {

@@ -180,7 +180,7 @@ impl<V: Visitor> Walk<'_, V> {
                         self.visitor.left(home, &name, &path);
                     }
                 }
-                None => self.entry(home, &name, &path, place),
+                None => self.entry(home, &name, &path, place, home.stat(&name)),
             }
         }
         Walked::Continue(())
@@ -197,11 +197,10 @@ impl<V: Visitor> Walk<'_, V> {
                 .filter(|name| is_record(name))
                 .for_each(|name| dir.read_ahead(name));
             let path = format!("{path}/{name}");
-            let is_directory = dir
-                .stat(name)
-                .is_ok_and(|stat| stat.file_type == FileType::Directory);
+            let stat = dir.stat(name);
+            let is_directory = matches!(&stat, Ok(stat) if stat.file_type == FileType::Directory);
             if !is_directory || is_record(name) {
-                self.entry(dir, name, &path, place);
+                self.entry(dir, name, &path, place, stat);
                 continue;
             }
             if depth == 0 {
@@ -221,8 +220,8 @@ impl<V: Visitor> Walk<'_, V> {
         Walked::Continue(())
     }
 
-    fn entry(&mut self, dir: &Dir, name: &str, path: &str, place: Place<'_>) {
-        match dir.stat(name) {
+    fn entry(&mut self, dir: &Dir, name: &str, path: &str, place: Place<'_>, stat: Result<Stat>) {
+        match stat {
             Ok(stat) => self.visitor.entry(&Entry {
                 dir,
                 name,
