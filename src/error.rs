@@ -1,25 +1,36 @@
-//! The one error of the library: a closed kind that programs act on, and a sentence that people act on.
+//! The one error of the library: a kind that programs act on, and what people need to act on it.
+//!
+//! An error says what was being done, where, and why: the operating system's errno, or a sentence. It is written in two
+//! ways. `{error}` is for users of the service: it names no path of the volume. `{error:#}` is for the operator: it adds the
+//! path, the errno's name and what to do.
 //!
 //! ```
-//! use tenantfs::error::Kind;
+//! use tenantfs::error::{At, Doing, Kind};
 //! use tenantfs::identity::UserId;
 //!
 //! let error = UserId::new("").unwrap_err();
 //! assert_eq!(error.kind(), Kind::Config);
 //! assert_eq!(error.to_string(), "the user id is empty");
+//!
+//! let error = std::fs::read("/absent/key").doing("reading the key").at("/absent/key").unwrap_err();
+//! assert_eq!(error.kind(), Kind::NotFound);
+//! assert_eq!(error.to_string(), "reading the key: No such file or directory");
+//! assert_eq!(format!("{error:#}"), "reading the key (/absent/key): No such file or directory (ENOENT)");
 //! ```
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 /// The result of everything in this library that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, as a closed set: the errno table of the mount and the exit codes of the commands are total
-/// functions of it.
+/// What went wrong. The errno table of the mount and the exit codes of the commands are total functions of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[allow(missing_docs)] // The names are the documentation, but for the ones below.
 pub enum Kind {
     /// Absent, or hidden: the two are never told apart outside the audit log.
@@ -80,7 +91,7 @@ pub struct ErrnoName {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: &'static [Self] = &[
         Self::NotFound,
         Self::Exists,
         Self::NameTaken,
@@ -165,34 +176,93 @@ impl Kind {
     }
 }
 
-/// An error: its [`Kind`], and a message that says what was wrong, where, and what to do.
+/// An error: its [`Kind`], what was being done, where, and why.
 ///
-/// Messages never contain record content, keys, or the name of another tenant.
+/// Errors are made on hot paths. Nothing is formatted before somebody reads it; an absent name, which is an answer rather
+/// than a failure, costs no allocation at all. Errors never contain record content, keys, or the name of another tenant.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: Kind,
-    message: Cow<'static, str>,
+    /// What was being done. Empty where the reason alone says enough.
+    doing: Cow<'static, str>,
+    place: Option<Place>,
+    reason: Reason,
+    source: Option<Arc<Error>>,
+}
+
+/// Where it went wrong: for the operator only.
+#[derive(Debug, Clone)]
+struct Place {
+    directory: Arc<Path>,
+    entry: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone)]
+enum Reason {
+    /// The operating system's.
+    Errno(Errno),
+    /// A sentence of ours; with the errno that led to it, if one did.
+    Because(Cow<'static, str>, Option<Errno>),
 }
 
 impl Error {
-    /// An error of `kind` with a message for people.
-    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+    /// An error of `kind`, with the reason in words.
+    pub fn new(kind: Kind, why: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            doing: Cow::Borrowed(""),
+            place: None,
+            reason: Reason::Because(why.into(), None),
+            source: None,
         }
     }
 
-    /// An error of the operating system, with what was being done: `Error::os(errno, "reading the key file")`.
-    pub fn os(errno: impl Into<Errno>, doing: impl fmt::Display) -> Self {
-        let errno = errno.into();
-        Self::new(kind_of(errno), format!("{doing}: {errno}"))
+    /// What was given is wrong: a command line, a configuration, or a file that somebody prepared.
+    pub fn config(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Config, why)
+    }
+
+    /// An error of the operating system, met while `doing` something: `Error::os(errno, "reading the key file")`.
+    pub fn os(errno: Errno, doing: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind: kind_of(errno),
+            doing: doing.into(),
+            place: None,
+            reason: Reason::Errno(errno),
+            source: None,
+        }
     }
 
     /// As [`Error::os`], from the standard library's error.
-    pub fn io(error: &std::io::Error, doing: impl fmt::Display) -> Self {
-        let kind = Errno::from_io_error(error).map_or(Kind::Io, kind_of);
-        Self::new(kind, format!("{doing}: {error}"))
+    pub fn io(error: &std::io::Error, doing: impl Into<Cow<'static, str>>) -> Self {
+        match Errno::from_io_error(error) {
+            Some(errno) => Self::os(errno, doing),
+            None => Self {
+                doing: doing.into(),
+                ..Self::new(Kind::Io, error.to_string())
+            },
+        }
+    }
+
+    /// The same error, met at `path`. Users are not told where that is.
+    #[must_use]
+    pub fn at(self, path: impl AsRef<Path>) -> Self {
+        self.placed(Arc::from(path.as_ref()), None)
+    }
+
+    /// The same error, met at the entry of a directory. Does not allocate for a name that is absent.
+    #[must_use]
+    pub(crate) fn at_entry(self, directory: &Arc<Path>, entry: &str) -> Self {
+        let entry = (self.kind != Kind::NotFound && entry != ".").then(|| entry.into());
+        self.placed(Arc::clone(directory), entry)
+    }
+
+    /// The innermost place stays: it says most.
+    fn placed(self, directory: Arc<Path>, entry: Option<Box<str>>) -> Self {
+        Self {
+            place: self.place.or(Some(Place { directory, entry })),
+            ..self
+        }
     }
 
     /// What programs act on.
@@ -200,29 +270,149 @@ impl Error {
         self.kind
     }
 
-    /// The same kind, with what was being done in front of the message.
+    /// What the operating system said, if it was the one who refused.
+    pub fn errno(&self) -> Option<i32> {
+        match self.reason {
+            Reason::Errno(errno) | Reason::Because(_, Some(errno)) => Some(errno.raw_os_error()),
+            Reason::Because(_, None) => self.source.as_ref()?.errno(),
+        }
+    }
+
+    /// Another kind, for callers to whom the same reason means something else.
+    #[must_use]
+    pub fn as_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// The same reason in other words, for a caller who knows more of what it means.
+    #[must_use]
+    pub fn because(self, why: impl Into<Cow<'static, str>>) -> Self {
+        let errno = match self.reason {
+            Reason::Errno(errno) => Some(errno),
+            Reason::Because(_, errno) => errno,
+        };
+        Self {
+            reason: Reason::Because(why.into(), errno),
+            ..self
+        }
+    }
+
+    /// The same kind: this is what went wrong while `doing` something larger.
     #[must_use]
     pub fn context(self, doing: impl fmt::Display) -> Self {
-        Self::new(self.kind, format!("{doing}: {}", self.message))
+        Self {
+            kind: self.kind,
+            doing: doing.to_string().into(),
+            place: None,
+            reason: Reason::Because(Cow::Borrowed(""), None),
+            source: Some(Arc::new(self)),
+        }
+    }
+
+    /// What the operator can do about it, where that follows from the errno alone.
+    fn remedy(&self) -> Option<String> {
+        let Reason::Errno(errno) = self.reason else {
+            return None;
+        };
+        Some(match errno {
+            Errno::ACCESS | Errno::PERM => format!(
+                "let uid {} in: correct its owner or mode",
+                rustix::process::geteuid().as_raw()
+            ),
+            Errno::ROFS => "mount the volume writable, or work with --read-only".to_owned(),
+            Errno::NOSPC => "make room on its file system".to_owned(),
+            Errno::DQUOT => "raise the quota, or make room within it".to_owned(),
+            Errno::MFILE | Errno::NFILE => "raise the limit of open files".to_owned(),
+            Errno::STALE | Errno::NOTCONN | Errno::IO => {
+                "look at its file system and the kernel's log".to_owned()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// What was being done when a call failed: `file.sync_all().doing("saving the key")?`.
+pub trait Doing<T> {
+    /// Names it.
+    ///
+    /// # Errors
+    /// Those of `self`.
+    fn doing(self, what: impl Into<Cow<'static, str>>) -> Result<T>;
+}
+
+impl<T> Doing<T> for std::result::Result<T, Errno> {
+    fn doing(self, what: impl Into<Cow<'static, str>>) -> Result<T> {
+        self.map_err(|errno| Error::os(errno, what))
+    }
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing(self, what: impl Into<Cow<'static, str>>) -> Result<T> {
+        self.map_err(|error| Error::io(&error, what))
+    }
+}
+
+/// Where a call failed: `.doing("saving the key").at(path)?`.
+pub trait At<T> {
+    /// Names it.
+    ///
+    /// # Errors
+    /// Those of `self`.
+    fn at(self, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T> At<T> for Result<T> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|error| error.at(path))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        let for_operator = f.alternate();
+        let mut separator = "";
+        if !self.doing.is_empty() {
+            f.write_str(&self.doing)?;
+            separator = ": ";
+        }
+        if for_operator && let Some(Place { directory, entry }) = &self.place {
+            let space = if separator.is_empty() { "" } else { " " };
+            match entry {
+                Some(entry) => write!(f, "{space}({})", directory.join(&**entry).display())?,
+                None => write!(f, "{space}({})", directory.display())?,
+            }
+            separator = ": ";
+        }
+        match &self.reason {
+            Reason::Because(why, _) if why.is_empty() => {}
+            Reason::Because(why, _) => write!(f, "{separator}{why}")?,
+            Reason::Errno(errno) => write!(f, "{separator}{}", described(*errno).desc())?,
+        }
+        if for_operator {
+            if let Reason::Errno(errno) | Reason::Because(_, Some(errno)) = self.reason {
+                write!(f, " ({:?})", described(errno))?;
+            }
+            if let Some(remedy) = self.remedy() {
+                write!(f, "; {remedy}")?;
+            }
+        }
+        match &self.source {
+            Some(source) if for_operator => write!(f, "{separator}{source:#}"),
+            Some(source) => write!(f, "{separator}{source}"),
+            None => Ok(()),
+        }
     }
 }
 
-impl std::error::Error for Error {}
+/// The names and sentences of errnos.
+fn described(errno: Errno) -> nix::errno::Errno {
+    nix::errno::Errno::from_raw(errno.raw_os_error())
+}
 
-/// On the hot path: the kind without an allocation.
-impl From<Errno> for Error {
-    fn from(errno: Errno) -> Self {
-        let kind = kind_of(errno);
-        match kind {
-            Kind::Io => Self::os(errno, "volume"),
-            _ => Self::new(kind, "volume operation failed"),
-        }
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
     }
 }
 
@@ -265,5 +455,28 @@ mod tests {
             assert_eq!(*kind as usize, index, "{kind:?}");
         }
         assert_eq!(Kind::ALL.len(), Kind::Io as usize + 1, "Io is the last one");
+    }
+
+    #[test]
+    fn users_are_not_told_paths_and_operators_are_told_everything() {
+        let error =
+            Error::os(Errno::ROFS, "creating a file").at_entry(&Arc::from(Path::new("/vol/a")), "x.json");
+        assert_eq!(error.to_string(), "creating a file: Read-only file system");
+        let told = format!("{:#}", error.clone().context("saving"));
+        assert_eq!(
+            told,
+            "saving: creating a file (/vol/a/x.json): Read-only file system (EROFS); \
+             mount the volume writable, or work with --read-only"
+        );
+        assert_eq!(error.context("saving").errno(), Some(libc::EROFS));
+    }
+
+    #[test]
+    fn the_innermost_place_and_the_kind_stay() {
+        let error = Error::os(Errno::ACCESS, "opening a directory")
+            .at("/vol/a")
+            .at("/vol");
+        assert!(format!("{error:#}").contains("(/vol/a)"));
+        assert_eq!(error.context("erasing").kind(), Kind::AccessDenied);
     }
 }

@@ -32,6 +32,7 @@ use crate::identity::UserHash;
 /// What is done in a mount: the operations of the kernel, and those of our own that they lead to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[allow(missing_docs)] // The kernel's words, in the kernel's order (linux/fuse.h); ours are the last ones.
+#[non_exhaustive]
 pub enum Op {
     Lookup,
     Forget,
@@ -67,7 +68,7 @@ pub enum Op {
 
 impl Op {
     /// Every operation, in order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: &'static [Self] = &[
         Self::Lookup,
         Self::Forget,
         Self::Getattr,

@@ -85,7 +85,7 @@ impl LogFile {
 
     /// Waits until no other process writes.
     pub(super) fn lock(&mut self) -> Result<Locked> {
-        let doing = |errno| Error::os(errno, format_args!("locking {}", self.head_path.display()));
+        let doing = |errno| Error::os(errno, format!("locking {}", self.head_path.display()));
         loop {
             flock(&self.head, FlockOperation::LockExclusive).map_err(doing)?;
             if leads_to(&self.head_path, &self.head) {
@@ -140,7 +140,7 @@ impl LogFile {
     pub(super) fn write_head(&self, head: &Head<'_>) -> Result<()> {
         self.head
             .write_all_at(&head.to_bytes(), 0)
-            .map_err(|error| Error::io(&error, format_args!("writing {}", self.head_path.display())))
+            .map_err(|error| Error::io(&error, format!("writing {}", self.head_path.display())))
     }
 
     /// Sees to it that there is space for what is written next.
@@ -156,7 +156,7 @@ impl LogFile {
             Err(errno) => {
                 return Err(Error::os(
                     errno,
-                    format_args!("making room in {}", self.path.display()),
+                    format!("making room in {}", self.path.display()),
                 ));
             }
         }
@@ -185,7 +185,7 @@ impl LogFile {
     }
 
     fn failed(&self, error: &std::io::Error) -> Error {
-        Error::io(error, format_args!("writing {}", self.path.display()))
+        Error::io(error, format!("writing {}", self.path.display()))
     }
 }
 
@@ -226,7 +226,7 @@ fn open(path: &Path, owner: Owner, appending: bool) -> Result<File> {
     let cannot = |error: std::io::Error| match Errno::from_io_error(&error) {
         // Nothing that another path would mend: it may be otherwise in a moment.
         Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO) => {
-            Error::io(&error, format_args!("the audit log {shown}"))
+            Error::io(&error, format!("the audit log {shown}"))
         }
         _ => wrong(format!(
             "{error} (as uid {}); correct --audit-log, or give that account the directory",

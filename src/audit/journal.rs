@@ -28,10 +28,7 @@ impl Journal {
     /// [`Kind::Io`](crate::error::Kind::Io) and the like when there is none.
     pub(super) fn connect(path: &Path) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Error::io(
-                &error,
-                format_args!("connecting to the journal at {}", path.display()),
-            )
+            Error::io(&error, format!("connecting to the journal at {}", path.display()))
         };
         let socket = UnixDatagram::unbound().map_err(failed)?;
         socket.set_write_timeout(Some(PATIENCE)).map_err(failed)?;

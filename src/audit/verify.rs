@@ -78,7 +78,7 @@ pub fn verify(files: &[PathBuf], keys: &[HeadKey]) -> Result<Findings> {
         doubt: None,
     };
     for (index, path) in files.iter().enumerate() {
-        let failed = |error: &std::io::Error| Error::io(error, format_args!("reading {}", path.display()));
+        let failed = |error: &std::io::Error| Error::io(error, format!("reading {}", path.display()));
         path.clone_into(&mut verifier.file);
         // Opening it must not wait; reading a pipe may.
         let file = File::options().read(true).custom_flags(libc::O_NOCTTY).open(path);

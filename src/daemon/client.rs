@@ -35,7 +35,7 @@ impl Client {
                 Kind::NotConnected,
                 format!("the daemon is not running: nobody listens on {shown}; ask the operator to start tenantfs.service"),
             ),
-            _ => Error::io(&error, format_args!("connecting to the daemon on {shown}")),
+            _ => Error::io(&error, format!("connecting to the daemon on {shown}")),
         })?;
         for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
             set(&stream, Some(PATIENCE)).map_err(|error| broken(&error))?;

@@ -40,7 +40,7 @@ pub(super) struct Counts {
     commits: Counter,
     refused_drafts: Vec<Counter>,
     hidden: Counter,
-    denied: [Counter; Op::ALL.len()],
+    denied: Vec<Counter>,
     overridden: Counter,
     panics: Counter,
     logins: Logins,
@@ -132,12 +132,10 @@ impl Counts {
                 "hidden_met",
                 "Times that a name was looked up or listed and was hidden",
             ),
-            denied: counters(
+            denied: by_operation(
                 registry,
                 "denied",
                 "Operations refused for a reason of isolation or integrity; those of hidden_met too",
-                "op",
-                Op::ALL.map(Op::as_str),
             ),
             overridden: one(
                 registry,
@@ -180,12 +178,20 @@ fn counters<const N: usize>(
     values.map(|value| family.get_or_create_owned(&[(label, value)]))
 }
 
+/// A counter for each operation, in order.
+fn by_operation(registry: &mut Registry, name: &str, help: &str) -> Vec<Counter> {
+    let family = Family::<Label, Counter>::default();
+    registry.register(name, help, family.clone());
+    let counter = |op: &Op| family.get_or_create_owned(&[("op", op.as_str())]);
+    Op::ALL.iter().map(counter).collect()
+}
+
 /// A counter for each kind of error, in order; kinds that programs cannot tell apart share one.
 fn by_errno(registry: &mut Registry, name: &str, help: &str) -> Vec<Counter> {
     let family = Family::<Label, Counter>::default();
     registry.register(name, help, family.clone());
     let counter = |kind: Kind| family.get_or_create_owned(&[("errno", kind.errno().name)]);
-    Kind::ALL.into_iter().map(counter).collect()
+    Kind::ALL.iter().copied().map(counter).collect()
 }
 
 /// Counts what happens in one session.

@@ -76,7 +76,7 @@ impl Operations {
 
     /// What the kernel asks for: our own are counted by what becomes of them.
     fn each(&self) -> impl Iterator<Item = (Op, &Numbers)> {
-        let all = Op::ALL.into_iter().zip(&self.0);
+        let all = Op::ALL.iter().copied().zip(&self.0);
         all.filter(|(op, _)| !matches!(op, Op::Commit | Op::Session))
     }
 }
@@ -85,7 +85,7 @@ impl Numbers {
     /// How many failed with which errno; none that did not occur, or there would be hundreds of zeros.
     fn errnos(&self) -> BTreeMap<&'static str, u64> {
         let mut errnos = BTreeMap::new();
-        for (kind, counter) in Kind::ALL.into_iter().zip(&self.failed) {
+        for (kind, counter) in Kind::ALL.iter().zip(&self.failed) {
             let count = counter.load(Ordering::Relaxed);
             if count > 0 {
                 *errnos.entry(kind.errno().name).or_default() += count;

@@ -235,7 +235,7 @@ fn state(policy: &Policy, entry: &MountEntry) -> Result<State> {
 
 fn unmount_by_path(entry: &MountEntry) -> Result<()> {
     let path = entry.mountpoint();
-    let doing = |errno| Error::os(errno, format_args!("opening {}", path.display()));
+    let doing = |errno| Error::os(errno, format!("opening {}", path.display()));
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mount = rustix::fs::open(path, flags, Mode::empty()).map_err(doing)?;
     let found = Identity::at(&mount, Path::new(""), AtFlags::EMPTY_PATH).map_err(doing)?;

@@ -182,7 +182,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<()> {
     let connected = seqpacket().and_then(|probe| rustix::net::connect(&probe, address));
     match connected {
         Err(Errno::CONNREFUSED) => std::fs::remove_file(path)
-            .map_err(|error| Error::io(&error, format_args!("removing the old socket {shown}"))),
+            .map_err(|error| Error::io(&error, format!("removing the old socket {shown}"))),
         Ok(()) => refuse(format!("another mounter listens on {shown} already")),
         Err(errno) => refuse(format!("{shown} is the socket of something else: {errno}")),
     }

@@ -70,5 +70,5 @@ pub(super) fn path_of(directory: &OwnedFd) -> Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
     rustix::fs::readlink(&link, Vec::new())
         .map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())))
-        .map_err(|errno| Error::os(errno, format_args!("reading {link}")))
+        .map_err(|errno| Error::os(errno, format!("reading {link}")))
 }

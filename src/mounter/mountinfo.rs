@@ -47,8 +47,8 @@ impl Mountinfo {
     /// # Errors
     /// [`Kind::Io`](crate::error::Kind::Io) when /proc cannot be read.
     pub(super) fn read() -> Result<Self> {
-        let text = std::fs::read(MOUNTINFO)
-            .map_err(|error| Error::io(&error, format_args!("reading {MOUNTINFO}")))?;
+        let text =
+            std::fs::read(MOUNTINFO).map_err(|error| Error::io(&error, format!("reading {MOUNTINFO}")))?;
         Ok(Self::parse(&text))
     }
 

@@ -147,7 +147,7 @@ impl Root {
             .map_err(|error| refuse(format!("the directory {shown} cannot be made: {error}")))?;
         let directory = rustix::fs::open(&given, DIRECTORY, Mode::empty())
             .map_err(|errno| refuse(format!("the directory {shown} cannot be opened: {errno}")))?;
-        let stat = stat(&directory).map_err(|errno| Error::os(errno, format_args!("looking at {shown}")))?;
+        let stat = stat(&directory).map_err(|errno| Error::os(errno, format!("looking at {shown}")))?;
         if !is_roots_alone(&stat) {
             return Err(refuse(format!(
                 "{shown} must belong to root, and nobody else may write to it: chown root {shown}; chmod 755 {shown}"

@@ -7,7 +7,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
 use super::attributes::{Attributes, NodeKind};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::volume::{self, Access, Times};
 
 /// An open attachment. It stays open, and readable, when its name is removed.
@@ -75,7 +75,7 @@ impl Attachment {
             match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
                 Ok(0) => break,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(Error::os(errno, "reading a file")),
             }
         }
         bytes.truncate(size);
@@ -104,7 +104,7 @@ impl Attachment {
                 Ok(0) => return Err(Error::new(Kind::Io, "the volume takes no more bytes of a file")),
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(Error::os(errno, "appending to a file")),
             }
         }
         Ok(())
@@ -115,7 +115,7 @@ impl Attachment {
     /// # Errors
     /// The operating system's.
     pub fn resize(&self, size: u64) -> Result<()> {
-        Ok(rustix::fs::ftruncate(&self.file, size)?)
+        rustix::fs::ftruncate(&self.file, size).doing("changing a file's size")
     }
 
     /// Reserves, punches or zeros a range.
@@ -130,7 +130,7 @@ impl Attachment {
             Allocate::ZeroRange => FallocateFlags::ZERO_RANGE,
             Allocate::ZeroRangeKeepSize => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
         };
-        Ok(rustix::fs::fallocate(&self.file, flags, offset, len)?)
+        rustix::fs::fallocate(&self.file, flags, offset, len).doing("allocating space")
     }
 
     /// The next data or hole at or after `offset`.
@@ -143,7 +143,7 @@ impl Attachment {
             Seek::Data => SeekFrom::Data(offset),
             Seek::Hole => SeekFrom::Hole(offset),
         };
-        Ok(rustix::fs::seek(&self.file, position)?)
+        rustix::fs::seek(&self.file, position).doing("seeking in a file")
     }
 
     /// Copies up to `len` bytes within the volume; returns how many.
@@ -152,13 +152,9 @@ impl Attachment {
     /// The operating system's.
     pub fn copy_to(&self, offset: u64, target: &Self, target_offset: u64, len: usize) -> Result<usize> {
         let (mut from, mut to) = (offset, target_offset);
-        Ok(rustix::fs::copy_file_range(
-            &self.file,
-            Some(&mut from),
-            &target.file,
-            Some(&mut to),
-            len,
-        )?)
+        let copied =
+            rustix::fs::copy_file_range(&self.file, Some(&mut from), &target.file, Some(&mut to), len);
+        copied.doing("copying between files")
     }
 
     /// Sets times; `None` leaves one as it is.
@@ -182,10 +178,10 @@ impl Attachment {
     /// # Errors
     /// The operating system's.
     pub fn sync(&self, data_only: bool) -> Result<()> {
-        match data_only {
-            true => rustix::fs::fdatasync(&self.file)?,
-            false => rustix::fs::fsync(&self.file)?,
-        }
-        Ok(())
+        let synced = match data_only {
+            true => rustix::fs::fdatasync(&self.file),
+            false => rustix::fs::fsync(&self.file),
+        };
+        synced.doing("making a file durable")
     }
 }

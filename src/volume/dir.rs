@@ -1,26 +1,23 @@
 //! Directory handles: the only way to anything on the volume.
 
 use std::fs::File;
-use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
-use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 
-use rustix::fs::{
-    Advice, AtFlags, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, StatxFlags, Timestamps,
-    XattrFlags,
-};
+use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
+use super::metadata::{inherit_owner, set_mode, stat};
 use super::stat::{FileType, Stat};
 use crate::error::{Error, Result};
 
-/// The extended attribute that holds the permission bits a user gave a file in the mount, as octal text. The volume's
-/// own bits stay what the service needs (DESIGN.md section 3); they are the operator's, these are the user's.
-const SHOWN_MODE: &str = "user.tenantfs.mode";
-
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.
 const MAX_AHEAD: u64 = 64 << 10;
+
+/// Below a path of so many bytes, messages name no further directory.
+const LONGEST_SHOWN: usize = 4096;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +33,8 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
+    /// Where it was opened: for the operator's messages, and for nothing else.
+    path: Arc<Path>,
 }
 
 impl AsFd for Dir {
@@ -45,11 +44,24 @@ impl AsFd for Dir {
 }
 
 impl Dir {
-    pub(super) fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd }
+    pub(super) fn from_fd(fd: OwnedFd, path: &Path) -> Self {
+        Self {
+            fd,
+            path: Arc::from(path),
+        }
     }
 
-    fn open(&self, name: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    /// Where it was when it was opened, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What went wrong here with `entry`, which may be `.`.
+    pub(super) fn failed(&self, errno: Errno, doing: &'static str, entry: &str) -> Error {
+        Error::os(errno, doing).at_entry(&self.path, entry)
+    }
+
+    pub(super) fn open(&self, name: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH
             | ResolveFlags::NO_SYMLINKS
             | ResolveFlags::NO_MAGICLINKS
@@ -70,8 +82,16 @@ impl Dir {
     /// The operating system's; [`NotFound`](crate::error::Kind::NotFound) for a symbolic link,
     /// [`CrossDevice`](crate::error::Kind::CrossDevice) for a mount point.
     pub fn open_dir(&self, name: &str) -> Result<Self> {
-        let fd = self.open(name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(Self { fd })
+        let fd = self
+            .open(name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+            .map_err(|errno| self.failed(errno, "opening a directory", name))?;
+        let path = match name {
+            "." => Arc::clone(&self.path),
+            // However deep a tenant nests directories, a message stays readable.
+            _ if self.path.as_os_str().len() > LONGEST_SHOWN => Arc::clone(&self.path),
+            _ => Arc::from(self.path.join(name)),
+        };
+        Ok(Self { fd, path })
     }
 
     /// A description of its own of the same directory.
@@ -98,7 +118,9 @@ impl Dir {
             Err(Errno::PERM) => self.open(name, flags, Mode::empty()),
             opened => opened,
         };
-        Ok(File::from(opened?))
+        opened
+            .map(File::from)
+            .map_err(|errno| self.failed(errno, "opening a file", name))
     }
 
     /// Has the operating system begin to read the regular file `name`, for somebody who will soon: it can have many on the
@@ -119,8 +141,11 @@ impl Dir {
     /// [`Exists`](crate::error::Kind::Exists) when the name is taken, whatever by; the operating system's.
     pub(super) fn create_file(&self, name: &str, mode: u16) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let file = File::from(self.open(name, flags, Mode::from_raw_mode(u32::from(mode)))?);
-        set_mode(&file, mode)?;
+        let file = self
+            .open(name, flags, Mode::from_raw_mode(u32::from(mode)))
+            .map(File::from)
+            .map_err(|errno| self.failed(errno, "creating a file", name))?;
+        set_mode(&file, mode).map_err(|errno| self.failed(errno, "setting a file's mode", name))?;
         Ok(file)
     }
 
@@ -149,7 +174,8 @@ impl Dir {
     /// The operating system's.
     pub fn stat(&self, name: &str) -> Result<Stat> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let statx = rustix::fs::statx(&self.fd, name, flags, StatxFlags::BASIC_STATS)?;
+        let statx = rustix::fs::statx(&self.fd, name, flags, StatxFlags::BASIC_STATS)
+            .map_err(|errno| self.failed(errno, "reading attributes", name))?;
         Ok(Stat::from_statx(&statx, true))
     }
 
@@ -158,71 +184,7 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn stat_self(&self) -> Result<Stat> {
-        stat(&self.fd)
-    }
-
-    /// Calls `each` with every entry's name but `.` and `..`, in the file system's order.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn entries(&self, mut each: impl FnMut(&[u8])) -> Result<()> {
-        self.entries_until(|name| {
-            each(name);
-            ControlFlow::Continue(())
-        })
-    }
-
-    /// As [`entries`](Self::entries), until `each` has had enough.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn entries_until(&self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<()> {
-        let fd = self.open_listing()?;
-        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
-        let mut entries = RawDir::new(fd, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." && each(name).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// A description of its own to list it by: the position of a shared one would be everybody's.
-    fn open_listing(&self) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        // Our listings are not the user's, as our reads.
-        match self.open(".", flags | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => self.open(".", flags, Mode::empty()),
-            opened => opened,
-        }
-    }
-
-    /// The names of what may be directories in it, `.` and `..` left out. Not every file system knows without looking.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn directories(&self) -> Result<Vec<Vec<u8>>> {
-        let fd = self.open_listing()?;
-        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
-        let mut entries = RawDir::new(fd, &mut buffer);
-        let mut names = Vec::new();
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            let kind = entry.file_type();
-            if matches!(
-                kind,
-                rustix::fs::FileType::Directory | rustix::fs::FileType::Unknown
-            ) && name != b"."
-                && name != b".."
-            {
-                names.push(name.to_vec());
-            }
-        }
-        Ok(names)
+        stat(&self.fd).map_err(|error| error.at_entry(&self.path, "."))
     }
 
     /// Makes the directory `name` with the permission bits, group and set-group-id bit of this one, so that whoever
@@ -232,10 +194,11 @@ impl Dir {
     /// The operating system's.
     pub fn make_dir(&self, name: &str) -> Result<Self> {
         let like = self.stat_self()?;
-        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))?;
+        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
+            .map_err(|errno| self.failed(errno, "making a directory", name))?;
         let dir = self.open_dir(name)?;
         inherit_owner(&dir, &like, &dir.stat_self()?);
-        set_mode(&dir, like.mode)?;
+        set_mode(&dir, like.mode).map_err(|errno| self.failed(errno, "setting a directory's mode", name))?;
         Ok(dir)
     }
 
@@ -265,7 +228,8 @@ impl Dir {
             Rename::NoReplace => RenameFlags::NOREPLACE,
             Rename::Exchange => RenameFlags::EXCHANGE,
         };
-        Ok(rustix::fs::renameat_with(&self.fd, from, &target.fd, to, flags)?)
+        rustix::fs::renameat_with(&self.fd, from, &target.fd, to, flags)
+            .map_err(|errno| target.failed(errno, "renaming to", to))
     }
 
     /// Removes the name of a file.
@@ -273,7 +237,8 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn unlink(&self, name: &str) -> Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
+            .map_err(|errno| self.failed(errno, "removing a file", name))
     }
 
     /// Removes an empty directory.
@@ -281,7 +246,8 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn remove_dir(&self, name: &str) -> Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+            .map_err(|errno| self.failed(errno, "removing a directory", name))
     }
 
     /// Takes an advisory lock on the directory (flock), which lasts as long as this handle. Whether it could be had.
@@ -296,7 +262,7 @@ impl Dir {
         match rustix::fs::flock(&self.fd, operation) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(errno) => Err(errno.into()),
+            Err(errno) => Err(self.failed(errno, "locking a directory", ".")),
         }
     }
 
@@ -305,53 +271,7 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn sync(&self) -> Result<()> {
-        Ok(rustix::fs::fsync(&self.fd)?)
-    }
-
-    /// Sets the times of `name`; `None` leaves one as it is.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn set_times(&self, name: &str, times: Times) -> Result<()> {
-        Ok(rustix::fs::utimensat(
-            &self.fd,
-            name,
-            &times.raw(),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?)
-    }
-
-    /// The permission bits that the user gave `name` in the mount, if they are not the volume's.
-    pub fn shown_mode(&self, name: &str) -> Option<u16> {
-        let mut buffer = [0; 8];
-        let len = rustix::fs::lgetxattr(self.proc_path(name), SHOWN_MODE, &mut buffer[..]).ok()?;
-        parse_mode(buffer.get(..len)?)
-    }
-
-    /// Sets (or with `None` forgets) the permission bits that the mount shows for `name`.
-    ///
-    /// # Errors
-    /// [`Unsupported`](crate::error::Kind::Unsupported) where the file system has no user attributes.
-    pub fn set_shown_mode(&self, name: &str, mode: Option<u16>) -> Result<()> {
-        let path = self.proc_path(name);
-        match mode {
-            Some(mode) => {
-                rustix::fs::lsetxattr(
-                    path,
-                    SHOWN_MODE,
-                    format!("{mode:o}").as_bytes(),
-                    XattrFlags::empty(),
-                )?;
-            }
-            None => absent_is_fine(rustix::fs::lremovexattr(path, SHOWN_MODE))?,
-        }
-        Ok(())
-    }
-
-    /// The xattr calls know no directory handles; a magic link of our own descriptor is the next best thing, and the
-    /// entry's name is not followed (`l*xattr`).
-    fn proc_path(&self, name: &str) -> String {
-        format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd())
+        rustix::fs::fsync(&self.fd).map_err(|errno| self.failed(errno, "making a directory durable", "."))
     }
 }
 
@@ -373,114 +293,4 @@ pub enum Rename {
     NoReplace,
     /// Swaps the two.
     Exchange,
-}
-
-/// A change of a file's times; `None` leaves one as it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Times {
-    /// Last access.
-    pub atime: Option<crate::clock::Timestamp>,
-    /// Last change of the content.
-    pub mtime: Option<crate::clock::Timestamp>,
-}
-
-impl Times {
-    fn raw(self) -> Timestamps {
-        let timespec = |time: Option<crate::clock::Timestamp>| match time {
-            Some(time) => rustix::fs::Timespec {
-                tv_sec: time.seconds,
-                tv_nsec: i64::from(time.nanos),
-            },
-            None => rustix::fs::Timespec {
-                tv_sec: 0,
-                tv_nsec: rustix::fs::UTIME_OMIT,
-            },
-        };
-        Timestamps {
-            last_access: timespec(self.atime),
-            last_modification: timespec(self.mtime),
-        }
-    }
-}
-
-/// The attributes of an open file.
-///
-/// # Errors
-/// The operating system's.
-pub fn stat(fd: impl AsFd) -> Result<Stat> {
-    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-    Ok(Stat::from_statx(&statx, false))
-}
-
-/// The permission bits that the user gave an open file, if they are not the volume's.
-pub fn shown_mode(file: &File) -> Option<u16> {
-    let mut buffer = [0; 8];
-    let len = rustix::fs::fgetxattr(file, SHOWN_MODE, &mut buffer[..]).ok()?;
-    parse_mode(buffer.get(..len)?)
-}
-
-/// As [`Dir::set_shown_mode`], for an open file.
-///
-/// # Errors
-/// [`Unsupported`](crate::error::Kind::Unsupported) where the file system has no user attributes.
-pub fn set_shown_mode(file: &File, mode: u16) -> Result<()> {
-    Ok(rustix::fs::fsetxattr(
-        file,
-        SHOWN_MODE,
-        format!("{mode:o}").as_bytes(),
-        XattrFlags::empty(),
-    )?)
-}
-
-/// Sets the times of an open file.
-///
-/// # Errors
-/// The operating system's.
-pub fn set_times(file: &File, times: Times) -> Result<()> {
-    Ok(rustix::fs::futimens(file, &times.raw())?)
-}
-
-/// Sets the volume's permission bits.
-pub(super) fn set_mode(fd: impl AsFd, mode: u16) -> Result<()> {
-    Ok(rustix::fs::fchmod(fd, Mode::from_raw_mode(u32::from(mode)))?)
-}
-
-/// Gives a new file the owner and group of `like`, as far as this process may: an unprivileged one keeps itself as
-/// the owner, and can give a group it is in.
-pub(super) fn inherit_owner(fd: impl AsFd, like: &Stat, new: &Stat) {
-    use rustix::fs::{Gid, Uid};
-    let gid = (new.gid != like.gid).then(|| Gid::from_raw(like.gid));
-    let uid = (new.uid != like.uid).then(|| Uid::from_raw(like.uid));
-    let refused = |result: rustix::io::Result<()>| result.err().filter(|_| uid.is_some() || gid.is_some());
-    if gid.is_some() || uid.is_some() {
-        // First the group alone: it works without privilege more often than both together.
-        let failed =
-            refused(rustix::fs::fchown(&fd, None, gid)).or(refused(rustix::fs::fchown(&fd, uid, None)));
-        if let Some(errno) = failed {
-            log::debug!(
-                "a new file could not take the owner {}:{}: {errno}",
-                like.uid,
-                like.gid
-            );
-        }
-    }
-}
-
-fn parse_mode(octal: &[u8]) -> Option<u16> {
-    let text = std::str::from_utf8(octal).ok()?;
-    u16::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o1777)
-}
-
-fn absent_is_fine(result: rustix::io::Result<()>) -> Result<()> {
-    match result {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-        Err(errno) => Err(Error::from(errno)),
-    }
-}
-
-impl Stat {
-    /// Whether this is a regular file.
-    pub fn is_regular(&self) -> bool {
-        self.file_type == FileType::Regular
-    }
 }

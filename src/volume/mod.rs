@@ -18,6 +18,8 @@
 
 mod ahead;
 mod dir;
+mod listing;
+mod metadata;
 mod read;
 mod staged;
 mod stat;
@@ -27,15 +29,17 @@ mod write_back;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 pub use ahead::ReadAhead;
-pub use dir::{Access, Dir, Lock, Rename, Times, set_shown_mode, set_times, shown_mode, stat};
+pub use dir::{Access, Dir, Lock, Rename};
+pub use metadata::{Times, set_shown_mode, set_times, shown_mode, stat};
 pub use read::{Reading, read_at_most, read_whole};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version};
 pub use watch::{Change, Watch, Watcher, Watching};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The directory tree that holds every tenant's data.
 #[derive(Debug)]
@@ -49,20 +53,15 @@ impl Volume {
     /// Opens the volume at `path`.
     ///
     /// # Errors
-    /// [`Kind::Config`] when it is missing, not a directory, not accessible, or writable by everybody.
+    /// [`Kind::Config`](crate::error::Kind::Config) when it is missing, not a directory, not accessible, or writable by everybody.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let config = |what: String| Error::new(Kind::Config, what);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
-            config(match errno {
-                rustix::io::Errno::NOENT => {
-                    format!("the volume {shown} does not exist; create it or correct --volume")
-                }
-                rustix::io::Errno::NOTDIR => {
-                    format!("the volume {shown} is not a directory; correct --volume")
-                }
-                rustix::io::Errno::ACCESS => {
+            Error::config(match errno {
+                Errno::NOENT => format!("the volume {shown} does not exist; create it or correct --volume"),
+                Errno::NOTDIR => format!("the volume {shown} is not a directory; correct --volume"),
+                Errno::ACCESS => {
                     format!(
                         "the volume {shown} may not be read by uid {}; correct its owner or mode",
                         rustix::process::geteuid().as_raw()
@@ -71,10 +70,10 @@ impl Volume {
                 errno => format!("the volume {shown} cannot be opened: {errno}"),
             })
         })?;
-        let root = Dir::from_fd(fd);
+        let root = Dir::from_fd(fd, path);
         let stat = root.stat_self()?;
         if stat.mode & 0o002 != 0 {
-            return Err(config(format!(
+            return Err(Error::config(format!(
                 "the volume {shown} is writable by others, who could plant records in it; run: chmod o-w {shown}"
             )));
         }

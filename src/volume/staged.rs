@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::dir::{Dir, inherit_owner, set_mode, stat};
+use super::dir::Dir;
+use super::metadata::{inherit_owner, set_mode, stat};
 use super::stat::{FileId, Stat};
 use super::write_back::write_back;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Kind, Result};
 use crate::name::RESERVED_PREFIX;
 
 /// How much of a commit is on the disk when it returns.
@@ -51,7 +52,7 @@ impl<'dir> Staged<'dir> {
                 let name = temporary_name()?;
                 (dir.create_file(&name, mode)?, Some(name))
             }
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(dir.failed(errno, "creating a file", ".")),
         };
         let staged = Self {
             dir,
@@ -62,7 +63,8 @@ impl<'dir> Staged<'dir> {
         let new = stat(&staged.file)?;
         inherit_owner(&staged.file, like, &new);
         if new.mode != mode {
-            set_mode(staged.file.as_fd(), mode)?;
+            set_mode(staged.file.as_fd(), mode)
+                .map_err(|errno| dir.failed(errno, "setting a file's mode", "."))?;
         }
         Ok(staged)
     }
@@ -82,9 +84,8 @@ impl<'dir> Staged<'dir> {
     /// # Errors
     /// The operating system's: [`NoSpace`](crate::error::Kind::NoSpace) among them.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all(bytes)
-            .map_err(|error| Error::io(&error, "writing to the volume"))
+        let written = self.file.write_all(bytes).doing("writing to the volume");
+        written.map_err(|error| error.at(self.dir.path()))
     }
 
     /// Gives the file its name, atomically, in place of whatever file has it.
@@ -112,13 +113,13 @@ impl<'dir> Staged<'dir> {
     /// The operating system's; [`InvalidArgument`](crate::error::Kind::InvalidArgument) on file systems that cannot
     /// exchange two files.
     pub fn place_over(mut self, name: &str, expected: &Stat) -> Result<bool> {
-        rustix::fs::fsync(&self.file)?;
+        self.sync(name)?;
         let own = stat(&self.file)?.id;
         let temporary = match self.name.take() {
             Some(name) => name,
             None => {
                 let temporary = temporary_name()?;
-                self.dir.link(&self.file, &temporary)?;
+                self.link(&temporary)?;
                 temporary
             }
         };
@@ -152,7 +153,7 @@ impl<'dir> Staged<'dir> {
 
     fn place_as(mut self, name: &str, how: super::Rename, durability: Durability) -> Result<Stat> {
         match durability {
-            Durability::Durable => rustix::fs::fsync(&self.file)?,
+            Durability::Durable => self.sync(name)?,
             Durability::Ordered => write_back(&self.file)?,
         }
         if self.name.is_none() {
@@ -161,10 +162,10 @@ impl<'dir> Staged<'dir> {
                 // A name cannot be taken over by linkat; a second one can be, by rename.
                 Err(Errno::EXIST) if how == super::Rename::Replace => {
                     let temporary = temporary_name()?;
-                    self.dir.link(&self.file, &temporary)?;
+                    self.link(&temporary)?;
                     self.name = Some(temporary);
                 }
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(self.dir.failed(errno, "naming a file", name)),
             }
         }
         if let Some(temporary) = &self.name {
@@ -172,6 +173,15 @@ impl<'dir> Staged<'dir> {
             self.name = None;
         }
         self.placed(durability)
+    }
+
+    fn sync(&self, name: &str) -> Result<()> {
+        rustix::fs::fsync(&self.file).map_err(|errno| self.dir.failed(errno, "making a file durable", name))
+    }
+
+    fn link(&self, name: &str) -> Result<()> {
+        let linked = self.dir.link(&self.file, name);
+        linked.map_err(|errno| self.dir.failed(errno, "naming a file", name))
     }
 
     fn placed(&self, durability: Durability) -> Result<Stat> {
@@ -186,10 +196,7 @@ impl<'dir> Staged<'dir> {
     /// # Errors
     /// As [`Staged::place_new`].
     pub fn place_empty(self, name: &str) -> Result<File> {
-        let file = self
-            .file
-            .try_clone()
-            .map_err(|error| Error::io(&error, "opening a new file"))?;
+        let file = self.file.try_clone().doing("opening a new file")?;
         self.place_as(name, super::Rename::NoReplace, Durability::Ordered)?;
         Ok(file)
     }
@@ -232,7 +239,8 @@ pub const TEMPORARY_PREFIX: &str = ".tenantfs-tmp-";
 
 fn temporary_name() -> Result<String> {
     let mut random = [0_u8; 8];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .doing("getting random bytes")?;
     debug_assert!(TEMPORARY_PREFIX.starts_with(RESERVED_PREFIX));
     Ok(format!("{TEMPORARY_PREFIX}{}", hex::encode(random)))
 }

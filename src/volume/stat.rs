@@ -74,6 +74,11 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Whether this is a regular file.
+    pub fn is_regular(&self) -> bool {
+        self.file_type == FileType::Regular
+    }
+
     /// The version of the content.
     pub fn version(&self) -> Version {
         Version {

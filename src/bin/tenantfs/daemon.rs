@@ -46,7 +46,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     if rustix::process::geteuid().is_root() {
         std::fs::create_dir_all(&places)
-            .map_err(|error| Error::io(&error, format_args!("making {}", places.display())))?;
+            .map_err(|error| Error::io(&error, format!("making {}", places.display())))?;
     }
     let mounter = Half::of(&settings.serving, false, Stdio::inherit())?;
     // Held to the end. A mounter of our own takes another daemon's mounts for a dead one's; one for all knows them.

@@ -95,9 +95,11 @@ impl Place {
             Self::Directory { path, handle } => Box::new(Directory { path, handle }),
             Self::Archive { path, file } => {
                 let doing = format!("writing {}", path.display());
-                let synced = file.try_clone().map_err(|error| Error::io(&error, &doing))?;
+                let synced = file
+                    .try_clone()
+                    .map_err(|error| Error::io(&error, doing.clone()))?;
                 let encoder = zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)
-                    .map_err(|error| Error::io(&error, &doing))?;
+                    .map_err(|error| Error::io(&error, doing.clone()))?;
                 Box::new(Archive {
                     tar: Some(tar::Builder::new(encoder)),
                     finish: move |encoder: zstd::Encoder<'static, File>| {
@@ -124,7 +126,7 @@ struct Directory {
 impl Target for Directory {
     fn file(&mut self, path: &str, _: u64, mtime: Timestamp, content: &mut dyn Read) -> Result<()> {
         let path = self.path.join(path);
-        let doing = |error: io::Error| Error::io(&error, format_args!("writing {}", path.display()));
+        let doing = |error: io::Error| Error::io(&error, format!("writing {}", path.display()));
         if let Some(parent) = path.parent() {
             std::fs::DirBuilder::new()
                 .recursive(true)
@@ -148,7 +150,7 @@ impl Target for Directory {
 
     fn finish(&mut self) -> Result<()> {
         rustix::fs::syncfs(self.handle.as_fd())
-            .map_err(|errno| Error::os(errno, format_args!("writing {}", self.path.display())))
+            .map_err(|errno| Error::os(errno, format!("writing {}", self.path.display())))
     }
 }
 
@@ -167,13 +169,13 @@ impl<W: Write, F: FnMut(W) -> io::Result<()>> Target for Archive<W, F> {
         header.set_mtime(seconds(mtime));
         let Some(tar) = &mut self.tar else { return Ok(()) };
         tar.append_data(&mut header, path, content)
-            .map_err(|error| Error::io(&error, &self.doing))
+            .map_err(|error| Error::io(&error, self.doing.clone()))
     }
 
     fn finish(&mut self) -> Result<()> {
         let Some(tar) = self.tar.take() else { return Ok(()) };
         let written = tar.into_inner().and_then(&mut self.finish);
-        written.map_err(|error| Error::io(&error, &self.doing))
+        written.map_err(|error| Error::io(&error, self.doing.clone()))
     }
 }
 

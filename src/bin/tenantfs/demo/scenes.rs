@@ -267,12 +267,12 @@ fn show(tenant: &Tenant, report: &mut Report, program: &str, arguments: &[&str])
 fn listed(tenant: &Tenant, resource: &str) -> Result<Vec<String>> {
     let directory = tenant.mountpoint.join(resource);
     let names = tenant.actor.list(&directory);
-    names.map_err(|error| Error::io(&error, format_args!("listing {}", directory.display())))
+    names.map_err(|error| Error::io(&error, format!("listing {}", directory.display())))
 }
 
 /// Reads what root may read.
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|error| Error::io(&error, format_args!("reading {}", path.display())))
+    fs::read_to_string(path).map_err(|error| Error::io(&error, format!("reading {}", path.display())))
 }
 
 /// What is absent at first may come soon.

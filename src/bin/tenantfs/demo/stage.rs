@@ -69,7 +69,7 @@ impl Stage {
         };
         stage
             .furnish()
-            .map_err(|error| Error::io(&error, format_args!("making {}", base.display())))?;
+            .map_err(|error| Error::io(&error, format!("making {}", base.display())))?;
         stage.write_keys()?;
         let command = |tenant: &Tenant| stage.mount_command(tenant);
         let servers = (command(&stage.alice), command(&stage.bob));
@@ -103,7 +103,7 @@ impl Stage {
     /// The file system's.
     pub(super) fn save(&self, tenant: &Tenant, resource: &str, name: &str, record: &str) -> Result<()> {
         let path = self.stored(tenant, resource, name)?;
-        let doing = |error: std::io::Error| Error::io(&error, format_args!("writing {}", path.display()));
+        let doing = |error: std::io::Error| Error::io(&error, format!("writing {}", path.display()));
         let volume = self.volume();
         let mut parents: Vec<_> = path
             .ancestors()
@@ -134,10 +134,9 @@ impl Stage {
         let ended = [self.alice.end(), self.bob.end()];
         ended.into_iter().collect::<Result<()>>()?;
         match fs::remove_dir_all(&self.base) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(
-                &error,
-                format_args!("removing {}", self.base.display()),
-            )),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(&error, format!("removing {}", self.base.display())))
+            }
             _ => Ok(()),
         }
     }
@@ -162,7 +161,7 @@ impl Stage {
         let path = self.keys();
         fs::write(&path, serde_json::json!({"keys": entries}).to_string())
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o600)))
-            .map_err(|error| Error::io(&error, format_args!("writing {}", path.display())))?;
+            .map_err(|error| Error::io(&error, format!("writing {}", path.display())))?;
         for tenant in [&self.alice, &self.bob] {
             for (resource, name, record) in tenant.records() {
                 self.save(tenant, resource, name, &record)?;
@@ -248,7 +247,7 @@ impl Tenant {
 
     fn mount(&mut self, mut command: Command, base: &Path) -> Result<()> {
         let log = base.join(format!("{}.log", self.name));
-        let failed = |error: std::io::Error| Error::io(&error, format_args!("mounting for {}", self.name));
+        let failed = |error: std::io::Error| Error::io(&error, format!("mounting for {}", self.name));
         let mut server = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -326,7 +325,7 @@ fn make_base() -> Result<PathBuf> {
     let doing = |error: std::io::Error| {
         Error::io(
             &error,
-            format_args!(
+            format!(
                 "making a directory for the demo in {}; set TMPDIR to another",
                 parent.display()
             ),
