@@ -8,7 +8,7 @@ use super::open::OpenMode;
 use super::settle::Occasion;
 use super::{Ino, Node, ROOT, Vfs, access};
 use crate::error::{Error, Kind, Result};
-use crate::store::NodeKind;
+use crate::store::{Attachment, NodeKind};
 use crate::volume::Times;
 
 /// Attributes to change; `None` leaves one as it is.
@@ -103,10 +103,10 @@ impl Vfs {
             return body.open_attributes().map(drop);
         }
         if let Some(mode) = changes.mode {
-            folder.set_mode(&name, mode & 0o1777)?;
+            folder.record(&name).set_mode(mode & 0o1777)?;
         }
         if changes.times != Times::default() {
-            folder.set_times(&name, changes.times)?;
+            folder.record(&name).set_times(changes.times)?;
         }
         let attributes = folder.lookup(&name)?;
         // A kept draft is another file after every change.
@@ -122,7 +122,7 @@ impl Vfs {
             Some(attachment) => attachment,
             None => {
                 let (folder, name) = self.place(inode)?;
-                Arc::new(folder.open_attachment(&name, access(writable))?)
+                Arc::new(Attachment::open(&folder, &name, access(writable))?)
             }
         };
         if self.table.id(inode) != Some(attachment.attributes()?.id) {

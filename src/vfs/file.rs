@@ -90,7 +90,7 @@ impl Vfs {
             return self.settle(&file.inode, &mut body, Occasion::Sync);
         }
         match self.place(&file.inode) {
-            Ok((folder, name)) => folder.sync_record(&name),
+            Ok((folder, name)) => folder.record(&name).sync(),
             // Without a name there is nothing that could be lost.
             Err(_) => Ok(()),
         }

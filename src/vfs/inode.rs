@@ -119,7 +119,7 @@ impl Body {
     pub(super) fn drafted(&self) -> Option<Attributes> {
         let committed = self.snapshot.as_ref().map(|snapshot| &snapshot.attributes);
         let writing = self.writing.as_ref()?;
-        Some(Attributes::of_draft(&writing.draft, committed))
+        Some(writing.draft.attributes(committed))
     }
 
     /// The attributes of a record that has a draft, or is open: what was opened is what is read, and nothing else.

@@ -57,7 +57,7 @@ impl Vfs {
                 return Ok(self.node(inode.ino, None, *attributes, false));
             }
         }
-        let snapshot = folder.open_record(&place.name)?;
+        let snapshot = folder.record(&place.name).open()?;
         let inode = self.table.enter(place, &snapshot.attributes);
         let node = self.node(inode.ino, None, snapshot.attributes, false);
         inode.body().promised = Some(Promise::new(snapshot));

@@ -10,7 +10,7 @@ use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Attributes, NodeKind, Snapshot};
+use crate::store::{Attachment, NodeKind, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -133,8 +133,8 @@ impl Vfs {
         let any = mode.truncate && body.opens == 0;
         let current = any || self.is_known(inode, &attributes);
         if current && attributes.kept_draft {
-            let draft = folder.load_draft(&name)?.ok_or_else(stale)?;
-            body.snapshot = folder.open_record(&name).ok();
+            let draft = folder.record(&name).load_draft()?.ok_or_else(stale)?;
+            body.snapshot = folder.record(&name).open().ok();
             body.writing = Some(Writing {
                 draft: draft.within(self.limits.memory())?,
                 saved: true,
@@ -144,7 +144,7 @@ impl Vfs {
             return Ok(false);
         }
         let snapshot = match current {
-            true => Some(folder.open_seen(&name, &attributes)?),
+            true => Some(folder.record(&name).open_seen(&attributes)?),
             false => None,
         };
         let is_wanted = |snapshot: &Snapshot| any || snapshot.attributes.version == attributes.version;
@@ -162,7 +162,7 @@ impl Vfs {
         let mode = opening.mode;
         let writable = mode.write || mode.truncate;
         let (folder, name) = self.place(&inode)?;
-        let attachment = Arc::new(folder.open_attachment(&name, access(writable))?);
+        let attachment = Arc::new(Attachment::open(&folder, &name, access(writable))?);
         let attributes = attachment.attributes()?;
         if self.table.id(&inode) != Some(attributes.id) {
             if inode.body().opens > 0 {
@@ -231,7 +231,7 @@ impl Vfs {
         match place.name.is_record() {
             true => self.create_record(place, permissions, opening),
             false => {
-                let attachment = folder.create_attachment(&place.name, permissions & 0o1777)?;
+                let attachment = Attachment::create(&folder, &place.name, permissions & 0o1777)?;
                 self.created_attachment(place, attachment, opening)
             }
         }
@@ -243,7 +243,7 @@ impl Vfs {
             let mut body = inode.body();
             let draft = body.begin(self.store.max_record(), self.limits.memory())?;
             draft.mode = Some(permissions & 0o1777);
-            let attributes = Attributes::of_draft(draft, None);
+            let attributes = draft.attributes(None);
             body.held = Some(self.limits.hold(0)?);
             body.opened(opening.mode.write, None);
             attributes

@@ -71,7 +71,7 @@ impl Vfs {
     /// nobody's any more, and left alone.
     ///
     /// # Errors
-    /// What [`Folder::commit`](crate::store::Folder::commit) says; the draft is kept whatever that is, in memory where
+    /// What [`Record::commit`](crate::store::Record::commit) says; the draft is kept whatever that is, in memory where
     /// the volume cannot have it.
     pub(super) fn settle(&self, inode: &Inode, body: &mut Body, occasion: Occasion) -> Result<()> {
         let Some(place) = self.table.place(inode) else {
@@ -92,11 +92,11 @@ impl Vfs {
         let folder = self.folder(place.parent)?;
         let durability = match occasion {
             Occasion::Sync => Durability::Durable,
-            _ => folder.durability(),
+            _ => self.store.durability(),
         };
         let committed = match writing.draft.text().is_empty() {
             true => Err(Error::new(Kind::IncompleteRecord, "the record is empty")),
-            false => folder.commit(&place.name, &writing.draft, durability),
+            false => folder.record(&place.name).commit(&writing.draft, durability),
         };
         let error = match committed {
             Ok(snapshot) => {
@@ -125,7 +125,7 @@ impl Vfs {
                 reason: error.to_string(),
             });
         }
-        match folder.keep_draft(&place.name, &writing.draft, durability) {
+        match folder.record(&place.name).keep(&writing.draft, durability) {
             Ok(attributes) => {
                 writing.saved = true;
                 self.table.became(inode, &attributes);
