@@ -7,8 +7,13 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
 use super::attributes::{Attributes, NodeKind};
+use super::folder::Folder;
+use super::found::not_found;
+use super::shown::show_mode;
 use crate::error::{Doing, Error, Kind, Result};
-use crate::volume::{self, Access, Times};
+use crate::event::Op;
+use crate::name::EntryName;
+use crate::volume::{self, Access, FileType, Staged, Times};
 
 /// An open attachment. It stays open, and readable, when its name is removed.
 #[derive(Debug)]
@@ -42,8 +47,50 @@ pub enum Allocate {
 }
 
 impl Attachment {
-    pub(super) fn new(file: File, access: Access) -> Self {
-        Self { file, access }
+    /// Creates the attachment `name` in `folder`, open for reading and writing; `mode` are the permission bits that the
+    /// mount shows.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] for the name of a record; [`Kind::Exists`], [`Kind::NameTaken`]; the volume's.
+    pub fn create(folder: &Folder, name: &EntryName, mode: u16) -> Result<Self> {
+        let look = folder.look();
+        look.tenant.claim()?;
+        if name.is_record() {
+            return Err(Error::new(Kind::InvalidArgument, "this is the name of a record"));
+        }
+        look.vacant(Op::Create, name)?;
+        let staged = Staged::new(look.dir, &look.dir.stat_self()?)?;
+        if mode != staged.mode() {
+            show_mode(staged.file(), mode)?;
+        }
+        Ok(Self {
+            file: staged.place_empty(name.as_str())?,
+            access: Access::ReadWrite,
+        })
+    }
+
+    /// Opens the attachment `name` in `folder`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when it is absent, hidden or no attachment; the volume's.
+    pub fn open(folder: &Folder, name: &EntryName, access: Access) -> Result<Self> {
+        if name.is_record() {
+            return Err(not_found());
+        }
+        let look = folder.look();
+        if access == Access::ReadWrite {
+            look.tenant.claim()?;
+        }
+        // Not opened at all unless it was seen to be regular: opening a device can do things.
+        if look.lookup(name)?.kind != NodeKind::Attachment {
+            return Err(not_found());
+        }
+        let file = look.dir.open_file(name.as_str(), access)?;
+        let stat = volume::stat(&file)?;
+        match stat.file_type == FileType::Regular && stat.nlink <= 1 {
+            true => Ok(Self { file, access }),
+            false => Err(not_found()),
+        }
     }
 
     /// Whether it was opened for writing too.

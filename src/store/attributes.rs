@@ -1,6 +1,5 @@
 //! What the mount says of a node.
 
-use super::draft::Draft;
 use crate::clock::Timestamp;
 use crate::volume::{FileId, FileType, Stat, Version};
 
@@ -62,36 +61,6 @@ impl Attributes {
             mtime: stat.mtime,
             ctime: stat.ctime,
             version: stat.version(),
-            kept_draft: false,
-        }
-    }
-
-    /// Attributes of a record that is shown as `draft`; `committed` are those of the record beneath it, if any.
-    pub fn of_draft(draft: &Draft, committed: Option<&Self>) -> Self {
-        let changed = draft.changed;
-        let size = draft.text().len() as u64;
-        Self {
-            id: committed.map_or(FileId { dev: 0, ino: 0 }, |record| record.id),
-            names: 1,
-            kind: NodeKind::Record,
-            size,
-            blocks: size.div_ceil(512),
-            mode: draft
-                .mode
-                .or(committed.map(|record| record.mode))
-                .unwrap_or(0o600),
-            atime: draft
-                .times
-                .atime
-                .or(committed.map(|record| record.atime))
-                .unwrap_or(changed),
-            mtime: draft.mtime(),
-            ctime: changed,
-            version: Version {
-                size,
-                mtime: draft.mtime(),
-                ctime: changed,
-            },
             kept_draft: false,
         }
     }

@@ -124,10 +124,10 @@ impl Vfs {
             return record.attributes().map(drop).ok_or_else(stale);
         }
         if let Some(mode) = changes.mode {
-            folder.set_mode(&name, mode & 0o1777)?;
+            folder.record(&name).set_mode(mode & 0o1777)?;
         }
         if changes.times != Times::default() {
-            folder.set_times(&name, changes.times)?;
+            folder.record(&name).set_times(changes.times)?;
         }
         let attributes = folder.lookup(&name)?;
         // A kept draft is another file after every change.
@@ -142,7 +142,7 @@ impl Vfs {
             return Ok(attachment);
         }
         let (folder, name) = self.place(node.id)?;
-        folder.open_attachment(&name, access(writable)).map(Arc::new)
+        Attachment::open(&folder, &name, access(writable)).map(Arc::new)
     }
 
     fn change_attachment(

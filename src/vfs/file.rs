@@ -112,7 +112,7 @@ impl Vfs {
         }
         drop(record);
         match self.place(open.node.id) {
-            Ok((folder, name)) => folder.sync_record(&name),
+            Ok((folder, name)) => folder.record(&name).sync(),
             // Without a name there is nothing that could be lost.
             Err(_) => Ok(()),
         }

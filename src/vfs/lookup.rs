@@ -39,7 +39,7 @@ impl Vfs {
         }
         let retry = asker.and_then(|asker| Some((asker, self.retries.looks_again(asker, &place)?)));
         if let Some((asker, None)) = retry
-            && let Ok(snapshot) = folder.open_record(&place.name)
+            && let Ok(snapshot) = folder.record(&place.name).open()
             && !folder.lookup(&place.name)?.kept_draft
         {
             let node = self.table.enter(place.clone(), &snapshot.attributes);

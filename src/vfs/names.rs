@@ -26,7 +26,9 @@ impl Vfs {
         let folder = self.folder(parent)?;
         match folder.remove(&place.name) {
             // Nothing but a draft in memory, and what its commit would have found.
-            Err(error) if error.kind() == Kind::NotFound && drafting => folder.discard_kept(&place.name)?,
+            Err(error) if error.kind() == Kind::NotFound && drafting => {
+                folder.record(&place.name).discard_kept()?
+            }
             result => result?,
         }
         if let Some(node) = self.table.unlink(&place) {

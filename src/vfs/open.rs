@@ -12,7 +12,7 @@ use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Attributes, Draft, Folder, Snapshot};
+use crate::store::{Attachment, Draft, Folder, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -193,7 +193,7 @@ impl Vfs {
         if attributes.kept_draft {
             return self.load_kept(record, (folder, name));
         }
-        let snapshot = folder.open_seen(name, &attributes)?;
+        let snapshot = folder.record(name).open_seen(&attributes)?;
         if !any && snapshot.attributes.version != attributes.version {
             return Err(stale());
         }
@@ -205,8 +205,12 @@ impl Vfs {
             // The very draft that memory has, by its version.
             return Ok(false);
         }
-        let draft = folder.load_draft(name)?.ok_or_else(stale)?;
-        let beneath = folder.open_record(name).ok().map(|snapshot| snapshot.attributes);
+        let draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
+        let beneath = folder
+            .record(name)
+            .open()
+            .ok()
+            .map(|snapshot| snapshot.attributes);
         record.found_kept(draft.within(self.limits.memory())?, beneath);
         Ok(false)
     }
@@ -229,7 +233,7 @@ impl Vfs {
         let mode = opening.mode;
         let writable = mode.write || mode.truncate;
         let (folder, name) = self.place(node.id)?;
-        let attachment = Arc::new(folder.open_attachment(&name, access(writable))?);
+        let attachment = Arc::new(Attachment::open(&folder, &name, access(writable))?);
         let attributes = attachment.attributes()?;
         if self.table.id(node.id) != Some(attributes.id) {
             if node.lock().any(false).is_some() {
@@ -309,7 +313,7 @@ impl Vfs {
         match place.name.is_record() {
             true => self.create_record(place, permissions, opening),
             false => {
-                let attachment = folder.create_attachment(&place.name, permissions & 0o1777)?;
+                let attachment = Attachment::create(&folder, &place.name, permissions & 0o1777)?;
                 self.created_attachment(place, attachment, opening)
             }
         }
@@ -348,7 +352,7 @@ impl Vfs {
             let mut record = node.lock();
             let begun = self.edit(&node, &mut record, |draft: &mut Draft| {
                 draft.mode = Some(permissions & 0o1777);
-                Ok(Attributes::of_draft(draft, None))
+                Ok(draft.attributes(None))
             });
             let attributes = begun.inspect_err(|_| self.uncreate(&node))?;
             record.opened(opening.mode.write);

@@ -114,7 +114,7 @@ impl RecordState {
     /// The attributes of what memory has: who has it open reads that, whatever becomes of the name.
     fn attributes(&self) -> Option<Attributes> {
         match self.text() {
-            Some(text) => Some(Attributes::of_draft(&text.draft, text.beneath.as_ref())),
+            Some(text) => Some(text.draft.attributes(text.beneath.as_ref())),
             None => self.committed(),
         }
     }

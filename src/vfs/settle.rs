@@ -62,7 +62,7 @@ impl Vfs {
     /// for that, also when it was tried before. A draft without a name is nobody's any more, and left alone.
     ///
     /// # Errors
-    /// What [`Folder::commit`] says; the draft is kept whatever that is, in memory where the volume cannot have it.
+    /// What [`Record::commit`](crate::store::Record::commit) says; the draft is kept whatever that is, in memory where the volume cannot have it.
     pub(super) fn settle(&self, node: &RecordNode, record: &mut Record, occasion: Occasion) -> Result<()> {
         match record.state() {
             RecordState::Idle | RecordState::Open(_) => Ok(()),
@@ -117,7 +117,7 @@ impl Vfs {
         let folder = self.folder(place.parent)?;
         let durability = match occasion {
             Occasion::Sync | Occasion::Write => Durability::Durable,
-            _ => folder.durability(),
+            _ => self.store.durability(),
         };
         match try_commit(&folder, &place, record, durability) {
             Ok(snapshot) => {
@@ -198,7 +198,7 @@ impl Vfs {
             why: (!draft.text().is_empty()).then(|| why.clone()),
             reported: false,
         };
-        match folder.keep_draft(&place.name, draft, durability) {
+        match folder.record(&place.name).keep(draft, durability) {
             Ok(attributes) => {
                 record.kept(verdict);
                 self.table.became(node.id, &attributes);
@@ -290,7 +290,7 @@ impl Vfs {
 
 fn try_commit(folder: &Folder, place: &Place, record: &Record, durability: Durability) -> Result<Snapshot> {
     match record.draft() {
-        Some(draft) if !draft.text().is_empty() => folder.commit(&place.name, draft, durability),
+        Some(draft) if !draft.text().is_empty() => folder.record(&place.name).commit(draft, durability),
         _ => Err(Error::new(Kind::IncompleteRecord, "the record is empty")),
     }
 }
