@@ -130,8 +130,9 @@ impl Copier<'_> {
         }
         let mut staged = Staged::new(&dir, &stat)?;
         let sum = pour(&mut source, stat.size, |bytes| staged.write(bytes))?;
-        if let Some(mode) = volume::shown_mode(&source) {
-            volume::set_shown_mode(staged.file(), mode)?;
+        let shown = volume::shown(&source);
+        if shown != volume::Shown::default() {
+            volume::set_shown(staged.file(), shown)?;
         }
         let times = Times {
             atime: Some(stat.atime),

@@ -1,5 +1,7 @@
 //! `reseal`: seals under the active key what older keys sealed, beside live mounts and the live service.
 
+use std::fs::File;
+
 use serde::Serialize;
 
 use super::walk::{Entry, Visitor, walk};
@@ -8,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::name;
 use crate::record::{self, SecretState};
 use crate::store::{ForeignDraft, Reserved, draft_limit, stored_limit};
-use crate::volume::{self, FileType, Staged, Times};
+use crate::volume::{self, FileType, Numbered, Shown, Staged, Stat, Times};
 use zeroize::Zeroizing;
 
 /// How often a record that others keep changing is tried anew.
@@ -154,15 +156,7 @@ impl Resealer<'_> {
             };
             let mut staged = Staged::new(entry.dir, &stat)?;
             staged.write(&new)?;
-            if let Some(mode) = entry.dir.shown_mode(entry.name) {
-                volume::set_shown_mode(staged.file(), mode)?;
-            }
-            // What its user sees of it has not changed.
-            let times = Times {
-                atime: Some(stat.atime),
-                mtime: Some(stat.mtime),
-            };
-            volume::set_times(staged.file(), times)?;
+            keep_shown(entry, &stat, staged.file())?;
             if staged.place_over(entry.name, &stat)? {
                 return Ok(Outcome::Resealed);
             }
@@ -203,5 +197,22 @@ impl Resealer<'_> {
             detail: detail.to_owned(),
             repaired: false,
         });
+    }
+}
+
+/// What its user sees of it has not changed.
+fn keep_shown(entry: &Entry<'_>, stat: &Stat, new: &File) -> Result<()> {
+    let times = Times {
+        atime: Some(stat.atime),
+        mtime: Some(stat.mtime),
+    };
+    volume::set_times(new, times)?;
+    let Shown { mode, number } = entry.dir.shown(entry.name);
+    let number = number.filter(|given| given.is_of(stat));
+    let written = volume::stat(new)?;
+    let number = number.map(|given| Numbered::given_to(&written, given.number));
+    match (mode, number) {
+        (None, None) => Ok(()),
+        _ => volume::set_shown(new, Shown { mode, number }),
     }
 }

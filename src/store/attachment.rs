@@ -9,17 +9,19 @@ use rustix::io::ReadWriteFlags;
 use super::attributes::{Attributes, NodeKind};
 use super::folder::Folder;
 use super::found::not_found;
-use super::shown::show_mode;
+use super::shown::{change_mode, show_mode};
+use super::tenant::Tenant;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::volume::{self, Access, FileType, Staged, Times};
+use crate::volume::{self, Access, FileType, Staged, Stat, Times};
 
 /// An open attachment. It stays open, and readable, when its name is removed.
 #[derive(Debug)]
 pub struct Attachment {
     file: File,
     access: Access,
+    number: u32,
 }
 
 /// What to look for in a file with holes.
@@ -63,9 +65,12 @@ impl Attachment {
         if mode != staged.mode() {
             show_mode(staged.file(), mode)?;
         }
+        let file = staged.place_empty(name.as_str())?;
+        let number = number(look.tenant, &volume::stat(&file)?, &file);
         Ok(Self {
-            file: staged.place_empty(name.as_str())?,
+            file,
             access: Access::ReadWrite,
+            number,
         })
     }
 
@@ -88,7 +93,11 @@ impl Attachment {
         let file = look.dir.open_file(name.as_str(), access)?;
         let stat = volume::stat(&file)?;
         match stat.file_type == FileType::Regular && stat.nlink <= 1 {
-            true => Ok(Self { file, access }),
+            true => Ok(Self {
+                number: number(look.tenant, &stat, &file),
+                file,
+                access,
+            }),
             false => Err(not_found()),
         }
     }
@@ -104,11 +113,8 @@ impl Attachment {
     /// The operating system's.
     pub fn attributes(&self) -> Result<Attributes> {
         let stat = volume::stat(&self.file)?;
-        Ok(Attributes::of(
-            &stat,
-            NodeKind::Attachment,
-            volume::shown_mode(&self.file),
-        ))
+        let mode = volume::shown(&self.file).mode;
+        Ok(Attributes::of(&stat, NodeKind::Attachment, mode, self.number))
     }
 
     /// Reads up to `size` bytes; fewer only at the end of the file.
@@ -217,7 +223,7 @@ impl Attachment {
     /// # Errors
     /// [`Kind::Unsupported`] where the volume's file system has no user attributes.
     pub fn set_mode(&self, mode: u16) -> Result<()> {
-        volume::set_shown_mode(&self.file, mode)
+        change_mode(&self.file, mode)
     }
 
     /// Makes the content durable; with `data_only`, attributes that are not needed to read it may lag behind.
@@ -231,4 +237,8 @@ impl Attachment {
         };
         synced.doing("making a file durable")
     }
+}
+
+fn number(tenant: &Tenant, stat: &Stat, file: &File) -> u32 {
+    tenant.numbers.of(stat, NodeKind::Attachment, volume::shown(file))
 }

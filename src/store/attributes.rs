@@ -19,6 +19,8 @@ pub enum NodeKind {
 pub struct Attributes {
     /// The identity of the backing file.
     pub id: FileId,
+    /// The inode number to show, unless another file that is known has it.
+    pub number: u32,
     /// How many names the backing file has; what the mount shows of a directory's, [`Folder::links`](super::Folder::links) says.
     pub names: u32,
     /// What it is.
@@ -43,7 +45,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// Attributes of a node whose bytes are the volume's; `mode` are the permission bits its user gave it, if any.
-    pub(super) fn of(stat: &Stat, kind: NodeKind, mode: Option<u16>) -> Self {
+    pub(super) fn of(stat: &Stat, kind: NodeKind, mode: Option<u16>, number: u32) -> Self {
         debug_assert_ne!(stat.file_type, FileType::Special);
         let (size, blocks) = match kind {
             // A directory is as large as all names in it need, the hidden ones included.
@@ -52,6 +54,7 @@ impl Attributes {
         };
         Self {
             id: stat.id,
+            number,
             names: stat.nlink,
             kind,
             size,

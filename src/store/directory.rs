@@ -4,7 +4,7 @@ use super::attributes::NodeKind;
 use super::folder::Folder;
 use super::look::Look;
 use super::reserved::sweep;
-use super::shown::optional;
+use super::shown::{change_mode_of, optional};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
@@ -30,7 +30,7 @@ impl Folder {
         look.vacant(Op::Mkdir, name)?;
         let folder = self.child(look.dir.make_dir(name.as_str())?, name)?;
         if folder.attributes()?.mode != mode {
-            optional(folder.look().dir.set_shown_mode(".", Some(mode)))?;
+            optional(change_mode_of(folder.look().dir, ".", mode))?;
         }
         Ok(folder)
     }
@@ -85,7 +85,7 @@ impl Folder {
     pub fn set_own_mode(&self, mode: u16) -> Result<()> {
         let Look { tenant, dir, .. } = self.look();
         tenant.claim()?;
-        dir.set_shown_mode(".", Some(mode))
+        change_mode_of(dir, ".", mode)
     }
 
     /// Sets the directory's own times.

@@ -73,11 +73,8 @@ impl Folder {
     /// The volume's.
     pub fn attributes(&self) -> Result<Attributes> {
         let stat = self.dir.stat_self()?;
-        Ok(Attributes::of(
-            &stat,
-            NodeKind::Directory,
-            self.dir.shown_mode("."),
-        ))
+        let shown = self.dir.shown(".");
+        Ok(self.tenant.attributes(&stat, NodeKind::Directory, shown))
     }
 
     /// The visible names, sorted.

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::attributes::{Attributes, NodeKind};
 use crate::error::{Error, Kind, Result};
-use crate::volume::Stat;
+use crate::volume::{Shown, Stat};
 
 /// A record as it was at one moment: the bytes that were verified are the bytes that are served.
 #[derive(Clone, Debug)]
@@ -20,7 +20,8 @@ pub struct Snapshot {
 /// A verified record, with the bytes of the volume for those who write the next one.
 pub(super) struct Stored {
     pub(super) stat: Stat,
-    pub(super) mode: Option<u16>,
+    pub(super) shown: Shown,
+    pub(super) number: u32,
     pub(super) text: Zeroizing<Vec<u8>>,
     pub(super) has_secret: bool,
     pub(super) view: Arc<[u8]>,
@@ -29,7 +30,7 @@ pub(super) struct Stored {
 impl Stored {
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            attributes: Attributes::of(&self.stat, NodeKind::Record, self.mode)
+            attributes: Attributes::of(&self.stat, NodeKind::Record, self.shown.mode, self.number)
                 .with_view(self.view.len() as u64),
             view: Arc::clone(&self.view),
         }

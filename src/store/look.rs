@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::record::Hidden;
-use crate::volume::{self, Access, Dir, FileType, Reading, Stat};
+use crate::volume::{self, Access, Dir, FileType, Reading, Shown, Stat};
 
 /// What a stored record may be longer than its view: the owner, a secret, and room to spare. In bytes.
 const HIDDEN_PART: u64 = 64 << 10;
@@ -65,11 +65,11 @@ impl Look<'_> {
         }
         Ok(match committed {
             Found::Absent => match self.kept(name)? {
-                Some(kept) => Found::Visible(kept.attributes(None)),
+                Some(kept) => Found::Visible(kept.attributes(None, &self.tenant.numbers)),
                 None => Found::Absent,
             },
             Found::Visible(record) if record.kind == NodeKind::Record => match self.kept(name)? {
-                Some(kept) => Found::Visible(kept.attributes(Some(record))),
+                Some(kept) => Found::Visible(kept.attributes(Some(record), &self.tenant.numbers)),
                 None => Found::Visible(record),
             },
             Found::Hidden => {
@@ -194,8 +194,10 @@ impl Look<'_> {
                     return Ok(too_large(stat));
                 }
                 Ok(view) => {
+                    let shown = volume::shown(&file);
                     return Ok(Verified::Owned(Stored {
-                        mode: volume::shown_mode(&file),
+                        number: self.tenant.numbers.of(&stat, NodeKind::Record, shown),
+                        shown,
                         stat,
                         text,
                         has_secret: view.has_secret,
@@ -245,9 +247,10 @@ impl Look<'_> {
         let fact = facts.get(subject(name, stat), &stat.version())?;
         Some(match &fact.verdict {
             Verdict::Hidden => Found::Hidden,
-            Verdict::Plain(kind) => Found::Visible(Attributes::of(stat, *kind, fact.mode)),
+            Verdict::Plain(kind) => Found::Visible(self.tenant.attributes(stat, *kind, fact.shown)),
             Verdict::Record(size, _) => {
-                Found::Visible(Attributes::of(stat, NodeKind::Record, fact.mode).with_view(*size))
+                let attributes = self.tenant.attributes(stat, NodeKind::Record, fact.shown);
+                Found::Visible(attributes.with_view(*size))
             }
         })
     }
@@ -291,7 +294,7 @@ impl Look<'_> {
         let view = Arc::clone(&stored.view);
         let fact = Fact {
             version: stored.stat.version(),
-            mode: stored.mode,
+            shown: stored.shown,
             verdict: Verdict::Record(view.len() as u64, Some(view)),
         };
         self.tenant
@@ -301,17 +304,17 @@ impl Look<'_> {
     }
 
     fn show(&self, name: &EntryName, stat: &Stat, kind: NodeKind) -> Found<Attributes> {
-        let mode = self.dir.shown_mode(name.as_str());
+        let shown = self.dir.shown(name.as_str());
         let fact = Fact {
             version: stat.version(),
-            mode,
+            shown,
             verdict: Verdict::Plain(kind),
         };
         self.tenant
             .facts
             .lock()
             .remember(subject(name, stat), fact, clock::now());
-        Found::Visible(Attributes::of(stat, kind, mode))
+        Found::Visible(self.tenant.attributes(stat, kind, shown))
     }
 
     /// The operator is told once for each version of the file, and not again as long as that is remembered.
@@ -319,7 +322,7 @@ impl Look<'_> {
         self.tell_hidden(name, reason);
         let fact = Fact {
             version: stat.version(),
-            mode: None,
+            shown: Shown::default(),
             verdict: Verdict::Hidden,
         };
         self.tenant

@@ -49,6 +49,7 @@ mod homes;
 mod layout_mark;
 mod look;
 mod marker;
+mod numbers;
 mod options;
 mod record;
 mod rename;
@@ -81,6 +82,7 @@ use crate::name::{EntryName, Resource};
 use crate::volume::{Dir, Durability, Volume};
 use homes::Homes;
 use marker::Marker;
+use numbers::Numbers;
 use tenant::Tenant;
 
 /// The member that a session's own key is attached as.
@@ -115,7 +117,8 @@ impl Store {
             user,
             options.read_only,
         )?;
-        let tenant = Arc::new(Tenant::new(principal, options, observer, homes.markers));
+        let numbers = Numbers::open(volume, user, options.read_only);
+        let tenant = Arc::new(Tenant::new(principal, options, observer, homes.markers, numbers));
         let roots = homes
             .directories
             .into_iter()

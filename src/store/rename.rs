@@ -122,6 +122,7 @@ fn attachment_to_record(from: End<'_>, source: &Attributes, to: End<'_>) -> Resu
     let text = volume::read_at_most(&file, source.size, options.max_record)?;
     let mut draft = Draft::new(text.to_vec(), options.max_record);
     draft.mode = Some(source.mode);
+    draft.number = Some(source.number);
     draft.times.mtime = Some(source.mtime);
     match text.is_empty() {
         true => to.record().keep(&draft, options.durability).map(drop)?,
@@ -170,7 +171,8 @@ fn record_to_record(from: End<'_>, source: &Attributes, to: End<'_>, how: Rename
 fn replace_text(from: End<'_>, stored: &Stored, to: End<'_>) -> Result<()> {
     let options = &to.tenant().options;
     let mut draft = Draft::new(stored.view.to_vec(), options.max_record);
-    draft.mode = stored.mode;
+    draft.mode = stored.shown.mode;
+    draft.number = Some(stored.number);
     draft.times.mtime = Some(stored.stat.mtime);
     to.record().commit(&draft, options.durability)?;
     from.dir().unlink(from.name.as_str())

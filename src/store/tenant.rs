@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::attributes::{Attributes, NodeKind};
 use super::facts::Facts;
 use super::marker::Marker;
+use super::numbers::Numbers;
 use super::options::Options;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op};
 use crate::identity::{Principal, UserHash, UserId};
 use crate::record::{Attached, Lens};
+use crate::volume::{Shown, Stat};
 
 /// Whose data it is, how it is treated, and what is known of it.
 pub(super) struct Tenant {
@@ -22,6 +25,7 @@ pub(super) struct Tenant {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) facts: Mutex<Facts>,
     pub(super) markers: Vec<Marker>,
+    pub(super) numbers: Numbers,
     /// The session's own key, for new records of the resources that get it.
     pub(super) attached: Mutex<Option<Arc<Attached>>>,
 }
@@ -32,6 +36,7 @@ impl Tenant {
         options: Options,
         observer: Arc<dyn Observer>,
         markers: Vec<Marker>,
+        numbers: Numbers,
     ) -> Self {
         let user_id = principal.user().clone();
         let sealer = options.keys.as_ref().map(|keys| keys.sealer(&user_id));
@@ -44,6 +49,7 @@ impl Tenant {
             options,
             observer,
             markers,
+            numbers,
             attached: Mutex::default(),
         }
     }
@@ -66,6 +72,11 @@ impl Tenant {
         self.markers
             .iter()
             .try_for_each(|marker| marker.claim(&self.full_hash))
+    }
+
+    /// What the mount says of a file or directory.
+    pub(super) fn attributes(&self, stat: &Stat, kind: NodeKind, shown: Shown) -> Attributes {
+        Attributes::of(stat, kind, shown.mode, self.numbers.of(stat, kind, shown))
     }
 
     pub(super) fn observe(&self, event: &Event) {

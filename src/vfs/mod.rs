@@ -406,6 +406,7 @@ impl Vfs {
         let begun = self.begun;
         Attributes {
             id: FileId { dev: 0, ino: number },
+            number: 0,
             names: 2,
             kind: NodeKind::Directory,
             size: 0,

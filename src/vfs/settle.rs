@@ -34,7 +34,13 @@ impl Vfs {
             self.take_back_name(node)?;
         }
         let (most, memory) = (self.store.max_record(), self.limits.memory());
-        let changed = record.edit(|text| Draft::new(text.to_vec(), most).within(memory), change);
+        let changed = record.edit(
+            |text| Draft::new(text.to_vec(), most).within(memory),
+            |draft| {
+                draft.number = u32::try_from(node.id.ino.0).ok();
+                change(draft)
+            },
+        );
         if !was_unsaved && record.is_unsaved() {
             self.table.drafting_begins(node.id);
         }

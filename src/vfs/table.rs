@@ -1,6 +1,6 @@
 //! Which inode number is what, and where: the memory that the kernel's lookups and forgets fill and empty.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
 use super::entries::{Entries, Entry, Link, Place};
@@ -11,20 +11,20 @@ use crate::name::EntryName;
 use crate::store::{Attributes, NodeKind};
 use crate::volume::FileId;
 
-/// Every node that the kernel knows, or that holds a draft nobody else has. Numbers are derived from the backing
-/// file's identity with a key of this session, and a node keeps its number when a commit replaces the backing file.
+/// Every node that the kernel knows, or that holds a draft nobody else has. A node keeps its number when a commit replaces
+/// the backing file.
 ///
 /// Locked last: nothing waits, and no lock is taken, while the table is locked.
 pub(super) struct Table {
     inner: Ordered<Entries>,
-    numbering: RandomState,
+    new_records: RandomState,
 }
 
 impl Default for Table {
     fn default() -> Self {
         Self {
             inner: Ordered::new(Rank::Table, Entries::default()),
-            numbering: RandomState::default(),
+            new_records: RandomState::default(),
         }
     }
 }
@@ -41,9 +41,10 @@ impl Table {
         let node = match known.and_then(|ino| inner.known_as(*ino, attributes)) {
             Some(node) => node,
             None => {
+                // Of a file with several names, each is a node of its own.
                 let wanted = match shared {
-                    true => self.numbering.hash_one((attributes.id, &place)),
-                    false => self.numbering.hash_one(attributes.id),
+                    true => numbered_by_name(attributes.number, &place),
+                    false => u64::from(attributes.number),
                 };
                 inner.insert(wanted, place.clone(), attributes.kind, Some(attributes.id))
             }
@@ -63,7 +64,7 @@ impl Table {
     /// A new record at `place` that nothing on the volume stands for yet, counted as looked up.
     pub(super) fn enter_draft(&self, place: Place) -> Arc<RecordNode> {
         let mut inner = self.inner.lock();
-        let wanted = self.numbering.hash_one((&place, inner.serial));
+        let wanted = self.new_records.hash_one((&place, inner.serial));
         let node = inner.insert_record(wanted, place.clone());
         let ino = node.id.ino;
         inner.look_up(ino);
@@ -311,6 +312,13 @@ impl Table {
         inner.drop_unused(ino);
         !inner.entries.contains_key(&ino)
     }
+}
+
+/// The number of one name of a file that has several.
+fn numbered_by_name(number: u32, place: &Place) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (number, place.name.as_str()).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@ use super::file::{DraftFile, MAX_HEADER};
 use crate::error::{Kind, Result};
 use crate::name::EntryName;
 use crate::store::attributes::{Attributes, NodeKind};
+use crate::store::numbers::Numbers;
 use crate::store::reserved::{DRAFT_PREFIX, beside};
-use crate::volume::{self, Access, Dir, FileType, Stat};
+use crate::volume::{self, Access, Dir, FileType, Shown, Stat};
 
 /// A draft on the volume that is verified to be this tenant's.
 pub(in crate::store) struct Kept {
     pub(in crate::store) stat: Stat,
+    shown: Shown,
     pub(in crate::store) file: DraftFile,
 }
 
@@ -58,23 +60,32 @@ impl Kept {
             Ok(stat) if stat.file_type != FileType::Regular || stat.nlink != 1 => return Ok(None),
             Ok(_) => {}
         }
-        let file = match dir.open_file(entry, Access::Read) {
+        let opened = match dir.open_file(entry, Access::Read) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             result => result?,
         };
-        let stat = volume::stat(&file)?;
+        let stat = volume::stat(&opened)?;
         if stat.file_type != FileType::Regular {
             return Ok(None);
         }
-        let bytes = volume::read_at_most(&file, stat.size, limit)?;
+        let bytes = volume::read_at_most(&opened, stat.size, limit)?;
         let file = DraftFile::parse(bytes).filter(|file| file.header.owner == full_hash);
-        Ok(file.map(|file| Self { stat, file }))
+        let shown = volume::shown(&opened);
+        Ok(file.map(|file| Self { stat, shown, file }))
     }
 
     /// Attributes of the record that this draft is shown as; `committed` are those of the record beneath it.
-    pub(in crate::store) fn attributes(&self, committed: Option<Attributes>) -> Attributes {
+    pub(in crate::store) fn attributes(
+        &self,
+        committed: Option<Attributes>,
+        numbers: &Numbers,
+    ) -> Attributes {
         let mode = self.file.header.mode;
-        let own = Attributes::of(&self.stat, NodeKind::Record, mode);
+        let number = committed.map_or_else(
+            || numbers.of(&self.stat, NodeKind::Record, self.shown),
+            |record| record.number,
+        );
+        let own = Attributes::of(&self.stat, NodeKind::Record, mode, number);
         Attributes {
             id: committed.map_or(own.id, |record| record.id),
             mode: mode.or(committed.map(|record| record.mode)).unwrap_or(own.mode),

@@ -17,6 +17,8 @@ pub struct Draft {
     text: Zeroizing<Vec<u8>>,
     /// What the next commit must put on the record, beside the text.
     pub mode: Option<u16>,
+    /// The inode number under which it was typed: what it becomes keeps it.
+    pub number: Option<u32>,
     /// Times set since the last write; a write supersedes the modification time.
     pub times: Times,
     /// Last change of the text.
@@ -31,6 +33,7 @@ impl Draft {
         Self {
             text: Zeroizing::new(text),
             mode: None,
+            number: None,
             times: Times::default(),
             changed: clock::now(),
             max,
@@ -66,6 +69,7 @@ impl Draft {
         let size = self.len();
         Attributes {
             id: committed.map_or(FileId { dev: 0, ino: 0 }, |record| record.id),
+            number: self.number.or(committed.map(|record| record.number)).unwrap_or(0),
             names: 1,
             kind: NodeKind::Record,
             size,

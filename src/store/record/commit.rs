@@ -8,11 +8,11 @@ use super::handle::Record;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::record::Put;
-use crate::store::attributes::{Attributes, NodeKind};
+use crate::store::attributes::NodeKind;
 use crate::store::draft::Draft;
 use crate::store::found::{Found, Snapshot, Stored};
-use crate::store::shown::show_mode;
-use crate::volume::{self, Durability, Staged, Stat, Times};
+use crate::store::shown::show;
+use crate::volume::{self, Durability, Numbered, Shown, Staged, Stat, Times};
 
 /// A record that is ready to be placed.
 struct Composed {
@@ -23,11 +23,23 @@ struct Composed {
     owner_overridden: bool,
     /// The permission bits that the mount shows, where they are not to be the volume's.
     mode: Option<u16>,
+    /// The inode number that it keeps.
+    number: Option<u32>,
     times: Times,
     /// Whose owner, group and permission bits on the volume it gets.
     like: Stat,
     /// Whether there is a record that it replaces.
     replaces: bool,
+}
+
+impl Composed {
+    /// What the mount shows of it, once it is the file with these attributes.
+    fn shown(&self, stat: &Stat) -> Shown {
+        Shown {
+            mode: self.mode,
+            number: self.number.map(|number| Numbered::given_to(stat, number)),
+        }
+    }
 }
 
 impl Record<'_> {
@@ -95,7 +107,10 @@ impl Record<'_> {
             view: view.text.into(),
             stored,
             owner_overridden: put.owner_overridden,
-            mode: draft.mode.or(current.as_ref().and_then(|stored| stored.mode)),
+            mode: draft
+                .mode
+                .or(current.as_ref().and_then(|stored| stored.shown.mode)),
+            number: draft.number.or(current.as_ref().map(|stored| stored.number)),
             times: Times {
                 mtime: Some(draft.mtime()),
                 ..draft.times
@@ -124,10 +139,10 @@ impl Record<'_> {
     fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
         let mut staged = Staged::new(self.dir(), &composed.like)?;
         staged.write(&composed.stored)?;
-        if let Some(mode) = composed.mode.filter(|mode| *mode != staged.mode()) {
-            show_mode(staged.file(), mode)?;
-        }
         volume::set_times(staged.file(), composed.times)?;
+        let shown = composed.shown(&volume::stat(staged.file())?);
+        let mode = shown.mode.filter(|mode| *mode != staged.mode());
+        show(staged.file(), Shown { mode, ..shown })?;
         match composed.replaces {
             true => staged.place(self.name.as_str(), durability),
             false => staged.place_new(self.name.as_str(), durability),
@@ -140,7 +155,8 @@ impl Record<'_> {
             self.observe(&Event::OwnerOverridden { path: self.path() });
         }
         self.discard_away()?;
-        let attributes = Attributes::of(stat, NodeKind::Record, composed.mode);
+        let shown = composed.shown(stat);
+        let attributes = self.look.tenant.attributes(stat, NodeKind::Record, shown);
         Ok(Snapshot {
             attributes: attributes.with_view(composed.view.len() as u64),
             view: composed.view,

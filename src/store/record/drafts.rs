@@ -7,7 +7,8 @@ use crate::store::attributes::Attributes;
 use crate::store::draft::{Draft, DraftFile, Kept, draft_limit};
 use crate::store::found::not_found;
 use crate::store::reserved::forget;
-use crate::volume::{self, Durability, Staged, Times};
+use crate::store::shown::show;
+use crate::volume::{self, Durability, Numbered, Shown, Staged, Times};
 
 impl Record<'_> {
     /// The kept draft, to be written on.
@@ -18,7 +19,7 @@ impl Record<'_> {
         let tenant = self.look.tenant;
         let max = tenant.options.max_record;
         let kept = Kept::read(self.dir(), &tenant.full_hash, self.name, draft_limit(max))?;
-        let Some(Kept { stat, file }) = kept else {
+        let Some(Kept { stat, file, .. }) = kept else {
             return Ok(None);
         };
         let text = file.text(tenant.lens.sealer()).map_err(|why| {
@@ -62,6 +63,10 @@ impl Record<'_> {
             ..draft.times
         };
         volume::set_times(staged.file(), times)?;
+        if let Some(number) = draft.number {
+            let number = Some(Numbered::given_to(&volume::stat(staged.file())?, number));
+            show(staged.file(), Shown { mode: None, number })?;
+        }
         staged.place(&Kept::entry(self.name), durability)?;
         self.look.lookup(self.name)
     }

@@ -7,6 +7,7 @@ use crate::store::attributes::Attributes;
 use crate::store::found::{Snapshot, not_found};
 use crate::store::look::Look;
 use crate::store::reserved::forget;
+use crate::store::shown::{change_mode_of, change_times_of};
 use crate::volume::{Access, Dir, Times};
 
 /// The record of one name in one directory, whether there is one or not yet.
@@ -50,7 +51,7 @@ impl<'f> Record<'f> {
         self.look.tenant.claim()?;
         match self.look.lookup(self.name)?.kept_draft {
             true => self.change_draft(|draft| draft.mode = Some(mode)),
-            false => self.dir().set_shown_mode(self.name.as_str(), Some(mode)),
+            false => change_mode_of(self.dir(), self.name.as_str(), mode),
         }
     }
 
@@ -62,7 +63,7 @@ impl<'f> Record<'f> {
         self.look.tenant.claim()?;
         match self.look.lookup(self.name)?.kept_draft {
             true => self.change_draft(|draft| draft.times = times),
-            false => self.dir().set_times(self.name.as_str(), times),
+            false => change_times_of(self.dir(), self.name.as_str(), times),
         }
     }
 
