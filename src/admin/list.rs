@@ -76,6 +76,9 @@ pub struct Listed {
     /// Without secrets, and without white space, so that it is one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<Box<RawValue>>,
+    /// The record's text, where it can be no part of a line of JSON: it has NaN or Infinity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Hands each record to `each`. Whether it came to the end. Many users are looked for in one pass over the names of all
@@ -159,6 +162,7 @@ impl Visitor for Lister<'_> {
             valid: false,
             reason: None,
             record: None,
+            text: None,
         };
         match self.look(entry, &mut listed) {
             Ok(true) => (self.each)(&listed),
@@ -215,7 +219,10 @@ impl Lister<'_> {
                 listed.size = view.text.len() as u64;
                 listed.valid = true;
                 if contents {
-                    listed.record = Some(text::on_one_line(&view.text)?);
+                    match text::on_one_line(&view.text) {
+                        Ok(record) => listed.record = Some(record),
+                        Err(_) => listed.text = String::from_utf8(view.text).ok(),
+                    }
                 }
             }
             Err(why) => listed.reason = Some(why.to_string()),

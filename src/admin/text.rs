@@ -43,9 +43,14 @@ mod tests {
                 "{\"a\":[1.50e+2,\"b c\\\" \\\\\"]}",
             ),
             ("{}", "{}"),
+            ("[1e400, \"\\ud800\"]", "[1e400,\"\\ud800\"]"),
         ] {
             assert_eq!(on_one_line(json.as_bytes()).unwrap().get(), line);
         }
-        assert!(on_one_line(b"{").is_err());
+        let deep = "[".repeat(1000) + &"]".repeat(1000);
+        assert_eq!(on_one_line(deep.as_bytes()).unwrap().get(), deep);
+        for json in ["{", "{\"a\": NaN}"] {
+            assert!(on_one_line(json.as_bytes()).is_err());
+        }
     }
 }
