@@ -22,8 +22,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::MountRequest;
-use super::wire::{self, Claim, Fault, MAX_LIST, Places, Reply, Request};
+use super::protocol::{Claim, MAX_LIST, MountRequest, Places, Reply, Request};
+use super::seqpacket::{self, Fault};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 
@@ -299,8 +299,8 @@ impl State {
     /// Sends a request and waits for its answer.
     fn say(&mut self, request: &Request) -> std::result::Result<Answer, Fault> {
         let socket = self.socket.clone().ok_or(Fault::Closed)?;
-        wire::send(&socket, request, None)?;
-        let answer = wire::receive(&socket);
+        seqpacket::send(&socket, request, None)?;
+        let answer = seqpacket::receive(&socket);
         if matches!(answer, Err(Fault::Late)) {
             self.late += 1;
         }
@@ -311,7 +311,7 @@ impl State {
     fn catch_up(&mut self) -> std::result::Result<Vec<String>, Fault> {
         while self.late > 0 {
             let socket = self.socket.clone().ok_or(Fault::Closed)?;
-            let (reply, _) = wire::receive(&socket)?;
+            let (reply, _) = seqpacket::receive(&socket)?;
             self.late -= 1;
             // Nobody waits for this mount any more.
             if let Reply::Mounted { claim, .. } = reply {
@@ -446,7 +446,7 @@ fn open(address: &Path) -> Result<OwnedFd> {
         let why = format!("it is not root's, but of uid {}", listener.as_raw());
         return Err(failed(why));
     }
-    match wire::receive(&socket) {
+    match seqpacket::receive(&socket) {
         Ok((Reply::Welcome, _)) => Ok(socket),
         Ok((Reply::Failed(why), _)) => Err(failed(why)),
         Ok(_) => Err(failed(unexpected().to_string())),
