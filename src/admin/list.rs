@@ -85,8 +85,8 @@ pub struct Listed {
 /// directories where there are no more of these than users; else each user's directories are opened.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when the volume has nothing of the one user that is asked for; the volume's, when not even its root can be
-/// read.
+/// [`Kind::NotFound`] when the volume has nothing of the one user that is asked for, and all of it could be looked at; any error
+/// of reading the volume's root. Everything below it is told to `monitor`.
 pub fn list(
     ground: &Ground,
     whose: &Whose,
@@ -102,6 +102,7 @@ pub fn list(
         each,
         lens: None,
         met: 0,
+        concealed: false,
     };
     let complete = match whose {
         Whose::All => walk(ground, &mut lister)?,
@@ -110,7 +111,7 @@ pub fn list(
             walk_homes(ground, &hashes, &mut lister)?
         }
     };
-    let nobody = lister.met == 0 && complete;
+    let nobody = lister.met == 0 && complete && !lister.concealed;
     match whose {
         Whose::Users(Users(users)) if nobody && users.len() == 1 => Err(Error::new(
             Kind::NotFound,
@@ -129,6 +130,8 @@ struct Lister<'a> {
     lens: Option<(UserId, Lens)>,
     /// Directories of users.
     met: u64,
+    /// Whether something could not be looked at: there may be more of them.
+    concealed: bool,
 }
 
 impl Visitor for Lister<'_> {
@@ -169,14 +172,16 @@ impl Visitor for Lister<'_> {
             Ok(false) => {}
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => {
-                listed.reason = Some(error.to_string());
+                listed.reason = Some(format!("{error:#}"));
                 (self.each)(&listed);
+                self.unreadable(entry.path, &error);
             }
         }
     }
 
     fn found(&mut self, finding: Finding) {
-        if finding.problem == super::Problem::Unreadable {
+        if finding.conceals() {
+            self.concealed = true;
             self.monitor.found(&finding);
         }
     }

@@ -41,11 +41,10 @@ pub struct Resealed {
 /// finished by another one.
 ///
 /// # Errors
-/// [`Kind::Config`] without sealing keys; the volume's, when not even its root can be read.
+/// [`Kind::Config`] without sealing keys; any error of reading the volume's root. Everything below it is told to `monitor`.
 pub fn reseal(ground: &Ground, what: Reseal, monitor: &mut dyn Monitor) -> Result<Resealed> {
     if ground.keys.is_none() {
-        return Err(Error::new(
-            Kind::Config,
+        return Err(Error::config(
             "nothing can be sealed without sealing keys; use --sealing-keys FILE",
         ));
     }
@@ -93,15 +92,15 @@ impl Visitor for Resealer<'_> {
             // Gone since it was listed.
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) if error.kind() == Kind::InvalidRecord => {
-                self.leave(Problem::UnopenableSecret, entry, &error.to_string());
+                self.leave(Problem::UnopenableSecret, entry, &format!("{error:#}"));
             }
-            Err(error) => self.leave(Problem::Unreadable, entry, &error.to_string()),
+            Err(error) => self.unreadable(entry.path, &error),
         }
     }
 
     fn found(&mut self, finding: Finding) {
         // What else is wrong is for `verify` to tell.
-        if matches!(finding.problem, Problem::Unreadable | Problem::UnopenableSecret) {
+        if finding.conceals() || finding.problem == Problem::UnopenableSecret {
             self.done.left += 1;
             self.monitor.found(&finding);
         }
@@ -191,12 +190,7 @@ impl Resealer<'_> {
     }
 
     fn leave(&mut self, problem: Problem, entry: &Entry<'_>, detail: &str) {
-        self.found(Finding {
-            problem,
-            path: entry.path.to_owned(),
-            detail: detail.to_owned(),
-            repaired: false,
-        });
+        self.found(Finding::new(problem, entry.path, detail));
     }
 }
 

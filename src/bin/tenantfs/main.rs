@@ -60,7 +60,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tenantfs: {}", one_line(&error.to_string()));
+            // Whoever gives commands is told everything; users of the mount see errnos.
+            eprintln!("tenantfs: {}", one_line(&format!("{error:#}")));
             exit::code(error.kind())
         }
     }
