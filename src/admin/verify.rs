@@ -169,7 +169,7 @@ impl Verifier<'_> {
             Err(_) => self.problem(
                 Problem::Malformed,
                 entry.path,
-                "not one JSON object: nobody sees it",
+                "not one JSON object, or in doubt about its owner: nobody sees it",
             ),
         }
     }

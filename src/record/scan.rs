@@ -33,7 +33,7 @@ pub(super) struct Member {
 /// The most owner and secret members that a text may have together: memory is for records, not for riddles.
 const MAX_MEMBERS: usize = 1000;
 
-/// A text that is one strict JSON object. Of plain members no more is kept than is needed to cut and insert others: a
+/// A text that is one JSON object. Of plain members no more is kept than is needed to cut and insert others: a
 /// record of 16 MiB can have millions.
 pub(super) struct Scan<'t> {
     text: &'t str,
