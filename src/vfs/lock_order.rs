@@ -39,7 +39,10 @@ pub(super) struct Ordered<T> {
 }
 
 impl<T> Ordered<T> {
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "nothing is checked"))]
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(unused_variables, reason = "nothing is checked")
+    )]
     pub(super) fn new(rank: Rank, value: T) -> Self {
         Self {
             #[cfg(debug_assertions)]

@@ -6,7 +6,7 @@ use super::node::{Node, NodeId};
 use super::{NodeInfo, Vfs, existing};
 use crate::error::Result;
 use crate::event::Op;
-use crate::store::{Attributes, Folder, NodeKind};
+use crate::store::{Attributes, Folder, NodeKind, Snapshot};
 
 impl Vfs {
     /// What `name` in `parent` leads to, asked by the thread `asker`; counted until it is forgotten.
@@ -37,24 +37,39 @@ impl Vfs {
         if let Some(info) = self.look_up_unsaved(&folder, &place) {
             return Ok(info);
         }
-        let retry = asker.and_then(|asker| Some((asker, self.retries.looks_again(asker, &place)?)));
-        if let Some((asker, None)) = retry
-            && let Ok(snapshot) = folder.record(&place.name).open()
-            && !folder.lookup(&place.name)?.kept_draft
+        if let Some(asker) = asker
+            && let Some(found) = self.retries.looks_again(asker, &place)
+            && let Some(info) = self.look_up_with_content(&folder, &place, asker, found)?
         {
-            let node = self.table.enter(place.clone(), &snapshot.attributes);
-            self.retries.found(asker, place, node.ino(), snapshot.clone());
-            return Ok(self.info(node.ino(), None, snapshot.attributes, false));
-        }
-        // The kernel may look up twice before it opens: it gets the same.
-        if let Some((_, Some((ino, snapshot)))) = retry
-            && let Some(node) = self.table.get(ino)
-            && self.table.look_up(node.id())
-        {
-            return Ok(self.info(ino, None, snapshot.attributes, false));
+            return Ok(info);
         }
         let attributes = folder.lookup(&place.name)?;
         Ok(self.entered(place, attributes))
+    }
+
+    /// What an open that the kernel tries once more will get: what it `found` before, for the kernel may look up twice before
+    /// it opens, or what is there now.
+    fn look_up_with_content(
+        &self,
+        folder: &Folder,
+        place: &Place,
+        asker: u32,
+        found: Option<(Ino, Snapshot)>,
+    ) -> Result<Option<NodeInfo>> {
+        if let Some((ino, snapshot)) = found
+            && let Some(node) = self.table.get(ino)
+            && self.table.look_up(node.id())
+        {
+            return Ok(Some(self.info(ino, None, snapshot.attributes, false)));
+        }
+        if folder.lookup(&place.name)?.kept_draft {
+            return Ok(None);
+        }
+        let snapshot = folder.record(&place.name).open()?;
+        let ino = self.table.enter(place.clone(), &snapshot.attributes).ino();
+        let attributes = snapshot.attributes;
+        self.retries.found(asker, place.clone(), ino, snapshot);
+        Ok(Some(self.info(ino, None, attributes, false)))
     }
 
     pub(super) fn entered(&self, place: Place, attributes: Attributes) -> NodeInfo {

@@ -14,8 +14,12 @@ use super::lock_order::{Ordered, Rank};
 use crate::clock::Stopwatch;
 use crate::store::Snapshot;
 
-/// How long a retry is waited for. The kernel makes it at once, or its thread is gone.
-const LIFETIME: Duration = Duration::from_millis(250);
+/// How long the second lookup is waited for. The kernel makes it at once, or not at all.
+const UNTIL_LOOKUP: Duration = Duration::from_secs(5);
+
+/// How long the open is waited for after that. A thread that did not open then might do so later, and must find what is
+/// there then.
+const UNTIL_OPEN: Duration = Duration::from_millis(250);
 
 /// The opens of all threads that were told to look again.
 pub(super) struct Retries {
@@ -23,8 +27,19 @@ pub(super) struct Retries {
 }
 
 struct Retry {
+    /// Since it was told to look, or last looked.
     since: Stopwatch,
     found: Option<(Ino, Snapshot)>,
+}
+
+impl Retry {
+    fn is_fresh(&self) -> bool {
+        let lifetime = match self.found {
+            None => UNTIL_LOOKUP,
+            Some(_) => UNTIL_OPEN,
+        };
+        self.since.elapsed() < lifetime
+    }
 }
 
 impl Default for Retries {
@@ -39,7 +54,7 @@ impl Retries {
     /// `thread` was told to look `place` up again.
     pub(super) fn expect(&self, thread: u32, place: Place) {
         let mut retries = self.by_thread.lock();
-        retries.retain(|_, retry| retry.since.elapsed() < LIFETIME);
+        retries.retain(|_, retry| retry.is_fresh());
         let retry = Retry {
             since: Stopwatch::start(),
             found: None,
@@ -49,17 +64,22 @@ impl Retries {
 
     /// Whether `thread` looks `place` up because it was told to; and what it found, if it does so twice.
     pub(super) fn looks_again(&self, thread: u32, place: &Place) -> Option<Option<(Ino, Snapshot)>> {
-        let retries = self.by_thread.lock();
+        let mut retries = self.by_thread.lock();
         if retries.is_empty() {
             return None;
         }
-        let retry = retries.get(&(thread, place.clone()))?;
-        (retry.since.elapsed() < LIFETIME).then(|| retry.found.clone())
+        let retry = retries.get_mut(&(thread, place.clone()))?;
+        if !retry.is_fresh() {
+            return None;
+        }
+        retry.since = Stopwatch::start();
+        Some(retry.found.clone())
     }
 
     /// This is what the open that follows gets.
     pub(super) fn found(&self, thread: u32, place: Place, ino: Ino, snapshot: Snapshot) {
         if let Some(retry) = self.by_thread.lock().get_mut(&(thread, place)) {
+            retry.since = Stopwatch::start();
             retry.found = Some((ino, snapshot));
         }
     }
@@ -72,7 +92,7 @@ impl Retries {
         };
         let key = retries.iter().find(|(key, retry)| is_its(key, retry))?.0.clone();
         let retry = retries.remove(&key)?;
-        let fresh = retry.since.elapsed() < LIFETIME;
+        let fresh = retry.is_fresh();
         retry.found.filter(|_| fresh).map(|(_, snapshot)| snapshot)
     }
 }
