@@ -1,13 +1,12 @@
-//! Modes, times and owners of files.
+//! The modes that the mount shows, and the times, of files.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{AtFlags, Mode, StatxFlags, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
-use super::stat::Stat;
 use crate::clock::Timestamp;
 use crate::error::{Doing, Result};
 
@@ -86,16 +85,6 @@ impl Times {
     }
 }
 
-/// The attributes of an open file.
-///
-/// # Errors
-/// The operating system's.
-pub fn stat(fd: impl AsFd) -> Result<Stat> {
-    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-        .doing("reading attributes")?;
-    Ok(Stat::from_statx(&statx, false))
-}
-
 /// The permission bits that the user gave an open file, if they are not the volume's.
 pub fn shown_mode(file: &File) -> Option<u16> {
     let mut buffer = [0; 8];
@@ -119,32 +108,6 @@ pub fn set_shown_mode(file: &File, mode: u16) -> Result<()> {
 /// The operating system's.
 pub fn set_times(file: &File, times: Times) -> Result<()> {
     rustix::fs::futimens(file, &times.raw()).doing("setting times")
-}
-
-/// Sets the volume's permission bits.
-pub(super) fn set_mode(fd: impl AsFd, mode: u16) -> rustix::io::Result<()> {
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(u32::from(mode)))
-}
-
-/// Gives a new file the owner and group of `like`, as far as this process may: an unprivileged one keeps itself as
-/// the owner, and can give a group it is in.
-pub(super) fn inherit_owner(fd: impl AsFd, like: &Stat, new: &Stat) {
-    use rustix::fs::{Gid, Uid};
-    let gid = (new.gid != like.gid).then(|| Gid::from_raw(like.gid));
-    let uid = (new.uid != like.uid).then(|| Uid::from_raw(like.uid));
-    let refused = |result: rustix::io::Result<()>| result.err().filter(|_| uid.is_some() || gid.is_some());
-    if gid.is_some() || uid.is_some() {
-        // First the group alone: it works without privilege more often than both together.
-        let failed =
-            refused(rustix::fs::fchown(&fd, None, gid)).or(refused(rustix::fs::fchown(&fd, uid, None)));
-        if let Some(errno) = failed {
-            log::debug!(
-                "a new file could not take the owner {}:{}: {errno}",
-                like.uid,
-                like.gid
-            );
-        }
-    }
 }
 
 fn parse_mode(octal: &[u8]) -> Option<u16> {

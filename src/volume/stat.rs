@@ -1,8 +1,11 @@
 //! What the volume says of a file.
 
-use rustix::fs::{Statx, StatxAttributes, makedev};
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, makedev};
 
 use crate::clock::Timestamp;
+use crate::error::{Doing, Result};
 
 /// The identity of a file on this host: device and inode number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -118,4 +121,14 @@ impl Stat {
             ctime: timestamp(statx.stx_ctime),
         }
     }
+}
+
+/// The attributes of an open file.
+///
+/// # Errors
+/// The operating system's.
+pub fn stat(fd: impl AsFd) -> Result<Stat> {
+    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+        .doing("reading attributes")?;
+    Ok(Stat::from_statx(&statx, false))
 }
