@@ -1,5 +1,5 @@
 //! The audit log: who did what, and what was refused, in lines that are chained, so that a changed, missing or added one
-//! shows (DESIGN.md section 4).
+//! shows.
 //!
 //! Each session has a queue of its own; one thread writes them all, in batches. What the log owes a line is not done while
 //! there can be none: the thread takes space in the file ahead, so that a full disk is known before an operation is done,

@@ -27,7 +27,7 @@ use adapter::Adapter;
 use gate::Gate;
 use threads::spawn;
 
-/// One more worker makes a busy mount a third faster; further ones do not (DESIGN.md section 8).
+/// One more worker makes a busy mount a third faster; further ones do not.
 const WORKERS: usize = 2;
 
 /// How long requests under way may take to finish when a session is suspended or ends; and usually take.

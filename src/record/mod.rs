@@ -1,4 +1,4 @@
-//! The lens between a record's stored text and what the mount shows of it (DESIGN.md section 5). No I/O.
+//! The lens between a record's stored text and what the mount shows of it. No I/O.
 //!
 //! [`Lens::view`] cuts the hidden members out of a stored text; [`Lens::put`] makes the text to store of what a user
 //! wrote. Every byte outside the members they touch survives, so that what a user writes is what they read back.

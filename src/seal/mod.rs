@@ -1,4 +1,4 @@
-//! Sealed values: secrets as the volume has them (DESIGN.md section 3).
+//! Sealed values: secrets as the volume has them.
 //!
 //! `tfs1.{kid}.{base64url-nopad(nonce[12] ‖ ciphertext ‖ tag[16])}`: AES-256-GCM-SIV under a key that is one user's alone, for
 //! one member alone. Moved to another user or member, a value does not open.

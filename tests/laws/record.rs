@@ -1,4 +1,4 @@
-//! The laws of the lens (DESIGN.md section 5), for any bytes on the volume and any that a user writes.
+//! The laws of the lens, for any bytes on the volume and any that a user writes.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! The laws of the lens (DESIGN.md section 5), on generated texts and on the JSONTestSuite.
+//! The laws of the lens, on generated texts and on the JSONTestSuite.
 
 #![allow(
     clippy::unwrap_used,
