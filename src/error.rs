@@ -128,7 +128,7 @@ impl Kind {
         Self::Io,
     ];
 
-    /// The errno table of the mount (DESIGN.md section 4): total, and the only one.
+    /// The errno table of the mount: it has every kind, and there is no other.
     pub fn errno(self) -> ErrnoName {
         macro_rules! errno {
             ($name:ident) => {

@@ -217,7 +217,7 @@ pub enum Event {
     },
 }
 
-/// What becomes of a session (DESIGN.md section 6).
+/// What becomes of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SessionChange {
     /// It serves.

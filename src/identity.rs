@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Kind, Result};
 
 /// A user id: opaque UTF-8 of 1 to 512 bytes without control characters, compared byte for byte and never
-/// normalised (DESIGN.md section 2).
+/// normalised.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UserId(String);
 
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(user.full_hash().len(), 64);
     }
 
-    /// The colliding pair of DESIGN.md section 3.
+    /// A pair that was searched for: nobody meets one by chance.
     #[test]
     fn a_real_collision_shares_the_hash_and_not_the_full_hash() {
         let a = UserId::new("u28e7627cc5ab20b0").unwrap();

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind};
 use crate::identity::UserHash;
 use crate::name::Resource;
 
-/// The two arrangements of a volume (DESIGN.md section 3).
+/// The two arrangements of a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Layout {
     /// `{volume}/{resource}/{hash}/{id}.json`

@@ -17,7 +17,7 @@ use serde_json::Value;
 const OLD: &str = r#""old":"ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=""#;
 const NEW: &str = r#""new":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=""#;
 
-/// Two user ids with the same hash (DESIGN.md section 3).
+/// Two user ids with the same hash: found by search.
 const COLLIDING: [&str; 2] = ["u28e7627cc5ab20b0", "u8c0ca16042c103c3"];
 const COLLIDING_HASH: &str = "48bb1880c55791f1";
 

@@ -301,7 +301,7 @@ sys.stdin.readline()
     assert_eq!(reader.next(), "absent");
 }
 
-/// Really colliding user ids (DESIGN.md section 3).
+/// User ids that really have the same hash: found by search.
 const FIRST: Tenant = Tenant {
     user: "u28e7627cc5ab20b0",
     hash: "48bb1880c55791f1",

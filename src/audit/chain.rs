@@ -4,7 +4,7 @@ use super::file::{LogFile, Owner};
 use super::head::{HEAD, HEAD_EVERY, Head, HeadKey};
 use super::journal::{self, Journal};
 use super::line::{Digest256, Entry, OK, Who};
-use super::{Destination, Options};
+use super::options::{Destination, Options};
 use crate::error::{Error, Result};
 
 /// The `op` of the line that follows where the log was not as it was left.

@@ -1,4 +1,4 @@
-//! One line of the audit log (DESIGN.md section 4).
+//! One line of the audit log: a JSON object whose members are always the same, in the same order.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
 //! The audit log: who did what, and what was refused, in lines that are chained, so that a changed, missing or added one
-//! shows (DESIGN.md section 4).
+//! shows.
 //!
 //! Each session has a queue of its own; one thread writes them all, in batches. What the log owes a line is not done while
 //! there can be none: the thread takes space in the file ahead, so that a full disk is known before an operation is done,
@@ -12,13 +12,13 @@ mod head;
 mod journal;
 mod line;
 mod observer;
+mod options;
 mod own;
 mod queue;
 mod verify;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 
 pub use file::Owner;
 pub use head::HeadKey;
+pub use options::{Destination, Level, Options};
 pub use own::{OwnEvent, own_events};
 pub use verify::{Findings, Problem, verify};
 
@@ -38,39 +39,6 @@ use line::{Entry, OK, Who};
 use observer::Auditor;
 use queue::Queues;
 use writer::{LAST_TRY, Writer};
-
-/// How much the log has. Each level has what the ones before it have.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum Level {
-    /// Refusals, owners that were overridden, drafts that were not committed, logins that failed, sessions that were
-    /// suspended or ended. It stops nothing: what there is no space for is counted.
-    Denied,
-    /// Also what is opened, created, committed, renamed and removed, and all that becomes of a session.
-    #[default]
-    Access,
-    /// Every operation.
-    All,
-}
-
-/// Where the log goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Destination {
-    /// A file, with another beside it that says where it ends (`FILE.head`).
-    File(PathBuf),
-    /// The systemd journal.
-    Journal,
-}
-
-/// What kind of log it is.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where it goes.
-    pub destination: Destination,
-    /// What it has.
-    pub level: Level,
-    /// What it is signed with, so that nobody without that key can cut it unnoticed.
-    pub key: Option<HeadKey>,
-}
 
 /// A log that is open, and has no thread yet: made before privileges are dropped, which wants a process of one thread.
 pub struct Prepared {

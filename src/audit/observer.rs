@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::Level;
 use super::line::{Entry, OK};
+use super::options::Level;
 use super::queue::{Queue, Queues};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation, SessionChange, turn};

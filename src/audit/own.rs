@@ -20,7 +20,7 @@ const CHUNK: u64 = 256 << 10;
 
 /// A line of the log, without what would tell how much others do: its number and its place in the chain.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[allow(missing_docs)] // The members of a line (DESIGN.md section 4).
+#[allow(missing_docs)] // The members of a line, as the README explains them.
 pub struct OwnEvent {
     pub ts: String,
     pub session: String,

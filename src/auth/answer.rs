@@ -1,4 +1,4 @@
-//! What an auth service's 200 says: a user id, and how long it holds (DESIGN.md section 4).
+//! What an auth service's 200 says: a user id, and how long it holds.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! The auth service: one GET tells whose key it is (DESIGN.md section 4).
+//! The auth service: one GET tells whose key it is.
 
 use std::error::Error as StdError;
 use std::io;

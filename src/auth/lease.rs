@@ -1,4 +1,4 @@
-//! How long one validation of a key stays good, and what follows when no other comes (DESIGN.md section 6).
+//! How long one validation of a key stays good, and what follows when no other comes.
 //!
 //! Pure: whoever holds a lease tells it what happened and when, and asks it what that means.
 

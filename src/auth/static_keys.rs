@@ -1,4 +1,4 @@
-//! The embedded authenticator: a file of key hashes and user ids (DESIGN.md section 4).
+//! The embedded authenticator: a file of key hashes and user ids.
 
 use std::collections::HashSet;
 use std::fs::Metadata;

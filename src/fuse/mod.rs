@@ -7,6 +7,7 @@ mod errno;
 mod gate;
 mod pages;
 mod sweep;
+mod threads;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ use crate::error::{Error, Kind, Result};
 use crate::vfs::Vfs;
 use adapter::Adapter;
 use gate::Gate;
+use threads::spawn;
 
-/// One more worker makes a busy mount a third faster; further ones do not (DESIGN.md section 8).
+/// One more worker makes a busy mount a third faster; further ones do not.
 const WORKERS: usize = 2;
 
 /// How long requests under way may take to finish when a session is suspended or ends; and usually take.
@@ -247,11 +249,4 @@ fn connect(gate: Arc<Gate>, connection: OwnedFd) -> Result<Session<Adapter>> {
     // Who may ask is checked at the gate: the library compares with the server's own uid.
     Session::from_fd(Adapter::new(gate), connection, SessionACL::All, config)
         .map_err(|error| Error::new(Kind::MountFailed, format!("the FUSE handshake failed: {error}")))
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(|error| Error::io(&error, "starting a thread"))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::threads::spawn;
 use crate::clock::Stopwatch;
 
 /// How often it is looked how far it is.
@@ -60,7 +61,7 @@ fn go_on<T: Send + 'static>(
             notify(one);
         }
     };
-    let thread = super::spawn("notify", work);
+    let thread = spawn("notify", work);
     thread.inspect_err(|error| log::warn!("{error}")).ok()
 }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::{Key, Sealer, derive, key_of};
+use super::{Key, MAX_KID, Sealer, derive, is_kid, key_of};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
@@ -19,9 +19,6 @@ use crate::keyfile::{self, What};
 
 /// The largest file, in bytes: thousands of keys.
 const MAX_FILE: u64 = 1 << 20;
-
-/// The longest id of a key, in characters.
-const MAX_KID: usize = 64;
 
 const WHAT: What = What {
     name: "sealing keys file",
@@ -199,12 +196,6 @@ fn push_entry(text: &mut String, kid: &str, key: &[u8]) {
     text.push_str("\":\"");
     STANDARD.encode_string(key, text);
     text.push('"');
-}
-
-/// Whether a text can be the id of a key: it stands between dots.
-pub(super) fn is_kid(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    (1..=MAX_KID).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// What was wrong by our own judgement, which quotes nothing.

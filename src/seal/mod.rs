@@ -1,4 +1,4 @@
-//! Sealed values: secrets as the volume has them (DESIGN.md section 3).
+//! Sealed values: secrets as the volume has them.
 //!
 //! `tfs1.{kid}.{base64url-nopad(nonce[12] ‖ ciphertext ‖ tag[16])}`: AES-256-GCM-SIV under a key that is one user's alone, for
 //! one member alone. Moved to another user or member, a value does not open.
@@ -46,6 +46,9 @@ const INFO: &[u8] = b"tenantfs seal v1\0";
 /// What drafts are sealed for, and behind it the record's name. No member is called so: names are UTF-8.
 const DRAFT: &[u8] = b"\xffdraft\0";
 
+/// The longest id of a key, in characters.
+const MAX_KID: usize = 64;
+
 const NONCE: usize = 12;
 const TAG: usize = 16;
 
@@ -89,7 +92,7 @@ impl fmt::Display for Closed {
 }
 
 impl Sealer {
-    pub(super) fn new(active: String, keys: BTreeMap<String, Key>) -> Self {
+    fn new(active: String, keys: BTreeMap<String, Key>) -> Self {
         Self { active, keys }
     }
 
@@ -189,7 +192,13 @@ pub fn looks_sealed(text: &str) -> bool {
 /// The key's id and the text form of the rest.
 fn parts(sealed: &str) -> Option<(&str, &str)> {
     let (kid, text) = sealed.strip_prefix(PREFIX)?.split_once('.')?;
-    keys::is_kid(kid).then_some((kid, text))
+    is_kid(kid).then_some((kid, text))
+}
+
+/// Whether a text can be the id of a key: it stands between dots.
+fn is_kid(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=MAX_KID).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// HKDF-SHA256 without a salt.

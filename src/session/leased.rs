@@ -201,7 +201,7 @@ impl Leased {
     }
 }
 
-/// "Not a yes" by the contract (DESIGN.md section 4), and not a no to this key either.
+/// No consent to this session, so that the lease is not renewed; and no refusal of the key, so that it may still be.
 fn another_user() -> Error {
     Error::new(
         Kind::AuthenticationUnreachable,

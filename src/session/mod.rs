@@ -140,7 +140,7 @@ impl Session {
         self.server.resume();
     }
 
-    /// Ends the session: flag, drain, caches, abort, detach, drafts (DESIGN.md section 6). Called again, it waits until that
+    /// Ends the session: flag, drain, caches, abort, detach, drafts. Called again, it waits until that
     /// is done, and tries again what could not be done. Takes bounded time, also when the volume hangs.
     ///
     /// # Errors

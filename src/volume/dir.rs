@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::metadata::{inherit_owner, set_mode, stat};
-use super::stat::{FileType, STATX, Stat};
+use super::inherit::{inherit_owner, set_mode};
+use super::stat::{FileType, STATX, Stat, stat};
 use crate::error::{Error, Result};
 
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.

@@ -1,13 +1,13 @@
-//! Modes, times and owners of files.
+//! The modes that the mount shows, and the times, of files.
 
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{AtFlags, Mode, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Timestamps, XattrFlags};
 
 use super::dir::Dir;
-use super::stat::{STATX, Stat};
+use super::stat::Stat;
 use crate::clock::Timestamp;
 use crate::error::{Doing, Result};
 
@@ -79,15 +79,6 @@ impl Times {
     }
 }
 
-/// The attributes of an open file.
-///
-/// # Errors
-/// The operating system's.
-pub fn stat(fd: impl AsFd) -> Result<Stat> {
-    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, STATX).doing("reading attributes")?;
-    Ok(Stat::from_statx(&statx, false))
-}
-
 /// As [`Dir::shown`], of an open file.
 pub fn shown(file: &File) -> Shown {
     let mut buffer = [0; LONGEST_SHOWN];
@@ -111,32 +102,6 @@ pub fn set_shown(file: &File, shown: Shown) -> Result<()> {
 /// The operating system's.
 pub fn set_times(file: &File, times: Times) -> Result<()> {
     rustix::fs::futimens(file, &times.raw()).doing("setting times")
-}
-
-/// Sets the volume's permission bits.
-pub(super) fn set_mode(fd: impl AsFd, mode: u16) -> rustix::io::Result<()> {
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(u32::from(mode)))
-}
-
-/// Gives a new file the owner and group of `like`, as far as this process may: an unprivileged one keeps itself as
-/// the owner, and can give a group it is in.
-pub(super) fn inherit_owner(fd: impl AsFd, like: &Stat, new: &Stat) {
-    use rustix::fs::{Gid, Uid};
-    let gid = (new.gid != like.gid).then(|| Gid::from_raw(like.gid));
-    let uid = (new.uid != like.uid).then(|| Uid::from_raw(like.uid));
-    let refused = |result: rustix::io::Result<()>| result.err().filter(|_| uid.is_some() || gid.is_some());
-    if gid.is_some() || uid.is_some() {
-        // First the group alone: it works without privilege more often than both together.
-        let failed =
-            refused(rustix::fs::fchown(&fd, None, gid)).or(refused(rustix::fs::fchown(&fd, uid, None)));
-        if let Some(errno) = failed {
-            log::debug!(
-                "a new file could not take the owner {}:{}: {errno}",
-                like.uid,
-                like.gid
-            );
-        }
-    }
 }
 
 /// What the mount shows of a file that the volume's own attributes do not say.

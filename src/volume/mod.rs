@@ -18,6 +18,7 @@
 
 mod ahead;
 mod dir;
+mod inherit;
 mod listing;
 mod metadata;
 mod read;
@@ -33,10 +34,10 @@ use rustix::io::Errno;
 
 pub use ahead::ReadAhead;
 pub use dir::{Access, Dir, Lock, Rename};
-pub use metadata::{Numbered, Shown, Times, set_shown, set_times, shown, stat};
+pub use metadata::{Numbered, Shown, Times, set_shown, set_times, shown};
 pub use read::{Reading, read_at_most, read_whole};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
-pub use stat::{FileId, FileType, Stat, Version};
+pub use stat::{FileId, FileType, Stat, Version, stat};
 pub use watch::{Change, Watch, Watcher, Watching};
 
 use crate::error::{Error, Result};

@@ -7,8 +7,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::metadata::stat;
-use super::stat::{FileType, Stat};
+use super::stat::{FileType, Stat, stat};
 use crate::clock;
 use crate::error::{Error, Result};
 

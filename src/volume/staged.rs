@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::dir::Dir;
-use super::metadata::{inherit_owner, set_mode, stat};
-use super::stat::{FileId, Stat};
+use super::inherit::{inherit_owner, set_mode};
+use super::stat::{FileId, Stat, stat};
 use super::write_back::write_back;
 use crate::error::{Doing, Kind, Result};
 use crate::name::RESERVED_PREFIX;

@@ -1,8 +1,11 @@
 //! What the volume says of a file.
 
-use rustix::fs::{Statx, StatxAttributes, StatxFlags, makedev};
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, makedev};
 
 use crate::clock::Timestamp;
+use crate::error::{Doing, Result};
 
 /// The identity of a file on this host: device and inode number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -124,4 +127,13 @@ impl Stat {
             born: timestamp(statx.stx_btime),
         }
     }
+}
+
+/// The attributes of an open file.
+///
+/// # Errors
+/// The operating system's.
+pub fn stat(fd: impl AsFd) -> Result<Stat> {
+    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, STATX).doing("reading attributes")?;
+    Ok(Stat::from_statx(&statx, false))
 }

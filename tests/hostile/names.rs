@@ -14,7 +14,7 @@ const BATCH: usize = 1 << 13;
 /// No durability is tried here.
 const OPTIONS: [&str; 2] = ["--commit", "fsync"];
 
-/// What a name that may not be created meets; none when it may (DESIGN.md section 4).
+/// What a name that may not be created meets; none when it may.
 fn refusal(name: &[u8]) -> Option<&'static str> {
     if name.len() > 255 {
         return Some("ENAMETOOLONG");

@@ -23,7 +23,7 @@ use serde_json::Value;
 /// In everything of alice's, and in nothing of anybody else's.
 const SENTINEL: &str = "words-of-alice-alone";
 
-/// Two user ids with the same hash (DESIGN.md section 3).
+/// Two user ids with the same hash: found by search.
 const COLLIDING: [&str; 2] = ["u28e7627cc5ab20b0", "u8c0ca16042c103c3"];
 
 fn command(volume: &Volume, name: &str, options: &[&str]) -> Command {

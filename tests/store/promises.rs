@@ -20,7 +20,7 @@ use super::{Disk, Noted, SECRET, name, principal, replace};
 
 const LAYOUTS: [Layout; 2] = [Layout::ResourceFirst, Layout::UserFirst];
 
-/// Two user ids whose directories have the same name (DESIGN.md section 3).
+/// Two user ids whose directories have the same name: found by search.
 const COLLIDING: [&str; 2] = ["u28e7627cc5ab20b0", "u8c0ca16042c103c3"];
 
 /// Alice's schedules on a volume of their own.

@@ -1,4 +1,4 @@
-//! The exit codes of the commands (DESIGN.md section 4): the only table of them.
+//! The exit codes of the commands: the only table of them.
 
 use std::process::ExitCode;
 

@@ -3,7 +3,6 @@
 mod file;
 mod value;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tenantfs::volume::Durability;
 
 use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, KeysArgs, MountArgs, ServeArgs, VolumeArgs};
 use file::File;
+pub(crate) use value::Endpoint;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
 const DEFAULT_CONTROL: &str = "/run/tenantfs/control.sock";
@@ -34,14 +34,6 @@ const NO_AUDIT: &str = "none";
 
 /// The shortest lease: every renewal is a question to the auth service.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
-
-/// Where metrics can be read.
-pub(crate) enum Endpoint {
-    /// By whoever is on this host.
-    Tcp(SocketAddr),
-    /// By whoever may connect to it.
-    Unix(PathBuf),
-}
 
 /// Who says whose a key is.
 pub(crate) enum AuthSource {

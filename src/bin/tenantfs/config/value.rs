@@ -1,18 +1,24 @@
 //! Sizes and durations as people write them.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tenantfs::error::{Error, Kind, Result};
-
-use super::Endpoint;
 
 /// The largest `max_size`, in bytes: a record is held in memory as a whole, several times while it is committed.
 const MAX_SIZE: u64 = 256 << 20;
 
 /// The longest lease and grace period: beyond a week nothing is revoked any more.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Where metrics can be read.
+pub(crate) enum Endpoint {
+    /// By whoever is on this host.
+    Tcp(SocketAddr),
+    /// By whoever may connect to it.
+    Unix(PathBuf),
+}
 
 /// `16MiB`, `512 KiB`, `1000000`.
 pub(super) fn size(text: &str) -> Result<u64> {

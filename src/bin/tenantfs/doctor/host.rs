@@ -7,7 +7,7 @@ use std::path::Path;
 use tenantfs::mounter::Mounter;
 use tenantfs::session::confine::{self, Confinement};
 
-use super::{Finding, look};
+use super::finding::{Finding, look};
 use crate::config::Serving;
 
 /// The oldest kernel that has what is used: mounts without symbolic links (5.14), statx that tells mount points (5.8),

@@ -1,47 +1,16 @@
 //! `tenantfs doctor`: whether everything is there that serving needs, and how to mend what is not.
 
+mod finding;
 mod host;
 mod served;
 
-use serde::Serialize;
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::session::privilege;
 
 use crate::cli::DoctorArgs;
 use crate::config::{self, DaemonSettings};
 use crate::serving;
-
-/// One thing that was looked at.
-#[derive(Serialize)]
-struct Finding {
-    /// What, in a word.
-    check: &'static str,
-    ok: bool,
-    /// What was found.
-    message: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
-}
-
-/// Looks at one thing: what was found, or what is wrong and how to mend it.
-fn look(check: &'static str, found: std::result::Result<String, (String, String)>) -> Finding {
-    let (ok, message, mend) = match found {
-        Ok(message) => (true, message, None),
-        Err((message, mend)) => (false, message, Some(mend)),
-    };
-    Finding {
-        check,
-        ok,
-        message,
-        mend,
-    }
-}
-
-/// An error says itself what to do, where anything can be done.
-fn explained(error: &Error, mend: &str) -> (String, String) {
-    (error.to_string(), mend.to_owned())
-}
+use finding::{Finding, explained, look};
 
 pub(crate) fn run(args: DoctorArgs) -> Result<()> {
     let file = args.daemon.serve.on.config.clone();

@@ -9,7 +9,7 @@ use tenantfs::clock;
 use tenantfs::error::Kind;
 use tenantfs::volume::{self, Volume};
 
-use super::{Finding, explained, look};
+use super::finding::{Finding, explained, look};
 use crate::config::{AuthSource, Serving};
 use crate::serving as setup;
 
