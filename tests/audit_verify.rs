@@ -455,7 +455,7 @@ fn an_operators_command_has_a_line_in_the_same_chain_or_is_not_done() {
     );
     assert_eq!(line["pid"], std::process::id());
     let error = record(&directory.path().join("none/log")).unwrap_err();
-    assert!(error.to_string().contains("none/log"), "{error}");
+    assert!(format!("{error:#}").contains("none/log"), "{error:#}");
 }
 
 #[test]

@@ -379,7 +379,7 @@ fn an_option_or_a_config_file_that_is_wrong() {
     let attempt = Attempt::new();
     attempt.refuses(
         CONFIG,
-        &["\"1.5GB\" is no size", "16MiB"],
+        &["\"1.5GB\" is not a size", "16MiB"],
         &["--max-size", "1.5GB"],
     );
     attempt.refuses(
@@ -416,7 +416,11 @@ fn an_option_or_a_config_file_that_is_wrong() {
     attempt.fails(
         attempt.bare(&["--config", missing.to_str().unwrap()]),
         CONFIG,
-        &["the config file", "missing.toml", "correct --config"],
+        &[
+            "the config file that --config names",
+            "missing.toml",
+            "No such file",
+        ],
     );
 }
 

@@ -5,7 +5,7 @@ use super::head::{HEAD, HEAD_EVERY, Head, HeadKey};
 use super::journal::{self, Journal};
 use super::line::{Digest256, Entry, OK, Who};
 use super::options::{Destination, Options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The `op` of the line that follows where the log was not as it was left.
 pub(super) const RECOVERED: &str = "recovered";
@@ -169,7 +169,7 @@ impl Scribe<'_> {
         match file.write_head(&head) {
             // The lines are there, and must not be written again. The next one says where they end.
             Err(error) => {
-                log::error!("the audit log: {error}");
+                log::error!("the audit log: {error:#}");
                 Ok(())
             }
             written => written,
@@ -247,7 +247,8 @@ impl Scribe<'_> {
 /// # Errors
 /// It is not written.
 pub(super) fn append_one(chain: &mut Chain, who: &Who, entry: &Entry) -> Result<()> {
-    let failed = |error: Error| error.context("the audit log cannot be written, so this is not done");
-    chain.reserve().map_err(failed)?;
-    chain.append([(who, entry)].into_iter(), &mut 0).map_err(failed)
+    chain
+        .reserve()
+        .and_then(|()| chain.append([(who, entry)].into_iter(), &mut 0))
+        .map_err(|error| error.context("the audit log cannot be written, so this is not done"))
 }

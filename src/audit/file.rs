@@ -13,7 +13,9 @@ use rustix::process::{Gid, Uid};
 
 use super::head::{HEAD_FILE_LEN, Head};
 use super::line::{Digest256, Line, MAX_LINE, digest};
-use crate::error::{Error, Kind, Result};
+use crate::error::{At, Doing, Error, Kind, Result};
+
+const WRITING: &str = "writing the audit log";
 
 /// The log's readers may be a group, as with other logs; its writer is one account.
 const MODE: u32 = 0o640;
@@ -67,8 +69,8 @@ impl LogFile {
     /// Opens the log at `path`, or makes it, for `owner`.
     ///
     /// # Errors
-    /// [`Kind::Config`] when something there is none of that account's files, or another may write it, or it cannot be
-    /// opened.
+    /// [`Kind::Config`] when what is there is not a file of that account's, or others may write it, or it cannot be opened;
+    /// [`Kind::NoSpace`] and the like where that may be otherwise in a moment.
     pub(super) fn open(path: &Path, owner: Owner) -> Result<Self> {
         let head_path = head_path(path);
         let file = open(path, owner, true)?;
@@ -85,14 +87,13 @@ impl LogFile {
 
     /// Waits until no other process writes.
     pub(super) fn lock(&mut self) -> Result<Locked> {
-        let doing = |errno| Error::os(errno, format!("locking {}", self.head_path.display()));
+        const LOCKING: &str = "locking the audit log";
         loop {
-            flock(&self.head, FlockOperation::LockExclusive).map_err(doing)?;
+            flock(&self.head, FlockOperation::LockExclusive)
+                .doing(LOCKING)
+                .at(&self.head_path)?;
             if leads_to(&self.head_path, &self.head) {
-                let held = self.head.try_clone();
-                return held
-                    .map(Locked)
-                    .map_err(|error| Error::io(&error, "locking the audit log"));
+                return self.head.try_clone().map(Locked).doing(LOCKING);
             }
             // Somebody removed it: whoever comes now locks another one.
             self.head = open(&self.head_path, self.owner, false)?;
@@ -124,8 +125,7 @@ impl LogFile {
 
     /// The file's size and inode.
     pub(super) fn position(&self) -> Result<(u64, u64)> {
-        let metadata = self.file.metadata();
-        let metadata = metadata.map_err(|error| self.failed(&error))?;
+        let metadata = self.file.metadata().doing(WRITING).at(&self.path)?;
         Ok((metadata.len(), metadata.ino()))
     }
 
@@ -140,7 +140,8 @@ impl LogFile {
     pub(super) fn write_head(&self, head: &Head<'_>) -> Result<()> {
         self.head
             .write_all_at(&head.to_bytes(), 0)
-            .map_err(|error| Error::io(&error, format!("writing {}", self.head_path.display())))
+            .doing(WRITING)
+            .at(&self.head_path)
     }
 
     /// Sees to it that there is space for what is written next.
@@ -153,12 +154,7 @@ impl LogFile {
             Ok(()) => self.reserved = Some(size + RESERVE),
             // Not every file system can: there a full disk is met by the line that does not fit any more.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = Some(u64::MAX),
-            Err(errno) => {
-                return Err(Error::os(
-                    errno,
-                    format!("making room in {}", self.path.display()),
-                ));
-            }
+            Err(errno) => return Err(Error::os(errno, "making room for the audit log").at(&self.path)),
         }
         Ok(())
     }
@@ -166,12 +162,13 @@ impl LogFile {
     /// Appends all of it or nothing.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<()> {
         let (size, _) = self.position()?;
-        self.file.write_all(lines).map_err(|error| {
+        let written = self.file.write_all(lines);
+        if written.is_err() {
             // A part of a line would be taken for a crash.
             let _ = ftruncate(&self.file, size);
             self.reserved = None;
-            self.failed(&error)
-        })
+        }
+        written.doing(WRITING).at(&self.path)
     }
 
     /// Where the file ends, from its last lines; none when it is empty.
@@ -179,13 +176,11 @@ impl LogFile {
         let (size, _) = self.position()?;
         let start = size.saturating_sub(TAIL);
         let mut bytes = vec![0; usize::try_from(size - start).unwrap_or_default()];
-        let read = self.file.read_exact_at(&mut bytes, start);
-        read.map_err(|error| self.failed(&error))?;
+        self.file
+            .read_exact_at(&mut bytes, start)
+            .doing("reading the audit log")
+            .at(&self.path)?;
         Ok(tail_of(&bytes))
-    }
-
-    fn failed(&self, error: &std::io::Error) -> Error {
-        Error::io(error, format!("writing {}", self.path.display()))
     }
 }
 
@@ -219,20 +214,42 @@ fn leads_to(path: &Path, file: &File) -> bool {
     }
 }
 
-/// Opens a file of the log's, or makes it. Not through a symlink, and never something that keeps one waiting.
+/// Opens a file of the log's, or makes it, and looks whose it is.
+///
+/// # Errors
+/// As [`LogFile::open`].
 fn open(path: &Path, owner: Owner, appending: bool) -> Result<File> {
+    let opened = open_or_make(path, owner, appending);
+    let (file, metadata) = opened
+        .doing("opening the audit log, which --audit-log names")
+        .at(path)
+        .map_err(|error| match error.kind() {
+            Kind::NoSpace | Kind::QuotaExceeded | Kind::ReadOnly | Kind::Io => error,
+            _ => error.as_kind(Kind::Config),
+        })?;
     let shown = path.display();
-    let wrong = |why: String| Error::new(Kind::Config, format!("the audit log {shown}: {why}"));
-    let cannot = |error: std::io::Error| match Errno::from_io_error(&error) {
-        // Nothing that another path would mend: it may be otherwise in a moment.
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO) => {
-            Error::io(&error, format!("the audit log {shown}"))
-        }
-        _ => wrong(format!(
-            "{error} (as uid {}); correct --audit-log, or give that account the directory",
-            rustix::process::geteuid()
-        )),
-    };
+    if !metadata.is_file() {
+        return Err(Error::config(format!(
+            "the audit log {shown} is not a regular file; correct --audit-log"
+        )));
+    }
+    if metadata.uid() != owner.0 {
+        return Err(Error::config(format!(
+            "the audit log {shown} belongs to uid {}, and the server is uid {}: chown it, or name another with --audit-log",
+            metadata.uid(),
+            owner.0
+        )));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(Error::config(format!(
+            "the audit log {shown}: others may write it; run: chmod 640 {shown}"
+        )));
+    }
+    Ok(file)
+}
+
+/// Not through a symbolic link, and never something that keeps one waiting.
+fn open_or_make(path: &Path, owner: Owner, appending: bool) -> std::io::Result<(File, Metadata)> {
     let mut options = File::options();
     options
         .read(true)
@@ -243,34 +260,18 @@ fn open(path: &Path, owner: Owner, appending: bool) -> Result<File> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             match options.clone().create_new(true).mode(0o600).open(path) {
                 // Another process was faster.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    options.open(path).map_err(cannot)?
-                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(path)?,
                 made => {
-                    let made = made.map_err(cannot)?;
-                    give(&made, owner).map_err(cannot)?;
+                    let made = made?;
+                    give(&made, owner)?;
                     made
                 }
             }
         }
-        opened => opened.map_err(cannot)?,
+        opened => opened?,
     };
-    let metadata = file.metadata().map_err(cannot)?;
-    if !metadata.is_file() {
-        return Err(wrong("it is not a regular file; correct --audit-log".to_owned()));
-    }
-    if metadata.uid() != owner.0 {
-        let why = format!(
-            "it belongs to uid {}, and the server is uid {}: chown it, or name another with --audit-log",
-            metadata.uid(),
-            owner.0
-        );
-        return Err(wrong(why));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(wrong("others may write it; chmod 640".to_owned()));
-    }
-    Ok(file)
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
 }
 
 fn give(file: &File, (uid, gid): Owner) -> std::io::Result<()> {

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::line::{Digest256, unhex};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The `op` of a signed line.
 pub(super) const HEAD: &str = "head";
@@ -45,13 +45,12 @@ impl HeadKey {
     /// The key that was derived with [`INFO`](Self::INFO) from the master key called `kid`.
     ///
     /// # Errors
-    /// [`Kind::Config`] for a name that is none.
+    /// [`Kind::Config`](crate::error::Kind::Config) for a name that is not one to 64 characters of ASCII without spaces.
     pub fn new(kid: &str, key: Zeroizing<[u8; 32]>) -> Result<Self> {
         if kid.is_empty() || kid.len() > Self::MAX_KID || !kid.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::new(
-                Kind::Config,
-                format!("{kid:?} is no name of a key: use 1 to 64 ASCII characters without spaces"),
-            ));
+            return Err(Error::config(format!(
+                "{kid:?} cannot name a key: use 1 to 64 ASCII characters without spaces"
+            )));
         }
         Ok(Self {
             kid: kid.to_owned(),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::line::{Entry, OK, Who};
-use crate::error::{Error, Result};
+use crate::error::{At, Doing, Result};
 
 /// Where the journal listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -27,13 +27,17 @@ impl Journal {
     /// # Errors
     /// [`Kind::Io`](crate::error::Kind::Io) and the like when there is none.
     pub(super) fn connect(path: &Path) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Error::io(&error, format!("connecting to the journal at {}", path.display()))
-        };
-        let socket = UnixDatagram::unbound().map_err(failed)?;
-        socket.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-        socket.connect(path).map_err(failed)?;
-        Ok(Self { socket })
+        Self::connected(path)
+            .map(|socket| Self { socket })
+            .doing("connecting to the journal")
+            .at(path)
+    }
+
+    fn connected(path: &Path) -> std::io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.connect(path)?;
+        Ok(socket)
     }
 
     /// Sends a line, given without its newline, with its members as fields beside it.
@@ -58,8 +62,7 @@ impl Journal {
         datagram.extend_from_slice(line);
         datagram.push(b'\n');
         let sent = self.socket.send(&datagram);
-        sent.map(drop)
-            .map_err(|error| Error::io(&error, "writing to the journal"))
+        sent.map(drop).doing("writing to the journal")
     }
 }
 

@@ -31,7 +31,7 @@ pub use options::{Destination, Level, Options};
 pub use own::{OwnEvent, own_events};
 pub use verify::{Findings, Problem, verify};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Observer, Subject};
 use crate::identity::UserHash;
 use chain::{Chain, append_one};
@@ -89,7 +89,7 @@ impl Prepared {
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(run)
-            .map_err(|error| Error::io(&error, "starting a thread"))?;
+            .doing("starting the audit log's thread")?;
         Ok(AuditLog(Arc::new(Inner {
             queues,
             level: self.level,

@@ -145,7 +145,7 @@ impl Observer for Auditor {
         REFUSED.set(turn());
         Err(Error::new(
             Kind::Io,
-            "the audit log cannot be written, so nothing is done that it owes a line; the server's log says why",
+            "the audit log cannot be written, so what has to be in it is refused; the server's log says why",
         ))
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::line::{Line, MAX_LINE};
-use crate::error::{Error, Kind, Result};
+use crate::error::{At, Doing, Error, Result};
 
 /// The most lines that are given.
 const MOST: usize = 1000;
@@ -37,7 +37,7 @@ pub struct OwnEvent {
 /// so many, and at most 1000; the latest is the last. It is not looked back for ever.
 ///
 /// # Errors
-/// [`Kind::Io`] and the like when the log cannot be read.
+/// [`Kind::Io`](crate::error::Kind::Io) and the like when the log cannot be read.
 pub fn own_events(path: &Path, uid: u32, lines: u32) -> Result<Vec<OwnEvent>> {
     let most = MOST.min(usize::try_from(lines).unwrap_or(MOST));
     let mut rotated = path.as_os_str().to_owned();
@@ -53,13 +53,13 @@ pub fn own_events(path: &Path, uid: u32, lines: u32) -> Result<Vec<OwnEvent>> {
             Err(_) if !required => break,
             // A log that was just rotated away.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::io(&error, "opening the audit log")),
+            Err(error) => return Err(Error::io(&error, "opening the audit log").at(path)),
         };
         let read = read_back(&file, &mut left, |line| {
             events.extend(own(line, uid));
             events.len() < most
         });
-        read.map_err(|error| Error::new(Kind::Io, format!("reading the audit log: {error}")))?;
+        read.doing("reading the audit log").at(path)?;
     }
     events.reverse();
     Ok(events)

@@ -15,7 +15,7 @@ use super::chain::RECOVERED;
 use super::file::head_path;
 use super::head::{HEAD, HEAD_FILE_LEN, Head, HeadKey, Signed};
 use super::line::{Digest256, Line, MAX_LINE};
-use crate::error::{Error, Kind, Result};
+use crate::error::{At, Doing, Error, Kind, Result};
 
 /// The most problems that are told one by one.
 const MOST: usize = 100;
@@ -78,15 +78,11 @@ pub fn verify(files: &[PathBuf], keys: &[HeadKey]) -> Result<Findings> {
         doubt: None,
     };
     for (index, path) in files.iter().enumerate() {
-        let failed = |error: &std::io::Error| Error::io(error, format!("reading {}", path.display()));
-        path.clone_into(&mut verifier.file);
-        // Opening it must not wait; reading a pipe may.
-        let file = File::options().read(true).custom_flags(libc::O_NOCTTY).open(path);
-        let mut reader = LineReader::new(BufReader::new(file.map_err(|error| failed(&error))?));
-        while verifier.read(&mut reader).map_err(|error| failed(&error))? {}
-        if index + 1 == files.len() {
-            verifier.end(path, &mut reader).map_err(|error| failed(&error))?;
-        }
+        let is_last = index + 1 == files.len();
+        verifier
+            .file(path, is_last)
+            .doing("reading the audit log")
+            .at(path)?;
     }
     Ok(verifier.findings)
 }
@@ -124,6 +120,22 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
+    /// Takes every line of a file, and for the last one what is said of the log's end.
+    fn file(&mut self, path: &Path, is_last: bool) -> std::io::Result<()> {
+        path.clone_into(&mut self.file);
+        // Opening it must not wait; reading a pipe may.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(path)?;
+        let mut reader = LineReader::new(BufReader::new(file));
+        while self.read(&mut reader)? {}
+        match is_last {
+            true => self.end(path, &mut reader),
+            false => Ok(()),
+        }
+    }
+
     /// Takes the next line; whether there was one.
     fn read<R: Read>(&mut self, reader: &mut LineReader<R>) -> std::io::Result<bool> {
         let Some(raw) = reader.next()? else {

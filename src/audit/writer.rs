@@ -87,5 +87,5 @@ impl Writer {
 }
 
 pub(super) fn stopped(error: &Error) -> String {
-    format!("the audit log cannot be written: {error}; what it owes a line is refused (EIO) until it can")
+    format!("the audit log cannot be written: {error:#}; what it owes a line is refused (EIO) until it can")
 }

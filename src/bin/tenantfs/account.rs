@@ -1,7 +1,7 @@
 //! Accounts of this host.
 
 use nix::unistd::{Uid, User};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Error, Result};
 
 /// The account called `name`, or with that number, as (uid, gid).
 pub(crate) fn find(name: &str) -> Result<(u32, u32)> {
@@ -10,10 +10,9 @@ pub(crate) fn find(name: &str) -> Result<(u32, u32)> {
     }
     match User::from_name(name) {
         Ok(Some(user)) => Ok((user.uid.as_raw(), user.gid.as_raw())),
-        _ => Err(Error::new(
-            Kind::Config,
-            format!("there is no account {name:?} on this host"),
-        )),
+        _ => Err(Error::config(format!(
+            "there is no account {name:?} on this host"
+        ))),
     }
 }
 

@@ -21,7 +21,10 @@ fn verify(args: VerifyAuditArgs) -> Result<()> {
     if args.json {
         let text = match &found {
             Ok(findings) => serde_json::to_string(findings),
-            Err(error) => serde_json::to_string(&Reply::Error(Failure::from(error))),
+            Err(error) => serde_json::to_string(&Reply::Error(Failure {
+                message: format!("{error:#}"),
+                ..Failure::from(error)
+            })),
         };
         println!("{}", text.map_err(|_| client::unexpected())?);
         return found?.check();

@@ -6,10 +6,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::fs::FileType;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Kind, Result};
 
 /// Tells the second process that it is the one in the background.
 const MARK: &str = "TENANTFS_IN_BACKGROUND";
+
+const LEAVING: &str = "leaving the terminal";
 
 /// Whether this is the process in the background.
 pub(crate) fn is_here() -> bool {
@@ -19,23 +21,23 @@ pub(crate) fn is_here() -> bool {
 /// Starts the process in the background, and waits until it has mounted. Its errors are on our standard error already;
 /// when it fails, so do we, with its exit code.
 pub(crate) fn start() -> Result<()> {
-    let failed = |error: std::io::Error| Error::io(&error, "starting in the background");
+    const STARTING: &str = "starting in the background";
     let mut child = Command::new("/proc/self/exe")
         .arg0("tenantfs")
         .args(std::env::args_os().skip(1))
         .env(MARK, "1")
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(failed)?;
+        .doing(STARTING)?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut line).map_err(failed)?;
+        BufReader::new(stdout).read_line(&mut line).doing(STARTING)?;
     }
     if !line.is_empty() {
         print!("{line}");
         return Ok(());
     }
-    let status = child.wait().map_err(failed)?;
+    let status = child.wait().doing(STARTING)?;
     match status.code() {
         Some(code) => std::process::exit(code),
         None => Err(Error::new(
@@ -47,9 +49,7 @@ pub(crate) fn start() -> Result<()> {
 
 /// In the background process, before it has threads: no terminal's signals.
 pub(crate) fn leave_terminal() -> Result<()> {
-    rustix::process::setsid()
-        .map(drop)
-        .map_err(|errno| Error::os(errno, "leaving the terminal"))
+    rustix::process::setsid().map(drop).doing(LEAVING)
 }
 
 /// Whether this process ends with a terminal.
@@ -66,17 +66,15 @@ pub(crate) fn keeps_log() -> bool {
 
 /// In the background process, when it has mounted: lets go of the caller's pipes and terminal.
 pub(crate) fn let_go() -> Result<()> {
-    let doing = |error: std::io::Error| Error::io(&error, "opening /dev/null");
     let null = File::options()
         .read(true)
         .write(true)
         .open("/dev/null")
-        .map_err(doing)?;
-    let doing = |errno| Error::os(errno, "leaving the terminal");
-    rustix::stdio::dup2_stdin(&null).map_err(doing)?;
-    rustix::stdio::dup2_stdout(&null).map_err(doing)?;
+        .doing("opening /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).doing(LEAVING)?;
+    rustix::stdio::dup2_stdout(&null).doing(LEAVING)?;
     if !keeps_log() {
-        rustix::stdio::dup2_stderr(&null).map_err(doing)?;
+        rustix::stdio::dup2_stderr(&null).doing(LEAVING)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tenantfs::auth::{ApiKey, key_hash};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::keyfile::{self, What};
 use zeroize::Zeroizing;
 
@@ -49,12 +49,6 @@ fn read_stdin() -> Result<ApiKey> {
         return ApiKey::read_from(stdin.lock(), "standard input");
     }
     eprint!("API key: ");
-    let unreadable = |why: &dyn std::fmt::Display| {
-        Error::new(
-            Kind::Config,
-            format!("reading the API key from the terminal: {why}"),
-        )
-    };
     let (read, signal) = {
         let (silent, mut stdin) = (Silent::new(), stdin.lock());
         // A terminal gives one line at a time.
@@ -64,12 +58,13 @@ fn read_stdin() -> Result<ApiKey> {
     };
     eprintln!();
     if let Some(signal) = signal {
-        let sent = kill_process(getpid(), signal);
-        sent.map_err(|errno| unreadable(&errno))?;
+        kill_process(getpid(), signal).doing("ending as the terminal asks")?;
     }
-    let line = read.map_err(|error| unreadable(&error))?;
-    let line = std::str::from_utf8(&line).map_err(|_| unreadable(&"it is not UTF-8"))?;
-    ApiKey::new(line)
+    let line = read
+        .doing("reading the API key from the terminal")
+        .map_err(|error| error.as_kind(Kind::Config))?;
+    let line = std::str::from_utf8(&line);
+    ApiKey::new(line.map_err(|_| Error::config("the API key from the terminal is not UTF-8"))?)
 }
 
 /// A terminal that does not show what is typed, as long as this lives. Ctrl-C ends the line: would it end the process, the

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::seal::{NewKeys, SealingKeys};
 
 use crate::cli::KeysCommand;
@@ -23,13 +23,16 @@ fn generate(path: &Path) -> Result<()> {
     let new = SealingKeys::generate()?;
     let staged = Staged::write(path, &new, None)?;
     // A second name, which replaces nothing; the first one goes with `staged`.
-    std::fs::hard_link(&staged.path, path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => wrong(
-            path,
-            "exists, and may have keys that are needed: add one with `tenantfs keys rotate`, or name another file",
-        ),
-        _ => cannot("making", path, &error),
-    })?;
+    match std::fs::hard_link(&staged.path, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(Error::config(format!(
+                "the sealing keys file {} exists, and may have keys that are needed: add one with `tenantfs keys rotate`, \
+                 or name another file",
+                path.display()
+            )));
+        }
+        linked => named(linked.doing("making the sealing keys file"), path)?,
+    }
     drop(staged);
     sync_directory(path)?;
     let shown = path.display();
@@ -44,13 +47,17 @@ fn generate(path: &Path) -> Result<()> {
 
 fn rotate(path: &Path) -> Result<()> {
     // What is replaced is the file, not a link to it.
-    let path = std::fs::canonicalize(path).map_err(|error| cannot("reading", path, &error))?;
+    let path = named(
+        std::fs::canonicalize(path).doing("reading the sealing keys file"),
+        path,
+    )?;
     // Read as servers do before anything is locked: that never waits for what is no file.
     SealingKeys::load(&path)?;
-    let (_lock, metadata) = lock(&path)?;
+    let (_lock, metadata) = named(lock(&path).doing("locking the sealing keys file"), &path)?;
     let new = SealingKeys::load(&path)?.rotate()?;
     let mut staged = Staged::write(&path, &new, Some(&metadata))?;
-    std::fs::rename(&staged.path, &path).map_err(|error| cannot("replacing", &path, &error))?;
+    let renamed = std::fs::rename(&staged.path, &path);
+    named(renamed.doing("replacing the sealing keys file"), &path)?;
     staged.placed = true;
     sync_directory(&path)?;
     announce(
@@ -64,12 +71,11 @@ fn rotate(path: &Path) -> Result<()> {
 }
 
 /// The file, locked: two who rotate at a time would lose one of the new keys.
-fn lock(path: &Path) -> Result<(File, Metadata)> {
-    let doing = |error: std::io::Error| cannot("locking", path, &error);
+fn lock(path: &Path) -> std::io::Result<(File, Metadata)> {
     loop {
-        let file = File::open(path).map_err(doing)?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|errno| doing(errno.into()))?;
-        let (locked, named) = (file.metadata().map_err(doing)?, path.metadata().map_err(doing)?);
+        let file = File::open(path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        let (locked, named) = (file.metadata()?, path.metadata()?);
         // Whoever had the lock before may have replaced the file.
         if (locked.dev(), locked.ino()) == (named.dev(), named.ino()) {
             return Ok((file, locked));
@@ -85,27 +91,32 @@ struct Staged {
 
 impl Staged {
     /// For its owner alone; with the owner and mode of the file that it will replace.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it cannot be written.
     fn write(target: &Path, new: &NewKeys, replaced: Option<&Metadata>) -> Result<Self> {
-        let doing = |error: std::io::Error| cannot("writing", target, &error);
+        let written = Self::write_beside(target, new, replaced);
+        named(written.doing("writing the sealing keys file"), target)
+    }
+
+    fn write_beside(target: &Path, new: &NewKeys, replaced: Option<&Metadata>) -> std::io::Result<Self> {
         let mut path = target.as_os_str().to_owned();
         path.push(format!(".{}", new.kid));
         let mut file = File::options()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(doing)?;
+            .open(&path)?;
         let staged = Self {
             path: path.into(),
             placed: false,
         };
         if let Some(replaced) = replaced {
-            fchown(&file, Some(replaced.uid()), Some(replaced.gid())).map_err(doing)?;
-            let mode = PermissionsExt::from_mode(replaced.mode() & 0o777);
-            file.set_permissions(mode).map_err(doing)?;
+            fchown(&file, Some(replaced.uid()), Some(replaced.gid()))?;
+            file.set_permissions(PermissionsExt::from_mode(replaced.mode() & 0o777))?;
         }
-        file.write_all(new.text.as_bytes()).map_err(doing)?;
-        file.sync_all().map_err(doing)?;
+        file.write_all(new.text.as_bytes())?;
+        file.sync_all()?;
         Ok(staged)
     }
 }
@@ -126,29 +137,18 @@ fn sync_directory(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| cannot("making durable", path, &error))
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    named(synced.doing("making the sealing keys file durable"), path)
 }
 
 /// The key's id on standard output, alone; what to do next for people.
 fn announce(new: &NewKeys, next: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{}", new.kid)
-        .map_err(|error| Error::io(&error, "printing the new key's id"))?;
+    writeln!(std::io::stdout(), "{}", new.kid).doing("printing the new key's id")?;
     eprintln!("{next}");
     Ok(())
 }
 
-fn wrong(path: &Path, why: &str) -> Error {
-    Error::new(
-        Kind::Config,
-        format!("the sealing keys file {} {why}", path.display()),
-    )
-}
-
-fn cannot(doing: &str, path: &Path, error: &std::io::Error) -> Error {
-    Error::new(
-        Kind::Config,
-        format!("{doing} the sealing keys file {}: {error}", path.display()),
-    )
+/// The file is what somebody named: whatever is wrong with it is a matter of configuration.
+fn named<T>(result: Result<T>, path: &Path) -> Result<T> {
+    result.at(path).map_err(|error| error.as_kind(Kind::Config))
 }

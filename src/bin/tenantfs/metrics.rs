@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use tenantfs::audit::AuditLog;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Error, Result};
 use tenantfs::metrics::{self, Listener, Metrics};
 use tenantfs::vfs::Pools;
 
@@ -18,7 +18,7 @@ const SOCKET_MODE: u32 = 0o600;
 /// Listens where it is configured; before privileges are dropped, which a socket's directory may want.
 ///
 /// # Errors
-/// [`Kind::Config`] when that cannot be.
+/// [`Kind::Config`](tenantfs::error::Kind::Config) when that cannot be.
 pub(crate) fn listen(endpoint: Option<&Endpoint>) -> Result<Option<Listener>> {
     Ok(match endpoint {
         None => None,
@@ -28,8 +28,9 @@ pub(crate) fn listen(endpoint: Option<&Endpoint>) -> Result<Option<Listener>> {
         }
         Some(Endpoint::Tcp(address)) => {
             let listener = TcpListener::bind(address).map_err(|error| {
-                let why = format!("metrics cannot be read at {address}: {error}; correct --metrics-listen");
-                Error::new(Kind::Config, why)
+                Error::config(format!(
+                    "metrics cannot be read at {address}: {error}; correct --metrics-listen"
+                ))
             })?;
             Some(Listener::Tcp(listener))
         }
@@ -85,7 +86,7 @@ pub(crate) fn publish(listener: Option<Listener>, metrics: &Arc<Metrics>) {
     let metrics = Arc::clone(metrics);
     tokio::spawn(async move {
         let Err(error) = metrics::serve(listener, metrics).await;
-        log::error!("{error}");
+        log::error!("{error:#}");
     });
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Result};
 use tenantfs::mounter::Admission;
 
 use crate::cli::MounterArgs;
@@ -24,9 +24,10 @@ pub(crate) fn run(args: MounterArgs) -> Result<()> {
     };
     let Some(socket) = socket else {
         if !args.beneath.is_empty() || args.admit.is_some() {
-            let why = "--beneath and --admit are for a mounter that listens: give it --listen SOCKET, or start it by its \
-                       systemd socket";
-            return Err(Error::new(Kind::Config, why));
+            return Err(Error::config(
+                "--beneath and --admit are for a mounter that listens: give it --listen SOCKET, or start it by its \
+                 systemd socket",
+            ));
         }
         // The mounts end with the server: who ends both at once must not end this one first.
         ignore(&[SIGHUP, SIGINT, SIGTERM])?;
@@ -43,7 +44,6 @@ pub(crate) fn run(args: MounterArgs) -> Result<()> {
 /// The socket that systemd listens on for us, if it has started us.
 fn passed_socket() -> Result<Option<OwnedFd>> {
     let mut passed = passed::take();
-    let refuse = |why: String| Error::new(Kind::Config, why);
     match passed.len() {
         0 => Ok(None),
         1 => passed
@@ -54,11 +54,11 @@ fn passed_socket() -> Result<Option<OwnedFd>> {
                 "AF_UNIX SOCK_SEQPACKET socket",
             )
             .map_err(|error| {
-                refuse(format!(
+                Error::config(format!(
                     "the socket that was passed: {error}; use ListenSequentialPacket="
                 ))
             }),
-        count => Err(refuse(format!(
+        count => Err(Error::config(format!(
             "the mounter listens on one socket, and {count} were passed"
         ))),
     }
@@ -67,18 +67,18 @@ fn passed_socket() -> Result<Option<OwnedFd>> {
 fn ignore(signals: &[i32]) -> Result<()> {
     let ignored = Arc::new(AtomicBool::new(false));
     for signal in signals {
-        signal_hook::flag::register(*signal, Arc::clone(&ignored))
-            .map_err(|error| Error::io(&error, "ignoring signals"))?;
+        signal_hook::flag::register(*signal, Arc::clone(&ignored)).doing("ignoring signals")?;
     }
     Ok(())
 }
 
 /// Can be read when SIGTERM or SIGINT has come.
 fn ended() -> Result<UnixStream> {
-    let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
-    let (ended, signalled) = UnixStream::pair().map_err(doing)?;
+    const WAITING: &str = "waiting for signals";
+    let (ended, signalled) = UnixStream::pair().doing(WAITING)?;
     for signal in [SIGINT, SIGTERM] {
-        pipe::register(signal, signalled.try_clone().map_err(doing)?).map_err(doing)?;
+        let signalled = signalled.try_clone().doing(WAITING)?;
+        pipe::register(signal, signalled).doing(WAITING)?;
     }
     Ok(ended)
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 use tenantfs::daemon::{Kept, NAME_PREFIX};
-use tenantfs::error::{Error, Result};
+use tenantfs::error::{Doing, Result};
 use tenantfs::metrics::Listener;
 
 /// How systemd calls the control socket (`FileDescriptorName=` in tenantfs.socket).
@@ -48,7 +48,7 @@ impl ToDaemon {
     /// Takes it, before this process gives up the right to look at its own descriptors.
     ///
     /// # Errors
-    /// [`Kind::Io`](tenantfs::error::Kind::Io) when what is called the control socket, or the metrics', is none.
+    /// [`Kind::Io`](tenantfs::error::Kind::Io) when what is called the control socket, or the metrics', is not a socket.
     pub(crate) fn take() -> Result<Self> {
         let mut to_daemon = Self::default();
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -57,19 +57,18 @@ impl ToDaemon {
             if name == CONTROL {
                 to_daemon.control = passed
                     .take_unix_listener(index)
-                    .map_err(|error| Error::io(&error, "taking the control socket that systemd passed"))?;
+                    .doing("taking the control socket that systemd passed")?;
             } else if name == METRICS {
-                to_daemon.metrics = listener(&mut passed, index).map_err(|error| {
-                    Error::io(&error, "taking the socket for metrics that systemd passed")
-                })?;
+                to_daemon.metrics = listener(&mut passed, index)
+                    .doing("taking the socket for metrics that systemd passed")?;
             } else if name.starts_with(NAME_PREFIX) {
                 // One that cannot be read is a session whose user has to log in again: no reason not to serve the others.
                 match kept(descriptor) {
                     Ok(kept) => to_daemon.kept.push(kept),
-                    Err(error) => log::warn!("{error}"),
+                    Err(error) => log::warn!("{error:#}"),
                 }
             } else {
-                log::warn!("systemd passed {name:?}, which is nothing of ours");
+                log::warn!("systemd passed a descriptor called {name:?}, which tenantfs does not use");
             }
         }
         Ok(to_daemon)
@@ -93,7 +92,7 @@ fn listener(passed: &mut ListenFd, index: usize) -> std::io::Result<Option<Liste
 
 fn kept(descriptor: i32) -> Result<Kept> {
     let path = format!("/proc/self/fd/{descriptor}");
-    let mut file = File::open(path).map_err(|error| Error::io(&error, "opening what systemd kept"))?;
+    let mut file = File::open(path).doing("opening what systemd kept")?;
     // systemd has its own.
     let _ = nix::unistd::close(descriptor);
     Kept::read(&mut file)

@@ -6,37 +6,45 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 
 /// Listens at `path`, where whoever `mode` admits may connect. One that nobody listens on any more is replaced. `what` names
 /// it in errors, and `setting` where its path comes from.
 ///
 /// # Errors
-/// [`Kind::Config`] when that cannot be.
+/// [`Kind::Config`] when something else is there, or the socket cannot be made.
 pub(crate) fn listen(path: &Path, mode: u32, what: &str, setting: &str) -> Result<UnixListener> {
     let shown = path.display();
-    let wrong = |why: String| Error::new(Kind::Config, format!("{what} {shown}: {why}"));
-    let cannot = |error: std::io::Error| {
-        wrong(format!(
-            "{error}; correct {setting}, or make its directory: root's, mode 0755"
-        ))
-    };
-    match std::fs::symlink_metadata(path) {
+    let taken = match std::fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
-            return Err(wrong("something else has this name; remove it".to_owned()));
+            return Err(Error::config(format!(
+                "{what} {shown}: something else has this name; remove it, or correct {setting}"
+            )));
         }
-        Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => return Err(wrong("another daemon listens on it".to_owned())),
-            // Of a daemon that is gone.
-            Err(_) => std::fs::remove_file(path).map_err(cannot)?,
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot(error)),
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(Error::config(format!(
+                "{what} {shown}: another daemon listens on it; end it, or correct {setting}"
+            )));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        there => there.map(|_| true),
+    };
+    taken
+        .and_then(|taken| bind(path, mode, taken))
+        .doing(format!("making {what}, which {setting} names"))
+        .at(path)
+        .map_err(|error| error.as_kind(Kind::Config))
+}
+
+/// Listens at `path`, where the socket of a daemon that is gone may be.
+fn bind(path: &Path, mode: u32, taken: bool) -> std::io::Result<UnixListener> {
+    if taken {
+        std::fs::remove_file(path)?;
     }
     if let (Some(directory), true) = (path.parent(), rustix::process::geteuid().is_root()) {
-        std::fs::create_dir_all(directory).map_err(cannot)?;
+        std::fs::create_dir_all(directory)?;
     }
-    let listener = UnixListener::bind(path).map_err(cannot)?;
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(cannot)?;
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(listener)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use log::{Level, LevelFilter, Record};
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
-use tenantfs::error::{Error, Result};
+use tenantfs::error::{Doing, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 const VARIABLE: &str = "TENANTFS_LOG";
@@ -43,9 +43,9 @@ fn plain_level() -> Option<LevelFilter> {
 /// # Errors
 /// [`Kind::Io`](tenantfs::error::Kind::Io) when the signals cannot be waited for.
 pub(crate) fn follow_signals() -> Result<()> {
-    let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
-    let mut more = signal(SignalKind::user_defined1()).map_err(doing)?;
-    let mut less = signal(SignalKind::user_defined2()).map_err(doing)?;
+    const WAITING: &str = "waiting for signals";
+    let mut more = signal(SignalKind::user_defined1()).doing(WAITING)?;
+    let mut less = signal(SignalKind::user_defined2()).doing(WAITING)?;
     tokio::spawn(async move {
         loop {
             tokio::select! {

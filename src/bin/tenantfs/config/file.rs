@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 
 use crate::cli::{AuditLevel, Commit};
 
@@ -99,13 +99,23 @@ impl File {
             Some(path) => (path, false),
             None => (Path::new(DEFAULT_FILE), true),
         };
-        let wrong =
-            |why: String| Error::new(Kind::Config, format!("the config file {}: {why}", path.display()));
-        match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| wrong(one_line(&error.to_string()))),
-            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(wrong(format!("{error}; correct --config or its mode"))),
-        }
+        let doing = match optional {
+            true => "reading the config file",
+            false => "reading the config file that --config names",
+        };
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            read => read
+                .doing(doing)
+                .at(path)
+                .map_err(|error| error.as_kind(Kind::Config))?,
+        };
+        toml::from_str(&text).map_err(|error| {
+            let why = one_line(&error.to_string());
+            Error::config(format!("the config file {}: {why}", path.display()))
+        })
     }
 }
 

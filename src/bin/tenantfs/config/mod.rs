@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tenantfs::audit::{self, Destination, HeadKey, Level};
 use tenantfs::auth::Terms;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Error, Result};
 use tenantfs::layout::Layout;
 use tenantfs::name::Resource;
 use tenantfs::seal::SealingKeys;
@@ -98,7 +98,7 @@ pub(crate) struct DaemonSettings {
 
 impl MountSettings {
     /// # Errors
-    /// [`Kind::Config`] for whatever is missing or wrong.
+    /// [`Kind::Config`](tenantfs::error::Kind::Config) for whatever is missing or wrong.
     pub(crate) fn of(args: MountArgs) -> Result<Self> {
         let mut file = File::read(args.serve.on.config.as_deref())?;
         // One file is for all mounts of a host and its daemon, and only one of them can listen there.
@@ -115,7 +115,7 @@ impl MountSettings {
 
 impl DaemonSettings {
     /// # Errors
-    /// [`Kind::Config`] for whatever is missing or wrong.
+    /// [`Kind::Config`](tenantfs::error::Kind::Config) for whatever is missing or wrong.
     pub(crate) fn of(args: DaemonArgs) -> Result<Self> {
         let file = File::read(args.serve.on.config.as_deref())?;
         let mounts = args.mounts.or(file.mounts.path.clone());
@@ -131,7 +131,7 @@ impl DaemonSettings {
 /// even be allowed to read.
 ///
 /// # Errors
-/// [`Kind::Config`] when a config file was named and is wrong.
+/// [`Kind::Config`](tenantfs::error::Kind::Config) when a config file was named and is wrong.
 pub(crate) fn client_socket(args: ClientArgs) -> Result<PathBuf> {
     if let Some(socket) = args.socket {
         return Ok(socket);
@@ -146,7 +146,7 @@ pub(crate) fn client_socket(args: ClientArgs) -> Result<PathBuf> {
 /// The sealing keys file that is to be made or changed.
 ///
 /// # Errors
-/// [`Kind::Config`] when none is named, or the config file is wrong.
+/// [`Kind::Config`](tenantfs::error::Kind::Config) when none is named, or the config file is wrong.
 pub(crate) fn sealing_keys_file(args: KeysArgs) -> Result<PathBuf> {
     if let Some(file) = args.file {
         return Ok(file);
@@ -174,7 +174,7 @@ impl VolumeSettings {
     /// For work on a whole volume.
     ///
     /// # Errors
-    /// [`Kind::Config`] for whatever is missing or wrong.
+    /// [`Kind::Config`](tenantfs::error::Kind::Config) for whatever is missing or wrong.
     pub(crate) fn alone(args: VolumeArgs) -> Result<Self> {
         let file = File::read(args.config.as_deref())?;
         Self::of(args, file.records, file.volume, file.audit, file.server)
@@ -303,7 +303,7 @@ fn sealing_keys(file: Option<PathBuf>) -> Result<Option<SealingKeys>> {
 /// What signs audit logs, now and before: with every key of `file`, else of systemd's credential.
 ///
 /// # Errors
-/// [`Kind::Config`] when the keys cannot be read.
+/// [`Kind::Config`](tenantfs::error::Kind::Config) when the keys cannot be read.
 pub(crate) fn head_keys(file: Option<PathBuf>) -> Result<Vec<HeadKey>> {
     let Some(keys) = sealing_keys(file)? else {
         return Ok(Vec::new());
@@ -319,34 +319,34 @@ pub(crate) fn credential(name: &str) -> Option<PathBuf> {
 }
 
 fn check_attach(names: &[String], on: &VolumeSettings) -> Result<Vec<Resource>> {
-    let wrong = |why: String| {
-        Err(Error::new(
-            Kind::Config,
-            format!("{why}; see --attach-session-key"),
-        ))
-    };
     if names.is_empty() {
         return Ok(Vec::new());
     }
     if on.keys.is_none() {
-        return wrong("session keys are attached sealed, and there are no sealing keys".to_owned());
+        return Err(Error::config(
+            "session keys are attached sealed, and there are no sealing keys: use --sealing-keys FILE, or no \
+             --attach-session-key",
+        ));
     }
     if !on.secret_fields.iter().any(|field| field == SESSION_KEY_FIELD) {
-        return wrong(format!(
-            "session keys are attached as {SESSION_KEY_FIELD}, which is not among the secret fields"
-        ));
+        return Err(Error::config(format!(
+            "session keys are attached as {SESSION_KEY_FIELD}, which is not a secret field; see --secret-fields and \
+             --attach-session-key"
+        )));
     }
     let unknown = names
         .iter()
         .find(|name| !on.resources.iter().any(|resource| resource.as_str() == *name));
     match unknown {
-        Some(name) => wrong(format!("there is no resource {name:?} to attach session keys in")),
+        Some(name) => Err(Error::config(format!(
+            "there is no resource {name:?} to attach session keys in; see --attach-session-key"
+        ))),
         None => parse_resources(names),
     }
 }
 
 fn missing(what: &str, flag: &str) -> Error {
-    Error::new(Kind::Config, format!("no {what} is given; use {flag}"))
+    Error::config(format!("no {what} is given; use {flag}"))
 }
 
 /// Which audit log is kept: none, when nobody says where and there is no usual place.
@@ -405,8 +405,7 @@ enum Either {
 
 fn auth_source(url: Option<String>, static_keys: Option<PathBuf>) -> Result<Option<Either>> {
     match (url, static_keys) {
-        (Some(_), Some(_)) => Err(Error::new(
-            Kind::Config,
+        (Some(_), Some(_)) => Err(Error::config(
             "both an auth service and a static keys file are given; keep one of them",
         )),
         (Some(url), None) => Ok(Some(Either::Url(url))),
@@ -420,12 +419,10 @@ fn check_mounts(path: String) -> Result<String> {
     let places = path.strip_suffix("/{uid}");
     match places {
         Some(places) if Path::new(places).is_absolute() && !places.contains(['{', '}']) => Ok(path),
-        _ => Err(Error::new(
-            Kind::Config,
-            format!(
-                "{path:?} is no place for mounts: use an absolute path that ends in /{{uid}}, such as {DEFAULT_MOUNTS}"
-            ),
-        )),
+        _ => Err(Error::config(format!(
+            "{path:?} does not give each uid a place to mount at: use an absolute path that ends in /{{uid}}, such as \
+             {DEFAULT_MOUNTS}"
+        ))),
     }
 }
 
@@ -434,34 +431,26 @@ fn parse_resources(names: &[String]) -> Result<Vec<Resource>> {
     for name in names {
         let resource = Resource::new(name)?;
         if resources.contains(&resource) {
-            return Err(Error::new(
-                Kind::Config,
-                format!("the resource {name:?} is given twice"),
-            ));
+            return Err(Error::config(format!("the resource {name:?} is given twice")));
         }
         resources.push(resource);
     }
     match resources.is_empty() {
-        true => Err(Error::new(
-            Kind::Config,
-            "at least one resource is needed; see --resources",
-        )),
+        true => Err(Error::config("at least one resource is needed; see --resources")),
         false => Ok(resources),
     }
 }
 
 fn check_secret_fields(fields: Vec<String>) -> Result<Vec<String>> {
-    let wrong = |why: &str| {
-        Err(Error::new(
-            Kind::Config,
-            format!("the secret fields {why}; see --secret-fields"),
-        ))
-    };
     if fields.iter().any(String::is_empty) {
-        return wrong("have an empty name");
+        return Err(Error::config(
+            "a secret field needs a name, and one has none; see --secret-fields",
+        ));
     }
     if fields.iter().any(|field| field == "user_id") {
-        return wrong("cannot have user_id, which says whose the record is");
+        return Err(Error::config(
+            "user_id says whose a record is, and cannot be a secret field; see --secret-fields",
+        ));
     }
     Ok(fields)
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Error, Result};
 
 /// The largest `max_size`, in bytes: a record is held in memory as a whole, several times while it is committed.
 const MAX_SIZE: u64 = 256 << 20;
@@ -36,10 +36,9 @@ pub(super) fn size(text: &str) -> Result<u64> {
         .and_then(|(number, unit)| number.checked_mul(unit));
     match size {
         Some(size @ 1..=MAX_SIZE) => Ok(size),
-        _ => Err(Error::new(
-            Kind::Config,
-            format!("{text:?} is no size that a record can have: use one like 16MiB, of at most 256MiB"),
-        )),
+        _ => Err(Error::config(format!(
+            "{text:?} is not a size that a record can have: use one like 16MiB, of at most 256MiB"
+        ))),
     }
 }
 
@@ -54,29 +53,26 @@ pub(super) fn duration(text: &str, what: &str, least: Duration) -> Result<Durati
     };
     match parsed {
         Some(duration) if (least..=MAX_DURATION).contains(&duration) => Ok(duration),
-        _ => Err(Error::new(
-            Kind::Config,
-            format!("{text:?} is no {what}: use one like 60s or 5m, from {least:?} to a week"),
-        )),
+        _ => Err(Error::config(format!(
+            "{text:?} cannot be the {what}: use a time like 60s or 5m, from {least:?} to a week"
+        ))),
     }
 }
 
 /// `127.0.0.1:9641`, `[::1]:9641`, `/run/tenantfs/metrics.sock`.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint> {
-    let wrong = |why: &str| {
-        let hint = "use an address of this host such as 127.0.0.1:9641, or the path of a Unix socket";
-        Error::new(
-            Kind::Config,
-            format!("metrics cannot be read at {text:?}{why}: {hint}"),
-        )
-    };
+    const HINT: &str = "use an address of this host such as 127.0.0.1:9641, or the path of a Unix socket";
     if Path::new(text).is_absolute() {
         return Ok(Endpoint::Unix(text.into()));
     }
-    let address: SocketAddr = text.parse().map_err(|_| wrong(""))?;
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| Error::config(format!("metrics cannot be read at {text:?}: {HINT}")))?;
     match address.ip().to_canonical().is_loopback() {
         true => Ok(Endpoint::Tcp(address)),
-        false => Err(wrong(", where other hosts would read them too")),
+        false => Err(Error::config(format!(
+            "metrics cannot be read at {text:?}, where other hosts would read them too: {HINT}"
+        ))),
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use rustix::process::{Gid, Uid};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Kind, Result};
 
 /// A uid of this host and its group. It needs no account.
 #[derive(Clone, Copy)]
@@ -64,8 +64,7 @@ impl Actor {
     /// # Errors
     /// When it cannot be run, or fails.
     pub(super) fn run(self, directory: &Path, program: &str, arguments: &[&str]) -> Result<String> {
-        let failed =
-            |why: String| Error::new(Kind::Io, format!("running {program} as uid {}: {why}", self.uid));
+        let doing = format!("running {program} as uid {}", self.uid);
         let output = Command::new(program)
             .args(arguments)
             .env("LC_ALL", "C")
@@ -74,10 +73,13 @@ impl Actor {
             .gid(self.gid)
             .uid(self.uid)
             .output()
-            .map_err(|error| failed(error.to_string()))?;
+            .doing(doing.clone())?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            false => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+            false => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                Err(Error::new(Kind::Io, said).context(doing))
+            }
         }
     }
 }

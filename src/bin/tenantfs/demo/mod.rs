@@ -13,7 +13,7 @@ use std::path::Path;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::layout::Layout;
 
 use report::Report;
@@ -32,8 +32,7 @@ pub(crate) struct DemoArgs {
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     check_requirements()?;
-    let mut signals =
-        Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| Error::io(&error, "waiting for signals"))?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).doing("waiting for signals")?;
     let mut report = Report::new();
     let stage = Stage::set(args.layout)?;
     introduce(&stage, &mut report);
@@ -69,16 +68,17 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
 }
 
 fn check_requirements() -> Result<()> {
-    let refuse = |why: &'static str| Err(Error::new(Kind::MountFailed, why));
     if !rustix::process::geteuid().is_root() {
-        return refuse(
+        return Err(Error::new(
+            Kind::MountFailed,
             "the demo mounts file systems and acts as three users: run it as root, for example with sudo",
-        );
+        ));
     }
     if !Path::new("/dev/fuse").exists() {
-        return refuse(
+        return Err(Error::new(
+            Kind::MountFailed,
             "the demo needs /dev/fuse: load the module (modprobe fuse), or pass the device to the container",
-        );
+        ));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use tenantfs::error::{Error, Result};
+use tenantfs::error::{At, Doing, Result};
 
 use super::report::{Outcome, Report};
 use super::stage::{self, SERVICE_UID, Stage, Tenant};
@@ -128,13 +128,13 @@ fn nothing_crosses(stage: &Stage, report: &mut Report) -> Result<()> {
     let (alice, bob) = (&stage.alice, &stage.bob);
     let before = listed(alice, "results")?;
     let of_bob = stage.stored(bob, "results", "run-9.json")?;
-    let doing = |error: io::Error| Error::io(&error, "planting files on the volume");
+    const PLANTING: &str = "planting files on the volume";
 
     let copied = stage.stored(alice, "results", "copied.json")?;
-    fs::copy(&of_bob, &copied).map_err(doing)?;
-    stage::give_to_service(&copied).map_err(doing)?;
+    fs::copy(&of_bob, &copied).doing(PLANTING)?;
+    stage::give_to_service(&copied).doing(PLANTING)?;
     let linked = stage.stored(alice, "results", "linked.json")?;
-    symlink(&of_bob, linked).map_err(doing)?;
+    symlink(&of_bob, linked).doing(PLANTING)?;
     stage.save(alice, "results", "ownerless.json", "{\"rows\": []}")?;
 
     for (what, name) in [
@@ -266,13 +266,16 @@ fn show(tenant: &Tenant, report: &mut Report, program: &str, arguments: &[&str])
 
 fn listed(tenant: &Tenant, resource: &str) -> Result<Vec<String>> {
     let directory = tenant.mountpoint.join(resource);
-    let names = tenant.actor.list(&directory);
-    names.map_err(|error| Error::io(&error, format!("listing {}", directory.display())))
+    tenant
+        .actor
+        .list(&directory)
+        .doing("listing a directory")
+        .at(directory)
 }
 
 /// Reads what root may read.
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|error| Error::io(&error, format!("reading {}", path.display())))
+    fs::read_to_string(path).doing("reading a file").at(path)
 }
 
 /// What is absent at first may come soon.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tenantfs::auth::{ApiKey, key_hash};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::identity::UserId;
 use tenantfs::layout::Layout;
 use tenantfs::name::Resource;
@@ -67,9 +67,7 @@ impl Stage {
             bob: tenant("bob", BOB_UID),
             base: base.clone(),
         };
-        stage
-            .furnish()
-            .map_err(|error| Error::io(&error, format!("making {}", base.display())))?;
+        stage.furnish().doing("furnishing the demo").at(&base)?;
         stage.write_keys()?;
         let command = |tenant: &Tenant| stage.mount_command(tenant);
         let servers = (command(&stage.alice), command(&stage.bob));
@@ -100,10 +98,13 @@ impl Stage {
     /// Saves a record the way the web service does, with its owner and, where it has one, an API key in it.
     ///
     /// # Errors
-    /// The file system's.
+    /// Any error of making directories and files.
     pub(super) fn save(&self, tenant: &Tenant, resource: &str, name: &str, record: &str) -> Result<()> {
         let path = self.stored(tenant, resource, name)?;
-        let doing = |error: std::io::Error| Error::io(&error, format!("writing {}", path.display()));
+        self.write(&path, record).doing("writing a record").at(path)
+    }
+
+    fn write(&self, path: &Path, record: &str) -> std::io::Result<()> {
         let volume = self.volume();
         let mut parents: Vec<_> = path
             .ancestors()
@@ -112,13 +113,13 @@ impl Stage {
             .collect();
         parents.reverse();
         for parent in parents.into_iter().filter(|parent| !parent.exists()) {
-            make_directory(parent, SERVICE_UID, 0o750).map_err(doing)?;
+            make_directory(parent, SERVICE_UID, 0o750)?;
         }
         // Renamed into place, so that no reader meets a part of it.
         let temporary = path.with_extension("tmp");
-        fs::write(&temporary, record).map_err(doing)?;
-        give_to_service(&temporary).map_err(doing)?;
-        fs::rename(&temporary, &path).map_err(doing)
+        fs::write(&temporary, record)?;
+        give_to_service(&temporary)?;
+        fs::rename(&temporary, path)
     }
 
     /// Ends the mounts and removes everything; returns the directory that is gone now.
@@ -134,10 +135,8 @@ impl Stage {
         let ended = [self.alice.end(), self.bob.end()];
         ended.into_iter().collect::<Result<()>>()?;
         match fs::remove_dir_all(&self.base) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(&error, format!("removing {}", self.base.display())))
-            }
-            _ => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.doing("removing the demo's directory").at(&self.base),
         }
     }
 
@@ -161,7 +160,8 @@ impl Stage {
         let path = self.keys();
         fs::write(&path, serde_json::json!({"keys": entries}).to_string())
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o600)))
-            .map_err(|error| Error::io(&error, format!("writing {}", path.display())))?;
+            .doing("writing the static keys")
+            .at(path)?;
         for tenant in [&self.alice, &self.bob] {
             for (resource, name, record) in tenant.records() {
                 self.save(tenant, resource, name, &record)?;
@@ -197,7 +197,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Err(error) = self.strike() {
-            log::error!("cleaning up: {error}");
+            log::error!("cleaning up: {error:#}");
         }
     }
 }
@@ -247,18 +247,18 @@ impl Tenant {
 
     fn mount(&mut self, mut command: Command, base: &Path) -> Result<()> {
         let log = base.join(format!("{}.log", self.name));
-        let failed = |error: std::io::Error| Error::io(&error, format!("mounting for {}", self.name));
+        let doing = format!("mounting for {}", self.name);
         let mut server = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).map_err(failed)?)
+            .stderr(File::create(&log).doing(doing.clone())?)
             .spawn()
-            .map_err(failed)?;
+            .doing(doing.clone())?;
         let stdout = server.stdout.take();
         self.server = Some(server);
         let mut ready = String::new();
         if let Some(stdout) = stdout {
-            BufReader::new(stdout).read_line(&mut ready).map_err(failed)?;
+            BufReader::new(stdout).read_line(&mut ready).doing(doing)?;
         }
         match ready.is_empty() {
             false => Ok(()),
@@ -322,20 +322,13 @@ pub(super) fn mount_options(path: &Path) -> Option<(String, String)> {
 /// A directory that every uid may pass through, and nobody else can have made.
 fn make_base() -> Result<PathBuf> {
     let parent = std::env::temp_dir();
-    let doing = |error: std::io::Error| {
-        Error::io(
-            &error,
-            format!(
-                "making a directory for the demo in {}; set TMPDIR to another",
-                parent.display()
-            ),
-        )
-    };
     // The mount table has paths without symbolic links.
-    let parent = parent.canonicalize().map_err(doing)?;
-    let base = parent.join(format!("tenantfs-demo-{}", std::process::id()));
-    make_directory(&base, 0, 0o755).map_err(doing)?;
-    Ok(base)
+    let made = parent.canonicalize().and_then(|parent| {
+        let base = parent.join(format!("tenantfs-demo-{}", std::process::id()));
+        make_directory(&base, 0, 0o755).map(|()| base)
+    });
+    made.doing("making a directory for the demo where TMPDIR says")
+        .at(parent)
 }
 
 fn make_directory(path: &Path, owner: u32, mode: u32) -> std::io::Result<()> {
