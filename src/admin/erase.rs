@@ -30,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often it is searched again when something was found: somebody goes on writing then.
 const SEARCHES: u32 = 5;
 
+/// The largest record in a user's own directories that is read to know whose it is, in bytes.
+const LARGEST: u64 = 512 << 20;
+
 const PROFILE: &str = "profile.json";
 
 /// What was erased: counts and times, and no content.
@@ -335,7 +338,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             return Ok(Some(*what));
         }
         let ours = Reserved::of(entry.name);
-        let is_record = name::is_record(entry.name) || ours == Reserved::Away;
+        let is_record = name::is_record(entry.name) || matches!(ours, Reserved::Away | Reserved::Removed);
         match entry.stat.file_type {
             FileType::Regular if is_record && entry.resource.is_some() => self.judge_record(entry),
             FileType::Regular if ours == Reserved::Draft => {
@@ -366,7 +369,12 @@ impl<'a, 'r> Sweep<'a, 'r> {
     }
 
     fn judge_record(&mut self, entry: &Entry<'_>) -> Result<Option<What>> {
-        let Some(read) = read(entry.dir, entry.name, stored_limit(self.ground.max_record))? else {
+        // Of what is the user's, a mount with another max_size may have written more.
+        let limit = match self.is_home {
+            true => stored_limit(self.ground.max_record).max(LARGEST),
+            false => stored_limit(self.ground.max_record),
+        };
+        let Some(read) = read(entry.dir, entry.name, limit)? else {
             if self.is_home {
                 self.leave(entry, "larger than max_size: look whose it is, and remove it");
             }
