@@ -12,6 +12,19 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
+    /// The point in time that is so much later.
+    pub fn after(self, elapsed: Duration) -> Self {
+        let nanos = self.nanos.saturating_add(elapsed.subsec_nanos());
+        let seconds = i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX);
+        Self {
+            seconds: self
+                .seconds
+                .saturating_add(seconds)
+                .saturating_add(i64::from(nanos / 1_000_000_000)),
+            nanos: nanos % 1_000_000_000,
+        }
+    }
+
     /// How many milliseconds `self` is after `earlier`; negative when it is before.
     pub fn millis_since(self, earlier: Self) -> i64 {
         let seconds = self.seconds.saturating_sub(earlier.seconds);
@@ -59,6 +72,10 @@ mod tests {
         let at = |seconds, nanos| Timestamp { seconds, nanos };
         assert_eq!(at(2, 0).millis_since(at(1, 500_000_000)), 500);
         assert_eq!(at(1, 0).millis_since(at(2, 0)), -1000);
+        assert_eq!(
+            at(1, 900_000_000).after(Duration::from_millis(1200)),
+            at(3, 100_000_000)
+        );
         assert_eq!(at(i64::MAX, 0).millis_since(at(i64::MIN, 0)), i64::MAX);
     }
 }

@@ -165,6 +165,26 @@ pub enum Event {
         /// The record.
         path: String,
     },
+    /// A record got back the secret that the last one of its name had when it was removed or renamed.
+    SecretRestored {
+        /// The record.
+        path: String,
+    },
+    /// A secret is gone for good: it was taken out of its record, or what had it was not wanted back in time.
+    SecretDropped {
+        /// The record that had it.
+        path: String,
+    },
+    /// A record that was removed is back.
+    Restored {
+        /// The record.
+        path: String,
+    },
+    /// A kept draft was given up; the record shows as it was last committed.
+    DraftDiscarded {
+        /// The record.
+        path: String,
+    },
     /// A draft could not be committed; it is kept, and shown to its owner.
     DraftKept {
         /// The record.
@@ -364,6 +384,7 @@ impl Observer for LogObserver {
             Event::OwnerOverridden { path } => {
                 log::warn!("{session}: {path:?} named another owner; replaced by the session's user");
             }
+            Event::SecretDropped { path } => log::info!("{session}: the secret of {path:?} is gone for good"),
             Event::DraftKept { path, reason, .. } => {
                 log::warn!("{session}: {path:?} not committed, kept as a draft: {reason}");
             }
@@ -374,6 +395,9 @@ impl Observer for LogObserver {
             Event::LoginFailed { reason, .. } => log::warn!("{session}: not logged in: {reason}"),
             Event::Trouble { what } => log::warn!("{session}: {what}"),
             Event::Committed { .. }
+            | Event::SecretRestored { .. }
+            | Event::Restored { .. }
+            | Event::DraftDiscarded { .. }
             | Event::Verified { .. }
             | Event::Transferred { .. }
             | Event::Renewal { .. } => {}

@@ -55,6 +55,8 @@ pub struct Ground {
     pub resources: Vec<Resource>,
     /// The largest record as a mount shows it, in bytes.
     pub max_record: u64,
+    /// How long a record that was removed waits.
+    pub keep_removed: Duration,
     /// The members that are secret.
     pub secret_fields: Vec<String>,
     /// What opens them.

@@ -126,7 +126,7 @@ impl Sealed {
         }
         match Reserved::of(entry.name) {
             _ if name::is_record(entry.name) => Some(Self::Record),
-            Reserved::Away => Some(Self::Record),
+            Reserved::Away | Reserved::Removed => Some(Self::Record),
             Reserved::Draft => Some(Self::Draft),
             Reserved::Marker | Reserved::Temporary | Reserved::Unknown => None,
         }

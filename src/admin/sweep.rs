@@ -12,6 +12,9 @@ use crate::record;
 use crate::store::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, stored_limit};
 use crate::volume::{Access, Dir, FileType};
 
+/// The largest record in a user's own directories that is read to know whose it is, in bytes.
+const LARGEST: u64 = 512 << 20;
+
 /// What is done with what is the user's.
 pub(super) trait Act {
     fn file(&mut self, what: What, entry: &Entry<'_>) -> Result<()>;
@@ -110,7 +113,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             return Ok(Some(*what));
         }
         let ours = Reserved::of(entry.name);
-        let is_record = name::is_record(entry.name) || ours == Reserved::Away;
+        let is_record = name::is_record(entry.name) || matches!(ours, Reserved::Away | Reserved::Removed);
         match entry.stat.file_type {
             FileType::Regular if is_record && entry.resource.is_some() => self.judge_record(entry),
             FileType::Regular if ours == Reserved::Draft => {
@@ -138,7 +141,12 @@ impl<'a, 'r> Sweep<'a, 'r> {
     }
 
     fn judge_record(&mut self, entry: &Entry<'_>) -> Result<Option<What>> {
-        let Some(read) = read(entry.dir, entry.name, stored_limit(self.ground.max_record))? else {
+        // Of what is the user's, a mount with another max_size may have written more.
+        let limit = match self.whose {
+            Some(_) => stored_limit(self.ground.max_record).max(LARGEST),
+            None => stored_limit(self.ground.max_record),
+        };
+        let Some(read) = read(entry.dir, entry.name, limit)? else {
             if self.whose.is_some() {
                 self.leave(entry, "larger than max_size: look whose it is, and remove it");
             }

@@ -23,6 +23,8 @@ pub struct Verified {
     pub attachments: u64,
     /// Drafts that are kept until their owners complete them.
     pub drafts: u64,
+    /// Records that were removed or renamed, and wait for the next of their name.
+    pub waiting: u64,
     /// Secrets that are sealed, under the active key and under older ones.
     pub sealed: u64,
     /// Secrets that are sealed under older keys: `reseal` seals them anew.
@@ -266,7 +268,7 @@ impl Verifier<'_> {
     /// A file under a name of our own.
     fn ours(&mut self, entry: &Entry<'_>) {
         let what = Reserved::of(entry.name);
-        if what.is_outdated(&entry.stat, clock::now()) {
+        if what.is_outdated(&entry.stat, clock::now(), self.ground.keep_removed) {
             let removed = self.repair && entry.dir.unlink(entry.name).is_ok();
             let detail = match removed {
                 true => "nobody needed it any more: removed",
@@ -280,7 +282,25 @@ impl Verifier<'_> {
                 let detail = "nothing that this version knows, though the name is tenantfs' own";
                 self.problem(Problem::InvalidName, entry.path, detail);
             }
-            Reserved::Marker | Reserved::Away | Reserved::Temporary => {}
+            Reserved::Removed | Reserved::Away => self.waiting(entry),
+            Reserved::Marker | Reserved::Temporary => {}
+        }
+    }
+
+    /// A record that waits for the next of its name: its secret must open as any other.
+    fn waiting(&mut self, entry: &Entry<'_>) {
+        match read(entry.dir, entry.name, stored_limit(self.ground.max_record)) {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => self.problem(Problem::Unreadable, entry.path, &error.to_string()),
+            Ok(None) => self.oversized(entry),
+            Ok(Some(read)) => {
+                self.seen.waiting += 1;
+                let owner = record::owner(&read.text).ok();
+                let secrets = owner.and_then(|owner| self.lens(&owner).secrets(&read.text).ok());
+                for secret in secrets.unwrap_or_default() {
+                    self.secret(entry, &secret.name, &secret.state);
+                }
+            }
         }
     }
 

@@ -106,12 +106,30 @@ impl Observer for Auditor {
                 let reason = "owner_overridden: it named another owner, whom the session's user replaces";
                 self.push(Op::Commit, path, OK, reason);
             }
+            Event::SecretRestored { path } => {
+                let reason = "secret_restored: the record has the secret that the last one of its name had";
+                self.push(Op::Commit, path, OK, reason);
+            }
+            Event::SecretDropped { path } => {
+                let reason = "secret_dropped: the secret that this record had is gone for good";
+                self.push(Op::Commit, path, OK, reason);
+            }
+            Event::Restored { path } if self.level.owes(Op::Commit) => {
+                let reason = "restored: it was removed, and was asked back";
+                self.push(Op::Create, path, OK, reason);
+            }
+            Event::DraftDiscarded { path } if self.level.owes(Op::Commit) => {
+                let reason = "discarded: the draft was given up, and what was last committed stays";
+                self.push(Op::Unlink, path, OK, reason);
+            }
             Event::Session { change, reason } => self.session_is(*change, reason),
             Event::LoginFailed { kind, reason } => {
                 let entry = Entry::now("login", "", kind.errno().name, reason);
                 self.queues.push_anyway(&self.queue, entry);
             }
             Event::Committed { .. }
+            | Event::Restored { .. }
+            | Event::DraftDiscarded { .. }
             | Event::Verified { .. }
             | Event::Transferred { .. }
             | Event::Renewal { .. }

@@ -42,6 +42,8 @@ pub(super) struct Counts {
     hidden: Counter,
     denied: Vec<Counter>,
     overridden: Counter,
+    secrets_restored: Counter,
+    secrets_dropped: Counter,
     panics: Counter,
     logins: Logins,
     remembered: Counter,
@@ -141,6 +143,16 @@ impl Counts {
                 registry,
                 "owners_overridden",
                 "Records whose writer named another owner",
+            ),
+            secrets_restored: one(
+                registry,
+                "secrets_restored",
+                "Records that got back the secret of the last one of their name",
+            ),
+            secrets_dropped: one(
+                registry,
+                "secrets_dropped",
+                "Secrets that are gone for good: taken out of their record, or not wanted back in time",
             ),
             panics: one(
                 registry,
@@ -242,6 +254,10 @@ impl Observer for SessionObserver {
                     counter.inc();
                 }
             }
+            Event::SecretRestored { .. } => _ = counts.secrets_restored.inc(),
+            Event::SecretDropped { .. } => _ = counts.secrets_dropped.inc(),
+            // Each is an operation that was asked for, and tells nothing of the service's state.
+            Event::Restored { .. } | Event::DraftDiscarded { .. } => {}
             Event::Panicked { .. } => _ = counts.panics.inc(),
             Event::Verified { remembered: true } => _ = counts.remembered.inc(),
             Event::Verified { remembered: false } => _ = counts.looked_at.inc(),

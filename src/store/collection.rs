@@ -60,16 +60,13 @@ impl Collection {
         Ok(ids)
     }
 
-    /// Removes the record `id`, its secrets, and what the mount kept as a draft of it.
+    /// Removes the record `id` for good: its secrets, what the mount kept as a draft of it, and what waits of records of
+    /// this id that were removed in a mount.
     ///
     /// # Errors
     /// [`Kind::NotFound`] when there is none that is this user's. The volume's.
     pub fn delete(&self, id: &RecordId) -> Result<()> {
-        let name = id.file_name();
-        match self.has(&name)? {
-            true => self.folder.record(&name).remove().map_err(absent),
-            false => Err(no_record()),
-        }
+        self.folder.record(&id.file_name()).delete().map_err(absent)
     }
 
     fn has(&self, name: &EntryName) -> Result<bool> {

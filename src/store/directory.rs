@@ -3,8 +3,9 @@
 use super::attributes::NodeKind;
 use super::folder::Folder;
 use super::look::Look;
-use super::reserved::sweep;
 use super::shown::{change_mode_of, optional};
+use super::waiting::{Content, Waiting, not_empty};
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
@@ -17,7 +18,8 @@ const MAX_COUNTED: u32 = 256;
 const NOT_COUNTED: u32 = 1;
 
 impl Folder {
-    /// Makes the directory `name`.
+    /// Makes the directory `name`. One of this name that was removed not long ago comes back, as empty as a new one looks,
+    /// but with the secrets that wait in it.
     ///
     /// # Errors
     /// [`Kind::NotPermitted`] for the name of a record; [`Kind::Exists`], [`Kind::NameTaken`]; the volume's.
@@ -28,14 +30,54 @@ impl Folder {
             return Err(no_directorys_name());
         }
         look.vacant(Op::Mkdir, name)?;
-        let folder = self.child(look.dir.make_dir(name.as_str())?, name)?;
+        let folder = match self.bring_back(name)? {
+            Some(folder) => folder,
+            None => self.child(look.dir.make_dir(name.as_str())?, name)?,
+        };
         if folder.attributes()?.mode != mode {
             optional(change_mode_of(folder.look().dir, ".", mode))?;
         }
         Ok(folder)
     }
 
-    /// Removes the directory `name`.
+    /// The directory of this name that waits, where it was before; none when there is none that looks empty.
+    fn bring_back(&self, name: &EntryName) -> Result<Option<Self>> {
+        let Some(folder) = self.waiting_folder(name)? else {
+            return Ok(None);
+        };
+        if Content::of(folder.look())? == Content::More {
+            return Ok(None);
+        }
+        match Waiting::new(self.look(), name).give_back() {
+            // Somebody else was first, or its time has come.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            result => result?,
+        }
+        let now = Some(clock::now());
+        let times = Times {
+            atime: now,
+            mtime: now,
+        };
+        folder.look().dir.set_times(".", times)?;
+        Ok(Some(folder))
+    }
+
+    /// The directory of this name that was removed and waits.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn waiting_folder(&self, name: &EntryName) -> Result<Option<Self>> {
+        let waiting = Waiting::new(self.look(), name);
+        if !waiting.is_directory()? {
+            return Ok(None);
+        }
+        match self.look().dir.open_dir(waiting.entry()) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            dir => self.child(dir?, name).map(Some),
+        }
+    }
+
+    /// Removes the directory `name`. With records in it that were removed and wait, it waits too.
     ///
     /// # Errors
     /// [`Kind::DirectoryNotEmpty`], also when what is in it is hidden; the volume's.
@@ -46,23 +88,46 @@ impl Folder {
             NodeKind::Directory => {}
             _ => return Err(Error::new(Kind::NotADirectory, "not a directory")),
         }
-        self.open_folder(name)?.sweep_if_empty()?;
-        look.dir.remove_dir(name.as_str())
-    }
-
-    /// Nobody is helped by a directory that looks empty and cannot be removed.
-    pub(super) fn sweep_if_empty(&self) -> Result<()> {
-        if !self.names()?.is_empty() {
-            return Ok(());
+        let folder = self.open_folder(name)?;
+        match Content::of(folder.look())? {
+            Content::Nothing => look.dir.remove_dir(name.as_str()),
+            Content::Waiting => self.put_aside(name, &folder),
+            Content::More => {
+                self.tell_of_hidden(name, &folder);
+                Err(not_empty())
+            }
         }
-        let dir = self.look().dir;
-        let mut ours = Vec::new();
-        dir.entries(|entry| ours.extend(std::str::from_utf8(entry).ok().map(str::to_owned)))?;
-        ours.iter().for_each(|entry| sweep(dir, entry, true));
-        Ok(())
     }
 
-    /// Removes the record or attachment `name`, and what is kept beside it.
+    /// Puts `folder`, the directory `name`, where what is in it waits.
+    ///
+    /// # Errors
+    /// [`Kind::DirectoryNotEmpty`] when somebody has put something into it; the volume's.
+    pub(super) fn put_aside(&self, name: &EntryName, folder: &Self) -> Result<()> {
+        let waiting = Waiting::new(self.look(), name);
+        // One that was removed before is superseded.
+        waiting.drop_for_good()?;
+        waiting.put()?;
+        match self.look().tenant.options.keep_removed.is_zero() {
+            true => waiting.drop_for_good(),
+            false if Content::of(folder.look())? == Content::More => {
+                waiting.give_back()?;
+                Err(not_empty())
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Nobody but the operator can help with a directory that looks empty and cannot be removed.
+    fn tell_of_hidden(&self, name: &EntryName, folder: &Self) {
+        if folder.list().is_ok_and(|visible| visible.is_empty()) {
+            let reason = "it looks empty, and has something hidden in it";
+            let look = self.look();
+            look.denied(Op::Rmdir, name, Kind::DirectoryNotEmpty, reason);
+        }
+    }
+
+    /// Removes the record or attachment `name`; of a record, see [`Record::remove`](super::Record::remove).
     ///
     /// # Errors
     /// [`Kind::NotFound`], [`Kind::IsADirectory`]; the volume's.

@@ -9,8 +9,9 @@ use super::draft::Kept;
 use super::found::not_found;
 use super::look::Look;
 use super::record::Record;
-use super::reserved::{DRAFT_PREFIX, sweep};
+use super::reserved::DRAFT_PREFIX;
 use super::tenant::Tenant;
+use super::waiting::sweep;
 use crate::error::{Kind, Result};
 use crate::event::Op;
 use crate::name::{EntryName, RESERVED_PREFIX};
@@ -122,7 +123,7 @@ impl Folder {
             names.extend(only);
         }
         if self.tenant.writable().is_ok() {
-            ours.iter().for_each(|entry| sweep(&self.dir, entry, false));
+            ours.iter().for_each(|entry| sweep(self.look(), entry));
         }
         Ok(names)
     }

@@ -37,6 +37,7 @@
 //! # }
 //! ```
 
+mod adopt;
 mod attachment;
 mod attributes;
 mod collection;
@@ -52,12 +53,15 @@ mod marker;
 mod numbers;
 mod options;
 mod record;
+mod removed;
 mod rename;
 mod reserved;
 mod shown;
 mod tenant;
 mod uncommitted;
 mod usage;
+mod waiting;
+mod walk;
 
 use std::sync::Arc;
 
@@ -71,6 +75,7 @@ pub use layout_mark::LayoutMark;
 pub use look::stored_limit;
 pub use options::Options;
 pub use record::Record;
+pub use removed::Removed;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
@@ -80,6 +85,7 @@ use crate::event::{Event, Observer, Op, Operation};
 use crate::identity::{Principal, UserHash};
 use crate::name::{EntryName, Resource};
 use crate::volume::{Dir, Durability, Volume};
+use found::not_found;
 use homes::Homes;
 use marker::Marker;
 use numbers::Numbers;
@@ -161,12 +167,11 @@ impl Store {
             .map(|(resource, folder)| (resource.as_entry(), folder.as_ref()))
     }
 
-    fn present_roots(&self) -> impl Iterator<Item = (&EntryName, &Folder)> {
-        self.roots()
-            .filter_map(|(resource, folder)| Some((resource, folder?)))
+    fn present_roots(&self) -> impl Iterator<Item = &Folder> {
+        self.roots.iter().filter_map(|(_, folder)| folder.as_ref())
     }
 
-    /// Counts what is visible. A tenant with very many files gets a lower bound.
+    /// Counts what is visible, and what was removed and waits. A tenant with very many files gets a lower bound.
     ///
     /// # Errors
     /// The volume's.
@@ -180,6 +185,42 @@ impl Store {
     /// The volume's.
     pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
         Uncommitted::find(self.present_roots(), most)
+    }
+
+    /// The records that were removed and wait, at most so many, the last removed first.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn removed(&self, most: usize) -> Result<Vec<Removed>> {
+        Removed::find(self.present_roots(), most)
+    }
+
+    /// Brings back the record that was removed at `path`, which is as in the mount (`schedules/a/nightly.json`): its
+    /// content, its secrets, its mode and its times. Directories on the way that were removed come back too; so does one
+    /// that `path` names.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] when something has its name again; [`Kind::NotFound`] when nothing of that name waits;
+    /// [`Kind::ReadOnly`]; the volume's.
+    pub fn restore(&self, path: &str) -> Result<()> {
+        let (folder, names) = self.resolve(path)?;
+        removed::restore(&folder, &names)
+    }
+
+    /// Gives up the draft that is kept of the record at `path`, as in the mount: it shows again as it was last committed.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when none is kept; [`Kind::ReadOnly`]; the volume's.
+    pub fn discard_draft(&self, path: &str) -> Result<()> {
+        let (folder, names) = self.resolve(path)?;
+        removed::discard_draft(&folder, &names)
+    }
+
+    fn resolve(&self, path: &str) -> Result<(Folder, Vec<EntryName>)> {
+        let (resource, rest) = path.split_once('/').ok_or_else(not_found)?;
+        let names = rest.split('/').map(|name| EntryName::parse(name.as_bytes()));
+        let names: Result<_> = names.collect();
+        Ok((self.folder(resource)?, names.map_err(|_| not_found())?))
     }
 
     /// Whose store this is, as it may be logged.

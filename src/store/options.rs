@@ -1,6 +1,7 @@
 //! How a store treats the volume.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::layout::Layout;
 use crate::name::{Resource, default_resources};
@@ -27,6 +28,9 @@ pub struct Options {
     pub keys: Option<Arc<SealingKeys>>,
     /// The resources whose new records get the session's own key, sealed, where they have none.
     pub attach_session_key: Vec<Resource>,
+    /// How long a record that was removed waits: for the next one of its name, which gets its secrets, or to be restored.
+    /// With zero it is gone at once.
+    pub keep_removed: Duration,
     /// What views may take that are remembered, to be served again without being read, in bytes.
     pub remembered: usize,
 }
@@ -42,6 +46,7 @@ impl Default for Options {
             secret_fields: DEFAULT_SECRET_FIELDS.iter().map(ToString::to_string).collect(),
             keys: None,
             attach_session_key: Vec::new(),
+            keep_removed: Duration::from_secs(3600),
             remembered: 8 << 20,
         }
     }

@@ -1,5 +1,6 @@
 //! Renaming, which is where records and attachments become each other.
 
+use super::adopt::adopt;
 use super::attributes::{Attributes, NodeKind};
 use super::directory::no_directorys_name;
 use super::draft::Draft;
@@ -8,6 +9,7 @@ use super::found::{Found, Stored, not_found};
 use super::record::Record;
 use super::shown::show_mode;
 use super::tenant::Tenant;
+use super::waiting::{Content, Waiting, not_empty};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
@@ -40,12 +42,7 @@ impl Folder {
         }
         match (source.kind, to.name.is_record()) {
             (NodeKind::Directory, true) => Err(no_directorys_name()),
-            (NodeKind::Directory, false) => {
-                if occupant.is_some() {
-                    to.folder.open_folder(to.name)?.sweep_if_empty()?;
-                }
-                from.move_to(to, how)
-            }
+            (NodeKind::Directory, false) => move_directory(from, to, occupant.is_some(), how),
             (NodeKind::Attachment, false) => from.move_to(to, how),
             (NodeKind::Attachment, true) => attachment_to_record(from, &source, to),
             (NodeKind::Record, true) => record_to_record(from, &source, to, how),
@@ -110,6 +107,29 @@ fn exchange(from: End<'_>, source: &Attributes, to: End<'_>, other: &Attributes)
     from.move_to(to, Rename::Exchange)
 }
 
+/// rename(2) replaces an empty directory. What waits in that one goes on waiting.
+fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) -> Result<()> {
+    let mut put_aside = false;
+    if is_occupied {
+        let replaced = to.folder.open_folder(to.name)?;
+        match Content::of(replaced.look())? {
+            Content::Nothing => {}
+            Content::Waiting => {
+                to.folder.put_aside(to.name, &replaced)?;
+                put_aside = true;
+            }
+            Content::More => return Err(not_empty()),
+        }
+    }
+    if let Err(error) = from.move_to(to, how) {
+        if put_aside {
+            Waiting::new(to.folder.look(), to.name).give_back()?;
+        }
+        return Err(error);
+    }
+    adopt(to.folder, to.name)
+}
+
 fn attachment_to_record(from: End<'_>, source: &Attributes, to: End<'_>) -> Result<()> {
     let options = &from.tenant().options;
     if source.size > options.max_record {
@@ -153,9 +173,10 @@ fn record_to_record(from: End<'_>, source: &Attributes, to: End<'_>, how: Rename
         Found::Visible(stored) if !stored.has_secret && to.record().has_secret()? => {
             replace_text(from, &stored, to)?;
         }
-        Found::Visible(_) => {
+        Found::Visible(stored) => {
             from.move_to(to, how)?;
-            to.record().discard_kept()?;
+            to.record().discard_draft()?;
+            to.record().supersede_left(stored.has_secret)?;
         }
         Found::Absent if kept.is_some() => {}
         Found::Absent | Found::Hidden => return Err(not_found()),
@@ -205,7 +226,7 @@ fn record_to_attachment(from: End<'_>, source: &Attributes, to: End<'_>) -> Resu
         Some(_) => {
             from.dir().unlink(from.name.as_str())?;
             // The last record of this name had no secret: one that an older record had stays gone.
-            from.record().discard_away()?;
+            from.record().supersede_left(false)?;
         }
         None => {}
     }

@@ -1,10 +1,12 @@
 //! The names of our own that a tenant's directories may have.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::name::EntryName;
+use crate::name::{EntryName, MAX_NAME};
 use crate::volume::{Dir, Stat, TEMPORARY_PREFIX, Volume};
 
 /// The owner marker of a hash directory.
@@ -16,6 +18,13 @@ pub(super) const DRAFT_PREFIX: &str = ".tenantfs-draft-";
 /// How names of records begin that were renamed to an attachment's name. An editor that makes its backup so writes the
 /// record anew a moment later; from here the new one gets its secrets.
 pub(super) const AWAY_PREFIX: &str = ".tenantfs-away-";
+
+/// How names begin of records that were removed, and of directories that were removed with nothing but such records in
+/// them. They wait for the next of their name, or to be restored.
+pub(super) const REMOVED_PREFIX: &str = ".tenantfs-removed-";
+
+/// How names of what was removed end, so that none is a record's.
+const REMOVED_ENDING: &str = "~";
 
 /// How long a record that was renamed away, or a temporary file of a server that was killed, is kept, in milliseconds.
 const KEPT_MILLIS: i64 = 3_600_000;
@@ -47,6 +56,8 @@ pub enum Reserved {
     Draft,
     /// A record that was renamed away.
     Away,
+    /// A record that was removed, or a directory.
+    Removed,
     /// A file that is being written.
     Temporary,
     /// Nothing that this version knows.
@@ -60,15 +71,21 @@ impl Reserved {
             OWNER_MARKER => Self::Marker,
             _ if name.starts_with(DRAFT_PREFIX) => Self::Draft,
             _ if name.starts_with(AWAY_PREFIX) => Self::Away,
+            _ if name.starts_with(REMOVED_PREFIX) => Self::Removed,
             _ if name.starts_with(TEMPORARY_PREFIX) => Self::Temporary,
             _ => Self::Unknown,
         }
     }
 
-    /// Whether it has outlived its use.
-    pub fn is_outdated(self, stat: &Stat, now: Timestamp) -> bool {
+    /// Whether it has outlived its use, where what is removed is kept for so long.
+    pub fn is_outdated(self, stat: &Stat, now: Timestamp, keep_removed: Duration) -> bool {
+        let kept_millis = match self {
+            Self::Away | Self::Temporary => KEPT_MILLIS,
+            Self::Removed => i64::try_from(keep_removed.as_millis()).unwrap_or(i64::MAX),
+            Self::Marker | Self::Draft | Self::Unknown => return false,
+        };
         // By the change of the inode, which renaming is too.
-        matches!(self, Self::Away | Self::Temporary) && now.millis_since(stat.ctime) > KEPT_MILLIS
+        now.millis_since(stat.ctime) > kept_millis || kept_millis == 0
     }
 }
 
@@ -79,6 +96,47 @@ pub(super) fn beside(prefix: &str, name: &EntryName) -> String {
     format!("{prefix}{half}")
 }
 
+/// The name of ours that `name` waits under once it is removed: one that tells it, unless that would be too long.
+pub(super) fn removed(name: &EntryName) -> String {
+    let telling = format!("{REMOVED_PREFIX}{name}{REMOVED_ENDING}");
+    match telling.len() > MAX_NAME {
+        true => beside(REMOVED_PREFIX, name),
+        false => telling,
+    }
+}
+
+/// What was called `entry` in `dir` before it was removed or renamed away; none where nothing tells.
+pub(super) fn former_name(dir: &Dir, entry: &str) -> Option<EntryName> {
+    let told = entry
+        .strip_prefix(REMOVED_PREFIX)
+        .and_then(|rest| rest.strip_suffix(REMOVED_ENDING));
+    let name = match told {
+        Some(name) => EntryName::parse(name.as_bytes()).ok()?,
+        None => EntryName::parse(dir.former_name(entry)?.as_bytes()).ok()?,
+    };
+    let is_its = entry == removed(&name) || entry == beside(AWAY_PREFIX, &name);
+    is_its.then_some(name)
+}
+
+/// Notes what is called `name` where `entry`, the name of ours that it gets, does not tell.
+pub(super) fn note_name(dir: &Dir, name: &EntryName, entry: &str) {
+    // Where that cannot be, it is found by those who ask for its name, and is not listed.
+    if !entry.ends_with(REMOVED_ENDING)
+        && let Err(error) = dir.set_former_name(name.as_str(), Some(name.as_str()))
+    {
+        log::debug!("noting a name: {error}");
+    }
+}
+
+/// Forgets what [`note_name`] noted of what was called `entry`, and is called `name` again.
+pub(super) fn forget_noted_name(dir: &Dir, name: &EntryName, entry: &str) {
+    if !entry.ends_with(REMOVED_ENDING)
+        && let Err(error) = dir.set_former_name(name.as_str(), None)
+    {
+        log::debug!("forgetting a name that was noted: {error}");
+    }
+}
+
 /// Removes the file `entry`. Whether there was one.
 ///
 /// # Errors
@@ -87,18 +145,5 @@ pub(super) fn forget(dir: &Dir, entry: &str) -> Result<bool> {
     match dir.unlink(entry) {
         Err(error) if error.kind() == Kind::NotFound => Ok(false),
         removed => removed.map(|()| true),
-    }
-}
-
-/// Removes `entry` if it is one of ours that has outlived its use; `all` also removes what is still useful, but no draft.
-pub(super) fn sweep(dir: &Dir, entry: &str, all: bool) {
-    let what = Reserved::of(entry);
-    if !matches!(what, Reserved::Temporary | Reserved::Away) {
-        return;
-    }
-    let stat = dir.stat(entry);
-    let useless = stat.is_ok_and(|stat| all || what.is_outdated(&stat, clock::now()));
-    if useless && let Err(error) = forget(dir, entry) {
-        log::warn!("removing {entry}, which is no longer needed: {error}");
     }
 }

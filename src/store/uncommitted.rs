@@ -1,11 +1,11 @@
 //! What was typed and is no record yet.
 
+use std::ops::ControlFlow;
+
 use super::folder::Folder;
+use super::walk::{Walked, walk};
 use crate::error::Result;
 use crate::name::EntryName;
-
-/// Directories deeper than this are not looked at.
-const MAX_DEPTH: u32 = 32;
 
 /// A draft that was kept because it could not be committed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,42 +21,34 @@ impl Uncommitted {
     ///
     /// # Errors
     /// The volume's.
-    pub(super) fn find<'a>(
-        roots: impl Iterator<Item = (&'a EntryName, &'a Folder)>,
-        most: usize,
-    ) -> Result<Vec<Self>> {
+    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Result<Vec<Self>> {
         let mut found = Vec::new();
-        for (resource, folder) in roots {
-            collect(folder, resource.as_str(), &mut found, most, MAX_DEPTH)?;
+        for root in roots {
+            if walk(root, |folder| collect(folder, &mut found, most))?.is_break() {
+                break;
+            }
         }
         Ok(found)
     }
 }
 
-fn collect(folder: &Folder, path: &str, found: &mut Vec<Uncommitted>, most: usize, depth: u32) -> Result<()> {
-    let (mut drafts, mut others) = (Vec::new(), Vec::new());
-    folder.look().dir.entries(|entry| match EntryName::parse(entry) {
-        Ok(name) if !name.is_record() => others.push(name),
-        Ok(_) => {}
-        Err(_) => drafts.extend(std::str::from_utf8(entry).ok().map(str::to_owned)),
+fn collect(folder: &Folder, found: &mut Vec<Uncommitted>, most: usize) -> Walked {
+    let mut ours = Vec::new();
+    folder.look().dir.entries(|entry| {
+        if EntryName::parse(entry).is_err() {
+            ours.extend(std::str::from_utf8(entry).ok().map(str::to_owned));
+        }
     })?;
-    for name in drafts.iter().filter_map(|entry| folder.draft_name(entry)) {
+    for name in ours.iter().filter_map(|entry| folder.draft_name(entry)) {
         if found.len() == most {
-            return Ok(());
+            return Ok(ControlFlow::Break(()));
         }
         found.push(Uncommitted {
-            path: format!("{path}/{name}"),
+            path: folder.path_of(&name),
             reason: reason(folder, &name),
         });
     }
-    for name in others {
-        if depth > 0
-            && let Ok(below) = folder.open_folder(&name)
-        {
-            collect(&below, &format!("{path}/{name}"), found, most, depth - 1)?;
-        }
-    }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Found out anew: the reason is not kept with the draft, and may be gone.

@@ -1,20 +1,18 @@
 //! How much a tenant has: what statfs shows, which must not tell anything of anybody else.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::attributes::NodeKind;
 use super::folder::Folder;
+use super::removed::waiting_in;
+use super::walk::{Walked, walk};
 use crate::clock::Stopwatch;
 use crate::error::Result;
-use crate::name::EntryName;
 
 /// How long the counting may take; a handler has to answer in bounded time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Directories deeper than this are not counted.
-const MAX_DEPTH: u32 = 32;
-
-/// What a tenant's visible files take.
+/// What a tenant's files take: those that are visible, and the records that were removed and wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
     /// Bytes as shown.
@@ -24,36 +22,38 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Counts what is visible in and below `roots`. A tenant with very many files gets a lower bound.
+    /// Counts what is in and below `roots`. A tenant with very many files gets a lower bound.
     ///
     /// # Errors
     /// The volume's.
-    pub(super) fn count<'a>(roots: impl Iterator<Item = (&'a EntryName, &'a Folder)>) -> Result<Self> {
+    pub(super) fn count<'a>(roots: impl Iterator<Item = &'a Folder>) -> Result<Self> {
         let mut usage = Self::default();
         let watch = Stopwatch::start();
-        for (_, folder) in roots {
-            count(folder, &mut usage, watch, MAX_DEPTH)?;
+        for root in roots {
+            if walk(root, |folder| usage.add(folder, watch))?.is_break() {
+                break;
+            }
         }
         Ok(usage)
     }
-}
 
-fn count(folder: &Folder, usage: &mut Usage, watch: Stopwatch, depth: u32) -> Result<()> {
-    for name in folder.names()? {
-        if watch.elapsed() > PATIENCE {
-            break;
+    fn add(&mut self, folder: &Folder, watch: Stopwatch) -> Walked {
+        for name in folder.names()? {
+            if watch.elapsed() > PATIENCE {
+                return Ok(ControlFlow::Break(()));
+            }
+            if let Ok(attributes) = folder.lookup(&name) {
+                self.add_file(attributes.size);
+            }
         }
-        let Ok(attributes) = folder.lookup(&name) else {
-            continue;
-        };
-        usage.files += 1;
-        usage.bytes = usage.bytes.saturating_add(attributes.size);
-        if attributes.kind == NodeKind::Directory
-            && depth > 0
-            && let Ok(below) = folder.open_folder(&name)
-        {
-            count(&below, usage, watch, depth - 1)?;
+        for removed in waiting_in(folder)? {
+            self.add_file(removed.size);
         }
+        Ok(ControlFlow::Continue(()))
     }
-    Ok(())
+
+    fn add_file(&mut self, size: u64) {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(size);
+    }
 }

@@ -27,7 +27,7 @@ impl Vfs {
         match folder.remove(&place.name) {
             // Nothing but a draft in memory, and what its commit would have found.
             Err(error) if error.kind() == Kind::NotFound && drafting => {
-                folder.record(&place.name).discard_kept()?
+                folder.record(&place.name).discard_draft().map(drop)?
             }
             result => result?,
         }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::fs::{AtFlags, Timestamps, XattrFlags};
+use rustix::io::Errno;
 
 use super::dir::Dir;
 use super::stat::Stat;
@@ -16,6 +17,12 @@ const SHOWN: &str = "user.tenantfs.mode";
 
 /// The longest that it can be, in bytes: a mode, and three numbers.
 const LONGEST_SHOWN: usize = 80;
+
+/// The extended attribute that holds the name that an entry had before it got one of ours, where that does not tell.
+const FORMER_NAME: &str = "user.tenantfs.name";
+
+/// The longest name, in bytes.
+const MAX_NAME: usize = 255;
 
 impl Dir {
     /// Sets the times of `name`; `None` leaves one as it is.
@@ -42,6 +49,29 @@ impl Dir {
         let text = shown.to_string();
         rustix::fs::lsetxattr(self.proc_path(name), SHOWN, text.as_bytes(), XattrFlags::empty())
             .map_err(|errno| self.failed(errno, "setting what the mount shows", name))
+    }
+
+    /// The name that `entry` had before it got one of ours, where that was noted.
+    pub fn former_name(&self, entry: &str) -> Option<String> {
+        let mut buffer = [0; MAX_NAME];
+        let len = rustix::fs::lgetxattr(self.proc_path(entry), FORMER_NAME, &mut buffer[..]).ok()?;
+        String::from_utf8(buffer.get(..len)?.to_vec()).ok()
+    }
+
+    /// Notes (or with `None` forgets) the name that `entry` has, for when it gets one of ours.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::error::Kind::Unsupported) where the file system has no user attributes.
+    pub fn set_former_name(&self, entry: &str, name: Option<&str>) -> Result<()> {
+        let path = self.proc_path(entry);
+        let changed = match name {
+            Some(name) => rustix::fs::lsetxattr(path, FORMER_NAME, name.as_bytes(), XattrFlags::empty()),
+            None => match rustix::fs::lremovexattr(path, FORMER_NAME) {
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+                removed => removed,
+            },
+        };
+        changed.map_err(|errno| self.failed(errno, "noting a name", entry))
     }
 
     /// The xattr calls know no directory handles; a magic link of our own descriptor is the next best thing, and the

@@ -35,6 +35,10 @@ pub(crate) struct Tree {
     pub(crate) kept: BTreeMap<String, Vec<u8>>,
     /// Records that were renamed away and left secrets for the next one of their name.
     pub(crate) away: BTreeMap<String, Vec<u8>>,
+    /// Records that were removed, and wait.
+    pub(crate) removed: BTreeMap<String, Vec<u8>>,
+    /// Directories that were removed with something waiting in them.
+    pub(crate) removed_folders: BTreeMap<String, Tree>,
 }
 
 /// What a tenant sees under a name.
@@ -91,6 +95,22 @@ impl Tree {
         self.entries.is_empty() && self.kept.is_empty()
     }
 
+    fn has_waiting(&self) -> bool {
+        !(self.away.is_empty() && self.removed.is_empty() && self.removed_folders.is_empty())
+    }
+
+    /// What left its secret to the next record of a name.
+    fn left(&self, lens: &Lens, name: &str) -> Option<&Vec<u8>> {
+        let candidates = [self.removed.get(name), self.away.get(name)];
+        let has_secret = |stored: &&Vec<u8>| lens.view(stored).unwrap().has_secret;
+        candidates.into_iter().flatten().find(has_secret)
+    }
+
+    fn supersede_left(&mut self, name: &str) {
+        self.removed.remove(name);
+        self.away.remove(name);
+    }
+
     pub(crate) fn save(&mut self, lens: &Lens, name: &str, text: &[u8]) -> Outcome {
         if !is_record(name) {
             return Err(Kind::InvalidArgument);
@@ -101,14 +121,14 @@ impl Tree {
         let base = match self.entries.get(name) {
             Some(Node::Record(stored)) => Some(stored),
             Some(_) => return Err(Kind::NameTaken),
-            None => self.away.get(name),
+            None => self.left(lens, name),
         };
         let put = lens
             .put(base.map(Vec::as_slice), text)
             .map_err(|error| error.kind())?;
         self.entries.insert(name.to_owned(), Node::Record(put.stored));
         self.kept.remove(name);
-        self.away.remove(name);
+        self.supersede_left(name);
         Ok(())
     }
 
@@ -144,8 +164,8 @@ impl Tree {
             return Err(Kind::NotPermitted);
         }
         self.vacant(name)?;
-        self.entries
-            .insert(name.to_owned(), Node::Directory(Self::default()));
+        let tree = self.removed_folders.remove(name).unwrap_or_default();
+        self.entries.insert(name.to_owned(), Node::Directory(tree));
         Ok(())
     }
 
@@ -156,20 +176,94 @@ impl Tree {
             Some(Node::Directory(_)) => return Err(Kind::DirectoryNotEmpty),
             _ => return Err(Kind::NotADirectory),
         }
-        self.entries.remove(name);
+        self.put_folder_aside(name);
         Ok(())
+    }
+
+    fn put_folder_aside(&mut self, name: &str) {
+        if let Some(Node::Directory(tree)) = self.entries.remove(name)
+            && tree.has_waiting()
+        {
+            self.removed_folders.insert(name.to_owned(), tree);
+        }
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Outcome {
         if self.lookup(name)? == NodeKind::Directory {
             return Err(Kind::IsADirectory);
         }
-        self.entries.remove(name);
-        if is_record(name) {
-            self.kept.remove(name);
-            self.away.remove(name);
+        if let Some(Node::Record(stored)) = self.entries.remove(name) {
+            self.supersede_left(name);
+            self.removed.insert(name.to_owned(), stored);
         }
+        self.kept.remove(name);
         Ok(())
+    }
+
+    pub(crate) fn restore(&mut self, name: &str) -> Outcome {
+        let waits = self.removed.contains_key(name) || self.removed_folders.contains_key(name);
+        match self.see(name) {
+            Sight::Seen { .. } => return Err(Kind::Exists),
+            _ if !waits => return Err(Kind::NotFound),
+            Sight::Hidden => return Err(Kind::NameTaken),
+            Sight::Absent => {}
+        }
+        let record = self.removed.remove(name).map(Node::Record);
+        let folder = self.removed_folders.remove(name).map(Node::Directory);
+        self.entries.insert(name.to_owned(), record.or(folder).unwrap());
+        Ok(())
+    }
+
+    pub(crate) fn discard(&mut self, name: &str) -> Outcome {
+        self.kept.remove(name).map(drop).ok_or(Kind::NotFound)
+    }
+
+    /// Nothing is waited for any longer, in this directory and those below.
+    pub(crate) fn expire(&mut self) {
+        self.removed.clear();
+        self.removed_folders.clear();
+        for node in self.entries.values_mut() {
+            if let Node::Directory(tree) = node {
+                tree.expire();
+            }
+        }
+    }
+
+    /// Takes over what waits in a directory of the same name that was removed.
+    fn adopt(&mut self, lens: &Lens, removed: Self) {
+        for (name, stored) in removed.removed {
+            if !self.removed.contains_key(&name) {
+                self.removed.insert(name.clone(), stored);
+                self.take_left(lens, &name);
+            }
+        }
+        for (name, stored) in removed.away {
+            if !self.away.contains_key(&name) {
+                self.away.insert(name.clone(), stored);
+                self.take_left(lens, &name);
+            }
+        }
+        for (name, tree) in removed.removed_folders {
+            match self.entries.get_mut(&name) {
+                _ if self.removed_folders.contains_key(&name) => {}
+                Some(Node::Directory(folder)) => folder.adopt(lens, tree),
+                _ => _ = self.removed_folders.insert(name, tree),
+            }
+        }
+    }
+
+    /// A record that is there takes the secret that waits for one of its name, if it has none.
+    fn take_left(&mut self, lens: &Lens, name: &str) {
+        let Some(Node::Record(stored)) = self.entries.get(name) else {
+            return;
+        };
+        let view = lens.view(stored).unwrap();
+        let base = self.left(lens, name).filter(|_| !view.has_secret);
+        if let Some(base) = base {
+            let put = lens.put(Some(base), &view.text).unwrap();
+            self.entries.insert(name.to_owned(), Node::Record(put.stored));
+        }
+        self.supersede_left(name);
     }
 
     /// The directory at a path.
@@ -236,7 +330,7 @@ impl Tree {
         }
         match (kind, is_record(to)) {
             (NodeKind::Directory, true) => Err(Kind::NotPermitted),
-            (NodeKind::Directory, false) => self.move_directory((source, from), (target, to)),
+            (NodeKind::Directory, false) => self.move_directory(lens, (source, from), (target, to)),
             (NodeKind::Attachment, false) => {
                 let node = self.at(source).entries.remove(from).unwrap();
                 self.at(target).entries.insert(to.to_owned(), node);
@@ -265,10 +359,10 @@ impl Tree {
                     other => panic!("{other:?}"),
                 };
                 if let Some(stored) = &stored {
-                    match lens.view(stored).unwrap().has_secret {
-                        true => self.at(source).away.insert(from.to_owned(), stored.clone()),
-                        false => self.at(source).away.remove(from),
-                    };
+                    self.at(source).supersede_left(from);
+                    if lens.view(stored).unwrap().has_secret {
+                        self.at(source).away.insert(from.to_owned(), stored.clone());
+                    }
                 }
                 let text = draft.unwrap_or_else(|| lens.view(&stored.unwrap()).unwrap().text);
                 self.at(target)
@@ -279,7 +373,12 @@ impl Tree {
         }
     }
 
-    fn move_directory(&mut self, (source, from): (&Path, &str), (target, to): (&Path, &str)) -> Outcome {
+    fn move_directory(
+        &mut self,
+        lens: &Lens,
+        (source, from): (&Path, &str),
+        (target, to): (&Path, &str),
+    ) -> Outcome {
         let path = |directory: &Path, name: &str| [directory.as_slice(), &[name.to_owned()]].concat();
         if target.starts_with(&path(source, from)) {
             return Err(Kind::InvalidArgument);
@@ -289,8 +388,15 @@ impl Tree {
         {
             return Err(Kind::DirectoryNotEmpty);
         }
-        let node = self.at(source).entries.remove(from).unwrap();
-        self.at(target).entries.insert(to.to_owned(), node);
+        let Some(Node::Directory(mut tree)) = self.at(source).entries.remove(from) else {
+            panic!("{from} is no directory");
+        };
+        let target = self.at(target);
+        target.put_folder_aside(to);
+        if let Some(removed) = target.removed_folders.remove(to) {
+            tree.adopt(lens, removed);
+        }
+        target.entries.insert(to.to_owned(), Node::Directory(tree));
         Ok(())
     }
 
@@ -306,7 +412,7 @@ impl Tree {
             let target = self.at(target);
             let replaced = match target.entries.get(to) {
                 Some(Node::Record(replaced)) => Some(replaced),
-                _ => target.away.get(to),
+                _ => target.left(lens, to),
             };
             if !has_secret(&stored) && replaced.is_some_and(has_secret) {
                 let view = lens.view(&stored).unwrap().text;
@@ -314,7 +420,7 @@ impl Tree {
             } else {
                 target.entries.insert(to.to_owned(), Node::Record(stored));
                 target.kept.remove(to);
-                target.away.remove(to);
+                target.supersede_left(to);
             }
         }
         if let Some(draft) = draft {

@@ -44,6 +44,9 @@ enum Act {
     MakeFolder,
     RemoveFolder,
     Remove,
+    Restore,
+    /// The time of what was removed is over.
+    Expire,
     Rename(Index, &'static str, Rename),
     /// The service, or somebody else with access to the volume, puts something there.
     Plant(Planted),
@@ -142,8 +145,10 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => texts().prop_map(Act::Create),
         1 => texts().prop_map(Act::Append),
         2 => Just(Act::MakeFolder),
-        2 => Just(Act::RemoveFolder),
-        2 => Just(Act::Remove),
+        3 => Just(Act::RemoveFolder),
+        5 => Just(Act::Remove),
+        2 => Just(Act::Restore),
+        1 => Just(Act::Expire),
         12 => (any::<Index>(), select(NAMES.to_vec()), select(modes))
             .prop_map(|(directory, name, how)| Act::Rename(directory, name, how)),
         6 => planted.prop_map(Act::Plant),
@@ -186,10 +191,7 @@ impl Tenant {
     }
 
     fn folder(&self, path: &[String]) -> Folder {
-        let root = self.store.folder(&path[0]).unwrap();
-        path[1..]
-            .iter()
-            .fold(root, |folder, below| folder.open_folder(&name(below)).unwrap())
+        folder_of(&self.store, path)
     }
 
     fn on_disk(&self, disk: &Disk, path: &[String]) -> PathBuf {
@@ -222,8 +224,8 @@ impl Tenant {
                 )
             }
             Act::Discard => {
-                model.kept.remove(step.name);
-                (folder.record(&entry).discard_draft().map(drop), Ok(()))
+                let path = format!("{}/{entry}", path.join("/"));
+                (self.store.discard_draft(&path), model.discard(step.name))
             }
             Act::Create(text) => (
                 Attachment::create(&folder, &entry, 0o600).and_then(|file| file.write(0, &text.bytes())),
@@ -242,6 +244,18 @@ impl Tenant {
             ),
             Act::RemoveFolder => (folder.remove_folder(&entry), model.remove_folder(step.name)),
             Act::Remove => (folder.remove(&entry), model.remove(step.name)),
+            Act::Restore => {
+                let path = format!("{}/{entry}", path.join("/"));
+                (self.store.restore(&path), model.restore(step.name))
+            }
+            Act::Expire => {
+                let hasty = open_keeping(disk, self.user, Duration::ZERO);
+                for path in &directories {
+                    folder_of(&hasty, path).names().unwrap();
+                }
+                self.model.expire();
+                return;
+            }
             Act::Rename(directory, to, how) => {
                 let target = directory.get(&directories);
                 let real = folder.rename(&entry, &self.folder(target), &name(to), *how);
@@ -348,8 +362,20 @@ impl Tenant {
     }
 }
 
+fn folder_of(store: &Store, path: &[String]) -> Folder {
+    let root = store.folder(&path[0]).unwrap();
+    path[1..]
+        .iter()
+        .fold(root, |folder, below| folder.open_folder(&name(below)).unwrap())
+}
+
 fn open(disk: &Disk, user: &str) -> Store {
+    open_keeping(disk, user, Duration::from_secs(3600))
+}
+
+fn open_keeping(disk: &Disk, user: &str, keep_removed: Duration) -> Store {
     let options = Options {
+        keep_removed,
         max_record: MAX_RECORD as u64,
         resources: vec![Resource::new("schedules").unwrap()],
         ..disk.options()
@@ -360,11 +386,11 @@ fn open(disk: &Disk, user: &str) -> Store {
 /// The directory on the volume: every byte of every record and attachment, and of our own files as many as there
 /// should be. So nothing is ever empty, without its owner, left behind or lost.
 fn check_disk(directory: &DiskPath, tree: &Tree) {
-    let mut ours = [0, 0];
+    let mut ours = [0, 0, 0];
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap().file_name().into_string().unwrap();
-        let prefixes = [".tenantfs-draft-", ".tenantfs-away-"];
+        let prefixes = [".tenantfs-draft-", ".tenantfs-away-", ".tenantfs-removed-"];
         if let Some(kind) = prefixes.iter().position(|prefix| entry.starts_with(prefix)) {
             ours[kind] += 1;
         } else if entry != ".tenantfs-owner" {
@@ -372,11 +398,19 @@ fn check_disk(directory: &DiskPath, tree: &Tree) {
         }
     }
     assert_eq!(names, tree.entries.keys().cloned().collect());
+    let removed = tree.removed.len() + tree.removed_folders.len();
     assert_eq!(
         ours,
-        [tree.kept.len(), tree.away.len()],
-        "drafts and records away"
+        [tree.kept.len(), tree.away.len(), removed],
+        "drafts, records away, and what was removed"
     );
+    let waiting = |name: &str| directory.join(format!(".tenantfs-removed-{name}~"));
+    for (name, content) in &tree.removed {
+        assert_eq!(&fs::read(waiting(name)).unwrap(), content);
+    }
+    for (name, below) in &tree.removed_folders {
+        check_disk(&waiting(name), below);
+    }
     for (name, node) in &tree.entries {
         if let Node::Record(content) | Node::Attachment(content) = node {
             let stored = fs::read(directory.join(name)).unwrap();

@@ -202,6 +202,10 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
     pub(crate) max_size: Option<String>,
 
+    /// How long a removed record waits for the next of its name, which gets its secrets; 0 for not at all [default: 1h]
+    #[arg(long, value_name = "DURATION", env = "TENANTFS_KEEP_REMOVED")]
+    pub(crate) keep_removed: Option<String>,
+
     /// Audit log: a file, `journal`, or `none` [default: /var/log/tenantfs/audit.jsonl if there is that directory, else the journal under systemd]
     #[arg(long, value_name = "FILE", env = "TENANTFS_AUDIT_LOG")]
     pub(crate) audit_log: Option<PathBuf>,

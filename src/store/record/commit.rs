@@ -7,10 +7,11 @@ use zeroize::Zeroizing;
 use super::handle::Record;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
-use crate::record::Put;
+use crate::record::{Put, View};
 use crate::store::attributes::NodeKind;
 use crate::store::draft::Draft;
 use crate::store::found::{Found, Snapshot, Stored};
+use crate::store::look::stored_limit;
 use crate::store::shown::show;
 use crate::volume::{self, Durability, Numbered, Shown, Staged, Stat, Times};
 
@@ -21,6 +22,9 @@ struct Composed {
     /// What the mount shows of it. Not simply what was written: an owner may have been corrected, a secret removed.
     view: Arc<[u8]>,
     owner_overridden: bool,
+    /// Whether it has a secret.
+    has_secret: bool,
+    secret: Inherited,
     /// The permission bits that the mount shows, where they are not to be the volume's.
     mode: Option<u16>,
     /// The inode number that it keeps.
@@ -30,6 +34,17 @@ struct Composed {
     like: Stat,
     /// Whether there is a record that it replaces.
     replaces: bool,
+}
+
+/// What became of the secret of the record before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inherited {
+    /// There was none, or the record before it is still there and all is as usual.
+    AsUsual,
+    /// The record before it had been removed, or renamed, and its secret is in this one.
+    Restored,
+    /// The text says that there is none any more.
+    Dropped,
 }
 
 impl Composed {
@@ -73,6 +88,28 @@ impl Record<'_> {
     /// # Errors
     /// As `commit`.
     pub(in crate::store) fn put_in_place(&self, draft: &Draft, durability: Durability) -> Result<Snapshot> {
+        self.put(draft, durability, false)
+    }
+
+    /// Gives the record the secret that waits for one of its name, if it has none: it came here with its directory.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub(in crate::store) fn take_left(&self) -> Result<()> {
+        let Found::Visible(stored) = self.look.read_record(self.name)? else {
+            return Ok(());
+        };
+        if stored.has_secret || self.left()?.is_none() {
+            return self.supersede_left(stored.has_secret);
+        }
+        let options = &self.look.tenant.options;
+        let mut draft = Draft::new(stored.view.to_vec(), options.max_record);
+        draft.times.mtime = Some(stored.stat.mtime);
+        self.put(&draft, options.durability, true).map(drop)
+    }
+
+    /// `inherits`: a record that has no secret gets the one that was left by another.
+    fn put(&self, draft: &Draft, durability: Durability, inherits: bool) -> Result<Snapshot> {
         self.look.tenant.claim()?;
         if !self.name.is_record() {
             return Err(Error::new(Kind::InvalidArgument, "a record's name ends in .json"));
@@ -81,29 +118,38 @@ impl Record<'_> {
             return Err(Error::new(Kind::TooLarge, "the record is larger than max_size"));
         }
         loop {
-            let composed = self.compose(draft)?;
+            let composed = self.compose(draft, inherits)?;
             match self.place(&composed, durability) {
                 // It was absent, and was created by somebody else meanwhile: now it has to be verified.
                 Err(error) if error.kind() == Kind::Exists => {}
-                placed => return self.placed(composed, &placed?),
+                placed => return self.placed(composed, &placed?, durability),
             }
         }
     }
 
     /// The text with its owner, and with the secrets of the record that it takes the place of.
-    fn compose(&self, draft: &Draft) -> Result<Composed> {
+    fn compose(&self, draft: &Draft, inherits: bool) -> Result<Composed> {
         let current = match self.look.read_record(self.name)? {
             Found::Visible(stored) => Some(stored),
             Found::Absent => None,
             Found::Hidden => return Err(self.look.taken(Op::Commit, self.name)),
         };
-        let put = self.put(current.as_ref(), draft.text())?;
+        let left = match &current {
+            Some(stored) if !inherits || stored.has_secret => None,
+            _ => self.left()?,
+        };
+        let base = left.as_ref().or(current.as_ref());
+        let put = self.owned(base, draft.text())?;
         let stored = Zeroizing::new(put.stored);
-        let view = self.look.tenant.lens.view(&stored).map_err(|reason| {
-            let what = format!("the record could not be shown once it is committed: {reason}");
-            Error::new(Kind::Io, what)
-        })?;
+        let view = self.readable(&stored)?;
+        let secret = match base.is_some_and(|base| base.has_secret) {
+            true if !view.has_secret => Inherited::Dropped,
+            true if left.is_some() && !self.has_own_secret(draft.text())? => Inherited::Restored,
+            _ => Inherited::AsUsual,
+        };
         Ok(Composed {
+            has_secret: view.has_secret,
+            secret,
             view: view.text.into(),
             stored,
             owner_overridden: put.owner_overridden,
@@ -123,17 +169,36 @@ impl Record<'_> {
         })
     }
 
-    fn put(&self, current: Option<&Stored>, text: &[u8]) -> Result<Put> {
+    fn owned(&self, base: Option<&Stored>, text: &[u8]) -> Result<Put> {
         let lens = &self.look.tenant.lens;
-        let away = match current {
-            Some(_) => None,
-            None => self.away()?,
-        };
         let attached = self.look.tenant.attached.lock().clone();
-        match (current.or(away.as_ref()), attached.filter(|_| self.attaches)) {
+        match (base, attached.filter(|_| self.attaches)) {
             (None, Some(attached)) => lens.put_attaching(text, &attached),
             (base, _) => lens.put(base.map(|stored| stored.text.as_slice()), text),
         }
+    }
+
+    /// What would be shown of `stored`. What could not be read back would be gone for its user, secrets and all.
+    fn readable(&self, stored: &[u8]) -> Result<View> {
+        let max = self.look.tenant.options.max_record;
+        let view = self.look.tenant.lens.view(stored).map_err(|reason| {
+            let what = format!("the record could not be shown once it is committed: {reason}");
+            Error::new(Kind::Io, what)
+        })?;
+        match stored.len() as u64 > stored_limit(max) || view.text.len() as u64 > max {
+            true => Err(Error::new(
+                Kind::TooLarge,
+                "the record is larger than max_size with its owner and its sealed secrets",
+            )),
+            false => Ok(view),
+        }
+    }
+
+    /// Whether the text itself has a secret, whatever it would get from the record before it.
+    fn has_own_secret(&self, text: &[u8]) -> Result<bool> {
+        let lens = &self.look.tenant.lens;
+        let alone = Zeroizing::new(lens.put(None, text)?.stored);
+        Ok(lens.view(&alone).is_ok_and(|view| view.has_secret))
     }
 
     fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
@@ -149,12 +214,22 @@ impl Record<'_> {
         }
     }
 
-    fn placed(&self, composed: Composed, stat: &Stat) -> Result<Snapshot> {
+    fn placed(&self, composed: Composed, stat: &Stat, durability: Durability) -> Result<Snapshot> {
         self.observe(&Event::Committed { path: self.path() });
         if composed.owner_overridden {
             self.observe(&Event::OwnerOverridden { path: self.path() });
         }
-        self.discard_away()?;
+        match composed.secret {
+            Inherited::AsUsual => {}
+            Inherited::Restored => self.observe(&Event::SecretRestored { path: self.path() }),
+            Inherited::Dropped => self.tell_dropped(),
+        }
+        let is_told = composed.secret == Inherited::Dropped;
+        self.supersede_left(composed.has_secret || is_told)?;
+        if is_told && durability == Durability::Durable {
+            // A secret that comes back after a power cut would be given to the next record of this name.
+            self.dir().sync()?;
+        }
         let shown = composed.shown(stat);
         let attributes = self.look.tenant.attributes(stat, NodeKind::Record, shown);
         Ok(Snapshot {

@@ -6,7 +6,6 @@ use crate::name::EntryName;
 use crate::store::attributes::Attributes;
 use crate::store::found::{Snapshot, not_found};
 use crate::store::look::Look;
-use crate::store::reserved::forget;
 use crate::store::shown::{change_mode_of, change_times_of};
 use crate::volume::{Access, Dir, Times};
 
@@ -80,28 +79,6 @@ impl<'f> Record<'f> {
                 self.dir().sync()
             }
         }
-    }
-
-    /// Removes it, and what is kept beside it.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`]; the volume's.
-    pub fn remove(&self) -> Result<()> {
-        self.look.tenant.claim()?;
-        let kept_draft = self.look.lookup(self.name)?.kept_draft;
-        if !forget(self.dir(), self.name.as_str())? && !kept_draft {
-            return Err(not_found());
-        }
-        self.discard_kept()
-    }
-
-    /// Forgets what is kept beside it: its draft, and the secrets of one that was renamed away.
-    ///
-    /// # Errors
-    /// [`Kind::ReadOnly`]; the volume's.
-    pub fn discard_kept(&self) -> Result<()> {
-        self.discard_draft()?;
-        self.discard_away()
     }
 
     pub(super) fn dir(&self) -> &'f Dir {

@@ -1,8 +1,9 @@
 //! What is done with a record.
 
-mod away;
 mod commit;
 mod drafts;
 mod handle;
+mod left;
+mod removed;
 
 pub use handle::Record;

@@ -202,6 +202,7 @@ fn open(settings: &VolumeSettings) -> Result<Ground> {
         layout: settings.layout,
         resources: settings.resources.clone(),
         max_record: settings.max_record,
+        keep_removed: settings.keep_removed,
         secret_fields: settings.secret_fields.clone(),
         keys: settings.keys.clone(),
     })

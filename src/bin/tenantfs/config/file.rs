@@ -51,6 +51,7 @@ pub(super) struct Records {
     pub(super) sealing_keys: Option<PathBuf>,
     pub(super) attach_session_key: Option<Vec<String>>,
     pub(super) max_size: Option<String>,
+    pub(super) keep_removed: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

@@ -56,6 +56,7 @@ pub(crate) struct VolumeSettings {
     pub(crate) resources: Vec<Resource>,
     /// In bytes.
     pub(crate) max_record: u64,
+    pub(crate) keep_removed: Duration,
     pub(crate) secret_fields: Vec<String>,
     pub(crate) keys: Option<Arc<SealingKeys>>,
     /// Where it is told what is done.
@@ -195,6 +196,10 @@ impl VolumeSettings {
         let defaults = store::Options::default();
         let resources = args.resources.or(volume.resources);
         let max_size = args.max_size.or(records.max_size);
+        let keep_removed = match args.keep_removed.or(records.keep_removed) {
+            Some(text) => value::duration(&text, "time to keep removed records", Duration::ZERO)?,
+            None => defaults.keep_removed,
+        };
         let keys = sealing_keys(args.sealing_keys.or(records.sealing_keys))?;
         Ok(Self {
             path: args
@@ -203,6 +208,7 @@ impl VolumeSettings {
                 .ok_or_else(|| missing("volume", "--volume DIR"))?,
             layout,
             resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
+            keep_removed,
             max_record: max_size.map_or(Ok(defaults.max_record), |size| value::size(&size))?,
             secret_fields: args
                 .secret_fields
@@ -256,6 +262,7 @@ impl Serving {
                 },
                 read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
                 max_record: on.max_record,
+                keep_removed: on.keep_removed,
                 secret_fields: on.secret_fields.clone(),
                 keys: on.keys.clone(),
                 attach_session_key: check_attach(&attach, &on)?,

@@ -1,0 +1,154 @@
+//! What was removed and can be restored.
+
+use std::ops::ControlFlow;
+
+use super::folder::Folder;
+use super::found::not_found;
+use super::reserved::{Reserved, former_name};
+use super::waiting::Waiting;
+use super::walk::walk;
+use crate::clock::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Op};
+use crate::name::EntryName;
+use crate::volume::Durability;
+
+/// A record that was removed and waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Removed {
+    /// What it was called in the mount: `schedules/nightly.json`.
+    pub path: String,
+    /// When it was removed.
+    pub removed: Timestamp,
+    /// How long it waits.
+    pub until: Timestamp,
+    /// In bytes, as its user saw it.
+    pub size: u64,
+    /// Whether the next record of its name gets a secret from it.
+    pub has_secret: bool,
+}
+
+impl Removed {
+    /// Those in and below `roots`, at most so many, the last removed first.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Result<Vec<Self>> {
+        let mut found = Vec::new();
+        for root in roots {
+            let walked = walk(root, |folder| {
+                let mut waiting = waiting_in(folder)?;
+                waiting.truncate(most - found.len());
+                found.append(&mut waiting);
+                Ok(match found.len() < most {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                })
+            });
+            if walked?.is_break() {
+                break;
+            }
+        }
+        found.sort_by(|one, other| (other.removed, &one.path).cmp(&(one.removed, &other.path)));
+        Ok(found)
+    }
+}
+
+/// The records that were removed from one directory.
+pub(super) fn waiting_in(folder: &Folder) -> Result<Vec<Removed>> {
+    let look = folder.look();
+    let mut names = Vec::new();
+    look.dir.entries(|entry| {
+        let entry = std::str::from_utf8(entry).ok();
+        let removed = entry.filter(|entry| Reserved::of(entry) == Reserved::Removed);
+        names.extend(removed.and_then(|entry| former_name(look.dir, entry)));
+    })?;
+    let mut found = Vec::new();
+    for name in names.into_iter().filter(EntryName::is_record) {
+        if let Some(stored) = Waiting::new(look, &name).record()? {
+            found.push(Removed {
+                path: look.path_of(&name),
+                removed: stored.stat.ctime,
+                until: stored.stat.ctime.after(look.tenant.options.keep_removed),
+                size: stored.view.len() as u64,
+                has_secret: stored.has_secret,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Brings back what was removed last at the end of `path`, and the directories above it that were removed after it.
+///
+/// # Errors
+/// [`Kind::Exists`] when something has its name again; [`Kind::NotFound`] when nothing of that name waits;
+/// [`Kind::ReadOnly`]; the volume's.
+pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
+    let (name, above) = path.split_last().ok_or_else(not_found)?;
+    root.look().tenant.claim()?;
+    let mut folder = root.clone();
+    let mut removed = Vec::new();
+    for step in above {
+        let next = match folder.open_folder(step) {
+            Err(error) if error.kind() == Kind::NotFound => {
+                removed.push((folder.clone(), step));
+                folder.waiting_folder(step)?.ok_or_else(not_found)?
+            }
+            opened => opened?,
+        };
+        folder = next;
+    }
+    // Before anything is brought back: for what is not there, nothing is.
+    let waits = match name.is_record() {
+        true => Waiting::new(folder.look(), name).record()?.is_some(),
+        false => folder.waiting_folder(name)?.is_some(),
+    };
+    match folder.lookup(name) {
+        Ok(_) => return Err(Error::new(Kind::Exists, "the name exists")),
+        Err(error) if error.kind() == Kind::NotFound && waits => {}
+        Err(error) => return Err(error),
+    }
+    for (parent, step) in removed {
+        restore_folder(&parent, step)?;
+    }
+    match name.is_record() {
+        true => folder.record(name).restore(),
+        false => {
+            restore_folder(&folder, name)?;
+            let path = folder.path_of(name);
+            folder.look().tenant.observe(&Event::Restored { path });
+            Ok(())
+        }
+    }
+}
+
+fn restore_folder(parent: &Folder, name: &EntryName) -> Result<()> {
+    let look = parent.look();
+    look.vacant(Op::Mkdir, name)?;
+    Waiting::new(look, name).give_back()?;
+    match look.tenant.options.durability {
+        Durability::Durable => look.dir.sync(),
+        Durability::Ordered => Ok(()),
+    }
+}
+
+/// Gives up the draft of the record at the end of `path`.
+///
+/// # Errors
+/// [`Kind::NotFound`] when none is kept; [`Kind::ReadOnly`]; the volume's.
+pub(super) fn discard_draft(root: &Folder, path: &[EntryName]) -> Result<()> {
+    let (name, above) = path.split_last().ok_or_else(not_found)?;
+    let mut folder = root.clone();
+    for step in above {
+        folder = folder.open_folder(step)?;
+    }
+    if !folder.record(name).discard_draft()? {
+        return Err(not_found());
+    }
+    if folder.look().tenant.options.durability == Durability::Durable {
+        folder.sync()?;
+    }
+    let path = folder.path_of(name);
+    folder.look().tenant.observe(&Event::DraftDiscarded { path });
+    Ok(())
+}
