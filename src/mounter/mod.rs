@@ -15,6 +15,7 @@ mod listener;
 mod mount_entry;
 mod mountinfo;
 mod mountpoint;
+mod patience;
 mod peer;
 mod policy;
 mod privilege;
