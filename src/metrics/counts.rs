@@ -39,6 +39,7 @@ pub(super) struct Counts {
     renewals: Renewals,
     commits: Counter,
     refused_drafts: Vec<Counter>,
+    failed_saves: Vec<Counter>,
     hidden: Counter,
     denied: Vec<Counter>,
     overridden: Counter,
@@ -126,6 +127,11 @@ impl Counts {
                 registry,
                 "drafts_refused",
                 "Drafts that could not be committed and were kept, by what their program got",
+            ),
+            failed_saves: by_errno(
+                registry,
+                "saves_failed",
+                "Drafts that the volume could not have, and that only memory has, by what their program got",
             ),
             hidden: one(
                 registry,
@@ -239,6 +245,11 @@ impl Observer for SessionObserver {
             Event::OwnerOverridden { .. } => _ = counts.overridden.inc(),
             Event::DraftKept { kind, .. } => {
                 if let Some(counter) = counts.refused_drafts.get(*kind as usize) {
+                    counter.inc();
+                }
+            }
+            Event::SaveFailed { kind, .. } => {
+                if let Some(counter) = counts.failed_saves.get(*kind as usize) {
                     counter.inc();
                 }
             }

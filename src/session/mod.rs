@@ -24,6 +24,22 @@ pub use apart::apart;
 use confine::Confinement;
 pub use leased::{Ending, Leased};
 
+/// Finds out whether the volume takes what is saved in `store`, before a session relies on it: the user's directories may
+/// be there and be another account's.
+///
+/// # Errors
+/// [`Kind::ReadOnly`](crate::error::Kind::ReadOnly), [`Kind::AccessDenied`](crate::error::Kind::AccessDenied) and the like,
+/// with what to do about it. None for a store that is read-only anyway.
+pub fn check_writable(store: &Store) -> Result<()> {
+    match store.read_only() {
+        true => Ok(()),
+        false => store
+            .directories()
+            .iter()
+            .try_for_each(|dir| dir.check_writable()),
+    }
+}
+
 /// How long the end of a process waits for the mounter: once, for all its mounts.
 pub const LAST_UNMOUNT: Duration = Duration::from_secs(2);
 

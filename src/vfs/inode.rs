@@ -81,6 +81,8 @@ pub(super) struct Writing {
     pub(super) saved: bool,
     /// Whether it was found, as it is, to be neither a record nor something that may be kept on the volume.
     pub(super) refused: bool,
+    /// Why the volume could not have it, when that was last tried.
+    pub(super) failed: Option<Error>,
 }
 
 impl Inode {
@@ -167,6 +169,7 @@ impl Body {
                 draft: Draft::new(self.text().to_vec(), max).within(memory)?,
                 saved: false,
                 refused: false,
+                failed: None,
             },
         };
         self.cached = None;

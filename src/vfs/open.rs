@@ -139,6 +139,7 @@ impl Vfs {
                 draft: draft.within(self.limits.memory())?,
                 saved: true,
                 refused: false,
+                failed: None,
             });
             body.cached = None;
             return Ok(false);

@@ -74,6 +74,31 @@ impl Vfs {
     /// What [`Folder::commit`](crate::store::Folder::commit) says; the draft is kept whatever that is, in memory where
     /// the volume cannot have it.
     pub(super) fn settle(&self, inode: &Inode, body: &mut Body, occasion: Occasion) -> Result<()> {
+        let settled = self.try_to_settle(inode, body, occasion);
+        if let Err(error) = &settled
+            && !is_verdict(error.kind())
+        {
+            self.note_failure(inode, body, error);
+        }
+        settled
+    }
+
+    /// Reports why a draft is in memory only: when that begins, and when it is for another reason.
+    fn note_failure(&self, inode: &Inode, body: &mut Body, error: &Error) {
+        let Some(writing) = body.writing.as_mut().filter(|writing| !writing.saved) else {
+            return;
+        };
+        let before = writing.failed.replace(error.clone());
+        if before.is_none_or(|before| before.kind() != error.kind()) {
+            self.store.report(&Event::SaveFailed {
+                path: self.path(Target::Inode(inode.ino)),
+                kind: error.kind(),
+                reason: error.to_string(),
+            });
+        }
+    }
+
+    fn try_to_settle(&self, inode: &Inode, body: &mut Body, occasion: Occasion) -> Result<()> {
         let Some(place) = self.table.place(inode) else {
             return Ok(());
         };
@@ -147,19 +172,24 @@ impl Vfs {
     /// # Errors
     /// The volume's.
     pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
-        let refused = self.table.drafting().into_iter().filter_map(|inode| {
-            let refused = inode
-                .body()
-                .writing
-                .as_ref()
-                .is_some_and(|writing| writing.refused);
-            let path = refused.then(|| self.table.path(&inode))??;
+        let unsaved = self.table.drafting().into_iter().filter_map(|inode| {
+            let reason = {
+                let body = inode.body();
+                let writing = body.writing.as_ref().filter(|writing| !writing.saved)?;
+                match (&writing.failed, writing.refused) {
+                    (Some(error), _) => {
+                        format!("it is in memory only, for the volume cannot have it: {error}")
+                    }
+                    (None, true) => "it holds a secret in plain text, and is in memory only".to_owned(),
+                    (None, false) => return None,
+                }
+            };
             Some(Uncommitted {
-                path,
-                reason: "it holds a secret in plain text, and is in memory only".to_owned(),
+                path: self.table.path(&inode)?,
+                reason,
             })
         });
-        let mut found: Vec<Uncommitted> = refused.take(most).collect();
+        let mut found: Vec<Uncommitted> = unsaved.take(most).collect();
         found.extend(self.store.uncommitted(most - found.len())?);
         Ok(found)
     }
