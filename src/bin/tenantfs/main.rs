@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tenantfs: {}", one_line(&error.to_string()));
+            eprintln!("tenantfs: {}", one_line(&format!("{error:#}")));
             exit::code(error.kind())
         }
     }

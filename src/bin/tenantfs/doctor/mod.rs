@@ -40,12 +40,12 @@ fn look(check: &'static str, found: std::result::Result<String, (String, String)
 
 /// An error says itself what to do, where anything can be done.
 fn explained(error: &Error, mend: &str) -> (String, String) {
-    (error.to_string(), mend.to_owned())
+    (format!("{error:#}"), mend.to_owned())
 }
 
 pub(crate) fn run(args: DoctorArgs) -> Result<()> {
     let file = args.daemon.serve.on.config.clone();
-    let mut findings = vec![host::kernel(), host::landlock(), host::device()];
+    let mut findings = vec![host::kernel(), host::landlock(), host::device(), host::group()];
     let shown = config::shown_file(file.as_deref());
     match DaemonSettings::of(args.daemon) {
         Err(error) => findings.push(look(
