@@ -55,6 +55,16 @@ pub struct Share {
 }
 
 impl Share {
+    /// Counts so many units that are there already, beyond what may be had, too.
+    pub fn count(self: &Arc<Self>, units: u64) -> Charge {
+        let mut charge = Charge {
+            share: Arc::clone(self),
+            units: 0,
+        };
+        charge.set(units);
+        charge
+    }
+
     /// Takes so many units, until the charge is dropped; none when that is too much.
     pub fn take(self: &Arc<Self>, units: u64) -> Option<Charge> {
         let mut charge = Charge {

@@ -18,8 +18,8 @@ use tenantfs::layout::Layout;
 use tenantfs::name::{EntryName, RecordId, Resource};
 use tenantfs::record::{Hidden, Lens};
 use tenantfs::seal::SealingKeys;
-use tenantfs::store::{Collection, Draft, Options, Store};
-use tenantfs::volume::Volume;
+use tenantfs::store::{Attachment, Collection, Draft, Options, Store};
+use tenantfs::volume::{Durability, Volume};
 
 const LAYOUTS: [Layout; 2] = [Layout::ResourceFirst, Layout::UserFirst];
 
@@ -192,21 +192,23 @@ fn what_is_no_record_of_the_user_is_absent() {
         // What the mount's user has beside the records: a file, a directory, a draft that is no record yet.
         let folder = service.store("alice").folder("schedules").unwrap();
         let entry = |name: &str| EntryName::parse(name.as_bytes()).unwrap();
-        folder.create_attachment(&entry("plot.png"), 0o600).unwrap();
+        Attachment::create(&folder, &entry("plot.png"), 0o600).unwrap();
         folder.make_folder(&entry("sub"), 0o700).unwrap();
         let draft = Draft::new(b"{".to_vec(), 1 << 20);
         folder
-            .keep_draft(&entry("draft.json"), &draft, folder.durability())
+            .record(&entry("draft.json"))
+            .keep(&draft, Durability::Ordered)
             .unwrap();
         assert!(folder.lookup(&entry("draft.json")).is_ok());
         // A service that saves a record loses nothing of what the user has typed in its place.
         schedules.save(&id("both"), b"{}").unwrap();
         folder
-            .keep_draft(&entry("both.json"), &draft, folder.durability())
+            .record(&entry("both.json"))
+            .keep(&draft, Durability::Ordered)
             .unwrap();
         schedules.save(&id("both"), br#"{"n":1}"#).unwrap();
         assert_eq!(schedules.load(&id("both")).unwrap(), r#"{"n":1}"#);
-        let typed = folder.load_draft(&entry("both.json")).unwrap().unwrap();
+        let typed = folder.record(&entry("both.json")).load_draft().unwrap().unwrap();
         assert_eq!(typed.text(), b"{");
         schedules.delete(&id("both")).unwrap();
         assert_eq!(kind(schedules.load(&id("draft"))), Kind::NotFound);

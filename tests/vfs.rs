@@ -16,7 +16,7 @@ use tenantfs::error::Kind;
 use tenantfs::event::LogObserver;
 use tenantfs::name::EntryName;
 use tenantfs::store::{Options, Store};
-use tenantfs::vfs::{Changes, Ino, Limits, Node, OpenMode, PageCache, Pools, ROOT, Vfs};
+use tenantfs::vfs::{Changes, Ino, Limits, NodeInfo, OpenMode, PageCache, Pools, ROOT, Vfs};
 use tenantfs::volume::{Rename, Volume};
 
 const UID: u32 = 1000;
@@ -27,6 +27,7 @@ const READ: OpenMode = OpenMode {
     append: false,
     truncate: false,
     exclusive: false,
+    synchronous: false,
 };
 const WRITE: OpenMode = OpenMode { write: true, ..READ };
 
@@ -78,7 +79,7 @@ impl Mounted {
         let store = Store::open(&opened, &alice, Options::default(), observer).unwrap();
         let pages = Arc::new(Pages::default());
         let vfs = Vfs::new(store, UID, UID, Arc::clone(&pages) as _, limits);
-        let schedules = vfs.lookup(ROOT, b"schedules").unwrap().ino;
+        let schedules = vfs.lookup(ROOT, b"schedules", 1).unwrap().ino;
         Self {
             vfs,
             pages,
@@ -99,12 +100,12 @@ impl Mounted {
         fs::rename(temporary, self.path(name)).unwrap();
     }
 
-    fn lookup(&self, name: &str) -> Node {
-        self.vfs.lookup(self.schedules, name.as_bytes()).unwrap()
+    fn lookup(&self, name: &str) -> NodeInfo {
+        self.vfs.lookup(self.schedules, name.as_bytes(), 1).unwrap()
     }
 
     fn absent(&self, name: &str) -> bool {
-        let result = self.vfs.lookup(self.schedules, name.as_bytes());
+        let result = self.vfs.lookup(self.schedules, name.as_bytes(), 1);
         result.is_err_and(|error| error.kind() == Kind::NotFound)
     }
 
@@ -151,7 +152,7 @@ fn nothing_is_left_of_a_million_lookups() {
         .collect();
     for _ in 0..10_000 / 3 + 1 {
         for name in &names {
-            if let Ok(node) = mounted.vfs.lookup(mounted.schedules, name.as_bytes()) {
+            if let Ok(node) = mounted.vfs.lookup(mounted.schedules, name.as_bytes(), 1) {
                 mounted.vfs.forget(node.ino, 1);
             }
         }
@@ -202,8 +203,10 @@ fn nothing_written_is_lost_to_a_replacement_meanwhile() {
     let node = mounted.lookup("x.json");
     let opened = mounted.vfs.open(node.ino, WRITE, 1).unwrap();
     mounted.replace("x.json", r#"{"n":2,"api_key":"sk","user_id":"alice"}"#);
-    assert_eq!(mounted.lookup("x.json").ino, node.ino, "it is being written");
+    assert_ne!(mounted.lookup("x.json").ino, node.ino, "nothing is written yet");
+    assert_eq!(mounted.read("x.json"), r#"{"n":2,"user_id":"alice"}"#);
     mounted.vfs.write(opened.fh, 0, br#"{"n":3}"#, false).unwrap();
+    assert_eq!(mounted.lookup("x.json").ino, node.ino, "it is being written");
     mounted.vfs.flush(opened.fh, 1).unwrap();
     mounted.vfs.release(opened.fh);
     assert_eq!(mounted.read("x.json"), r#"{"n":3}"#);
@@ -387,7 +390,7 @@ fn drafts_cannot_take_all_memory() {
             ..Changes::default()
         };
         let ino = mounted.lookup(&name).ino;
-        if let Err(error) = mounted.vfs.setattr(ino, Some(opened.fh), grown) {
+        if let Err(error) = mounted.vfs.setattr(ino, Some(opened.fh), grown, 1) {
             break error;
         }
         assert!(open.len() < 1000);

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::migrate::Migrated;
 use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, home};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::identity::UserHash;
 use crate::layout::Layout;
 use crate::store::{LayoutMark, Reserved};
@@ -21,13 +21,15 @@ const CHUNK: usize = 1 << 20;
 /// change, is not copied again: so an interrupted run is finished by another one, and what has changed since is copied anew.
 ///
 /// # Errors
-/// [`Kind::Config`] when the target has another layout; [`Kind::NoSpace`] and the like, with which no more can be copied; the
-/// volumes'.
+/// [`Kind::Config`] when the target has another layout; [`Kind::NoSpace`] and the like, with which no more can be copied; any
+/// error of reading a volume's root. What else cannot be read is told to `monitor`, and left.
 pub fn copy(ground: &Ground, target: &Volume, to: Layout, monitor: &mut dyn Monitor) -> Result<Migrated> {
     match LayoutMark::read(target.root())? {
         Some(mark) if mark.layout != to => {
-            let why = format!("the other volume is {}; correct --to or --to-volume", mark.layout);
-            return Err(Error::new(Kind::Config, why));
+            return Err(Error::config(format!(
+                "the other volume is {}; correct --to or --to-volume",
+                mark.layout
+            )));
         }
         _ => {}
     }
@@ -73,7 +75,7 @@ impl Visitor for Copier<'_> {
 
     fn home(&mut self, dir: &Dir, _: &str, path: &str) {
         self.marker = home::marker(dir).unwrap_or_else(|error| {
-            self.leave(path, &error.to_string());
+            self.unreadable(path, &error);
             None
         });
     }
@@ -92,7 +94,7 @@ impl Visitor for Copier<'_> {
             Err(error) if matches!(error.kind(), Kind::NoSpace | Kind::QuotaExceeded | Kind::ReadOnly) => {
                 self.failed = Some(error.context(format_args!("copying {:?}", entry.path)));
             }
-            Err(error) => self.leave(entry.path, &error.to_string()),
+            Err(error) => self.unreadable(entry.path, &error),
             Ok(true) => self.done.files += 1,
             Ok(false) => {}
         }
@@ -101,6 +103,11 @@ impl Visitor for Copier<'_> {
     fn found(&mut self, finding: Finding) {
         self.done.left += 1;
         self.monitor.found(&finding);
+    }
+
+    /// Whatever is not copied is missing on the other volume.
+    fn stray(&mut self, finding: Finding) {
+        self.found(finding);
     }
 
     fn stops(&self) -> bool {
@@ -130,8 +137,9 @@ impl Copier<'_> {
         }
         let mut staged = Staged::new(&dir, &stat)?;
         let sum = pour(&mut source, stat.size, |bytes| staged.write(bytes))?;
-        if let Some(mode) = volume::shown_mode(&source) {
-            volume::set_shown_mode(staged.file(), mode)?;
+        let shown = volume::shown(&source);
+        if shown != volume::Shown::default() {
+            volume::set_shown(staged.file(), shown)?;
         }
         let times = Times {
             atime: Some(stat.atime),
@@ -173,26 +181,21 @@ impl Copier<'_> {
     }
 
     fn leave(&mut self, path: &str, detail: &str) {
-        self.found(Finding {
-            problem: Problem::Unreadable,
-            path: path.to_owned(),
-            detail: detail.to_owned(),
-            repaired: false,
-        });
+        self.found(Finding::new(Problem::Unreadable, path, detail));
     }
 }
 
 /// Reads `size` bytes, hands them to `each`, and returns their hash.
 fn pour(source: &mut File, size: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<[u8; 32]> {
-    let doing = |error: std::io::Error| Error::io(&error, "reading from the volume");
-    source.seek(SeekFrom::Start(0)).map_err(doing)?;
+    const READING: &str = "reading from the volume";
+    source.seek(SeekFrom::Start(0)).doing(READING)?;
     let (mut hash, mut left) = (Sha256::new(), size);
     let mut chunk = vec![0; CHUNK];
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
         let read = source
             .read(chunk.get_mut(..most).unwrap_or_default())
-            .map_err(doing)?;
+            .doing(READING)?;
         if read == 0 {
             return Err(Error::new(
                 Kind::Stale,

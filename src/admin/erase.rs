@@ -10,16 +10,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::journal::{Journal, What};
-use super::walk::{Entry, Visitor, walk_as};
-use super::{Finding, Ground, Monitor, Problem, home, read, text};
+use super::sweep::{Remove, Sweep, Swept, Tell, remove, remove_marker};
+use super::walk::{Entry, walk_as};
+use super::{Finding, Ground, Monitor, Problem, existing, home, read, text};
 use crate::clock::{self, Stopwatch};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::layout::Layout;
-use crate::name;
 use crate::record;
-use crate::store::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, stored_limit};
-use crate::volume::{Access, Dir, FileType, Lock};
+use crate::store::stored_limit;
+use crate::volume::{Dir, Lock};
 
 const LAYOUTS: [Layout; 2] = [Layout::ResourceFirst, Layout::UserFirst];
 
@@ -29,8 +29,6 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// How often it is searched again when something was found: somebody goes on writing then.
 const SEARCHES: u32 = 5;
-
-const PROFILE: &str = "profile.json";
 
 /// What was erased: counts and times, and no content.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -59,77 +57,104 @@ pub struct Receipt {
     pub left: u64,
 }
 
-/// An erasure that was begun. As long as it is not finished, its user cannot log in.
+/// An erasure that was begun: its journal is written, and no session has the user's directories, nor gets them. As long as it
+/// is not finished, its user cannot log in.
 pub struct Erasure<'a> {
     ground: &'a Ground,
     user: &'a UserId,
     journal: Journal,
+    /// Held to the end.
+    locked: Vec<Dir>,
 }
 
-/// What would be erased: paths from the volume's root on, handed to `each`.
+/// What would be erased: paths from the volume's root on, handed to `each`. Whether it came to the end.
 ///
 /// # Errors
-/// The volume's.
+/// Any error of reading the volume's root. Everything below it is told to `monitor`.
 pub fn would_erase(
     ground: &Ground,
     user: &UserId,
     monitor: &mut dyn Monitor,
     each: &mut dyn FnMut(&str),
-) -> Result<()> {
+) -> Result<bool> {
     let begun = BTreeMap::new();
+    let mut monitor = Once::new(monitor);
     let mut tell = Tell(each);
-    let mut sweep = Sweep::new(ground, user, &begun, monitor, &mut tell);
+    let mut sweep = Sweep::new(ground, user, &begun, &mut monitor, &mut tell);
+    let mut complete = true;
     for layout in LAYOUTS {
-        walk_as(ground, layout, None, &mut sweep)?;
+        complete &= walk_as(ground, layout, None, &mut sweep)?;
     }
-    Ok(())
+    Ok(complete)
 }
 
 impl<'a> Erasure<'a> {
-    /// Begins, or goes on where a run before has ended. End the user's sessions then.
+    /// Begins, or goes on where a run before has ended: nobody can log in as the user any more, `end_sessions` ends who has,
+    /// and this waits until they are gone.
+    ///
+    /// One that cannot begin leaves nothing behind that would keep the user out.
     ///
     /// # Errors
-    /// The volume's.
-    pub fn begin(ground: &'a Ground, user: &'a UserId) -> Result<Self> {
-        let journal = Journal::open(ground, user)?;
-        Ok(Self {
+    /// [`Kind::ProblemsFound`] when one of the user's directories cannot be opened, so that it is not known who has it;
+    /// [`Kind::Busy`] when a session does not end, or another run is at work; those of `end_sessions`; any error of writing
+    /// the journal.
+    pub fn begin(
+        ground: &'a Ground,
+        user: &'a UserId,
+        monitor: &dyn Monitor,
+        end_sessions: impl FnOnce() -> Result<()>,
+    ) -> Result<Self> {
+        // Before anybody is kept out. What is made meanwhile is found by the second look.
+        homes(ground, user).map_err(|error| error.context("nothing was erased"))?;
+        let mut erasure = Self {
             ground,
             user,
-            journal,
-        })
+            journal: Journal::open(ground, user)?,
+            locked: Vec::new(),
+        };
+        match end_sessions().and_then(|()| erasure.lock_homes(monitor)) {
+            Ok(()) => Ok(erasure),
+            Err(error) => Err(erasure.given_up(error)),
+        }
     }
 
     /// Erases, and searches the whole volume until there is nothing left.
     ///
     /// # Errors
-    /// [`Kind::Busy`] when a session of the user's does not end, or somebody goes on writing; the volume's. Then another run
-    /// goes on.
+    /// [`Kind::Busy`] when somebody goes on writing; any error of reading the volume's root, or of removing the journal. If
+    /// something was erased by then, the user stays out until another run has finished it.
     pub fn run(mut self, monitor: &mut dyn Monitor) -> Result<Receipt> {
-        let _locks = self.lock_homes()?;
+        match self.erase(&mut Once::new(monitor)) {
+            Ok(done) => self.finish(done),
+            Err(error) => Err(self.given_up(error)),
+        }
+    }
+
+    fn erase(&mut self, monitor: &mut dyn Monitor) -> Result<Done> {
         let hash = self.user.hash();
         let only = BTreeSet::from([hash.as_str()]);
-        let (mut complete, mut searched, mut left) = (true, 0, 0);
-        for layout in LAYOUTS {
-            complete &= self.sweep(layout, Some(&only), monitor)?.complete;
-        }
-        self.profile(monitor)?;
+        let mut done = self.sweep(Some(&only), monitor)?;
+        let path = home::profile_path(self.user);
+        let left = self.profile(&path, monitor).unwrap_or_else(|error| {
+            monitor.found(&Finding::unreadable(&path, &error));
+            true
+        });
+        let mut searches = 0;
         let mut found = true;
-        let mut attempt = 0;
-        while found && complete {
-            if attempt == SEARCHES {
+        while found && done.complete {
+            if searches == SEARCHES {
                 let why = "somebody goes on writing this user's records: stop the service's writer, and run this again";
                 return Err(Error::new(Kind::Busy, why));
             }
-            attempt += 1;
-            (found, searched, left) = (false, 0, 0);
-            for layout in LAYOUTS {
-                let swept = self.sweep(layout, None, monitor)?;
-                complete &= swept.complete;
-                found |= swept.removed > 0;
-                searched += swept.searched;
-                left += swept.left;
-            }
+            searches += 1;
+            done = self.sweep(None, monitor)?;
+            found = done.swept.removed > 0;
         }
+        done.swept.left += u64::from(left);
+        Ok(done)
+    }
+
+    fn finish(self, Done { swept, complete }: Done) -> Result<Receipt> {
         let count = |what| self.journal.count(what);
         let receipt = Receipt {
             user: self.user.full_hash(),
@@ -141,99 +166,96 @@ impl<'a> Erasure<'a> {
             profile: count(What::Profile) > 0,
             other: count(What::Other),
             names_sha256: self.journal.digest(),
-            searched,
-            left,
+            searched: if complete { swept.searched } else { 0 },
+            left: swept.left,
         };
-        if complete {
-            self.journal.finish(self.ground, self.user)?;
+        if complete || self.journal.removed().is_empty() {
+            self.journal.remove(self.ground)?;
         }
         Ok(receipt)
     }
 
-    /// Waits until no session has the user's directories, and sees to it that none gets them.
-    fn lock_homes(&self) -> Result<Vec<Dir>> {
-        let hash = self.user.hash();
-        let root = self.ground.volume.root();
-        let mut trees: Vec<&str> = self
-            .ground
-            .resources
-            .iter()
-            .map(|resource| resource.as_str())
-            .collect();
-        trees.push("users");
-        let mut locked = Vec::new();
-        for tree in trees {
-            let home = root.open_dir(tree).and_then(|tree| tree.open_dir(hash.as_str()));
-            let dir = match home {
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => continue,
-                opened => opened?,
-            };
-            let watch = Stopwatch::start();
-            while !dir.lock(Lock::Exclusive).unwrap_or(true) {
-                if watch.elapsed() > SESSIONS_END {
-                    let why = "a session of this user, or of one with the same hash, goes on: end it (tenantfs status; a \
-                               tenantfs mount by SIGTERM), and run this again";
-                    return Err(Error::new(Kind::Busy, why));
-                }
-                thread::sleep(LOOK);
-            }
-            locked.push(dir);
+    /// What to say of an erasure that `error` has ended early. One that has removed nothing is as if it had never begun.
+    fn given_up(self, error: Error) -> Error {
+        if !self.journal.removed().is_empty() {
+            return error.context(
+                "the erasure is not finished, and keeps the user out until another run finishes it",
+            );
         }
-        Ok(locked)
+        match self.journal.remove(self.ground) {
+            Ok(()) => error.context("nothing was erased"),
+            Err(stays) => error.context(format_args!(
+                "nothing was erased, but the journal stays and keeps the user out ({stays:#}): run this again"
+            )),
+        }
     }
 
-    fn sweep(
-        &mut self,
-        layout: Layout,
-        only: Option<&BTreeSet<&str>>,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Swept> {
+    /// Waits until no session has the user's directories, and sees to it that none gets them.
+    fn lock_homes(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        for dir in homes(self.ground, self.user)? {
+            let waiting = Stopwatch::start();
+            // Where a file system knows no locks, the journal alone keeps sessions out.
+            while !dir.lock(Lock::Exclusive).unwrap_or(true) {
+                let why = match waiting.elapsed() > SESSIONS_END {
+                    true => {
+                        "a session of this user, or of one with the same hash, goes on: end it (tenantfs status; a \
+                         tenantfs mount by SIGTERM), and run this again"
+                    }
+                    false if monitor.stops() => "interrupted while the user's sessions ended",
+                    false => {
+                        thread::sleep(LOOK);
+                        continue;
+                    }
+                };
+                return Err(Error::new(Kind::Busy, why));
+            }
+            self.locked.push(dir);
+        }
+        Ok(())
+    }
+
+    /// One pass in each layout, over everything or `only` over the directories of these names.
+    fn sweep(&mut self, only: Option<&BTreeSet<&str>>, monitor: &mut dyn Monitor) -> Result<Done> {
         let begun = self.journal.removed().clone();
-        let mut remove = Remove(&mut self.journal);
-        let mut sweep = Sweep::new(self.ground, self.user, &begun, monitor, &mut remove);
-        let complete = walk_as(self.ground, layout, only, &mut sweep)?;
-        Ok(Swept {
+        let mut act = Remove(&mut self.journal);
+        let mut sweep = Sweep::new(self.ground, self.user, &begun, monitor, &mut act);
+        let mut complete = true;
+        for layout in LAYOUTS {
+            complete &= walk_as(self.ground, layout, only, &mut sweep)?;
+        }
+        Ok(Done {
+            swept: sweep.swept(),
             complete,
-            ..sweep.swept
         })
     }
 
-    fn profile(&mut self, monitor: &mut dyn Monitor) -> Result<()> {
+    /// Removes the user's profile, and the directory that it alone was in. Whether it was left, which was told.
+    fn profile(&mut self, path: &str, monitor: &mut dyn Monitor) -> Result<bool> {
         let Some(dir) = home::profile(self.ground, self.user)? else {
-            return Ok(());
+            return Ok(false);
         };
         let hash = self.user.hash();
-        let path = format!("users/{hash}/{PROFILE}");
-        let stat = match dir.stat(PROFILE) {
+        let stat = match dir.stat(home::PROFILE) {
             Err(error) if error.kind() == Kind::NotFound => None,
             stat => Some(stat?),
         };
         if let Some(stat) = stat {
-            let said = read(&dir, PROFILE, stored_limit(self.ground.max_record))?
-                .and_then(|read| record::owner(&read.text).ok());
-            let is_users = match said {
-                Some(owner) => owner == *self.user,
-                None if stat.size == 0 && self.journal.removed().contains_key(&path) => true,
-                None => home::owner(self.ground, &dir, self.user)? == home::Whose::Users,
+            let entry = Entry {
+                dir: &dir,
+                name: home::PROFILE,
+                path,
+                stat,
+                hash: hash.as_str(),
+                resource: None,
+                below: "",
             };
-            if is_users {
-                let entry = Entry {
-                    dir: &dir,
-                    name: PROFILE,
-                    path: &path,
-                    stat,
-                    hash: hash.as_str(),
-                    resource: None,
-                    below: "",
-                };
-                remove(&mut self.journal, What::Profile, &entry)?;
-            } else {
-                monitor.found(&Finding {
-                    problem: Problem::Colliding,
-                    path,
-                    detail: "left: it cannot be known that it is this user's".to_owned(),
-                    repaired: false,
-                });
+            match self.whose_profile(&entry)? {
+                Some(home::Whose::Users) => remove(&mut self.journal, What::Profile, &entry)?,
+                Some(unclear) => {
+                    monitor.found(&Finding::new(Problem::Colliding, path, unclear.why_left()));
+                    return Ok(true);
+                }
+                None => {}
             }
         }
         // With its marker, if nothing else is there.
@@ -242,241 +264,84 @@ impl<'a> Erasure<'a> {
             let _ = users.remove_dir(hash.as_str());
             users.sync()?;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Whose the profile is; none when it says that it is another user's, who shares the hash.
+    fn whose_profile(&self, entry: &Entry<'_>) -> Result<Option<home::Whose>> {
+        let said = read(entry.dir, entry.name, stored_limit(self.ground.max_record))?
+            .and_then(|read| record::owner(&read.text).ok());
+        Ok(match said {
+            Some(owner) => (owner == *self.user).then_some(home::Whose::Users),
+            // A run that was killed had emptied it.
+            None if entry.stat.size == 0 && self.journal.removed().contains_key(entry.path) => {
+                Some(home::Whose::Users)
+            }
+            None => Some(home::owner(self.ground, entry.dir, self.user)?),
+        })
     }
 }
 
-/// What is done with what is the user's.
-trait Act {
-    fn file(&mut self, what: What, entry: &Entry<'_>) -> Result<()>;
-
-    /// A directory that may be empty by now.
-    fn directory(&mut self, parent: &Dir, name: &str);
-}
-
-/// It is told, and nothing is changed.
-struct Tell<'e>(&'e mut dyn FnMut(&str));
-
-impl Act for Tell<'_> {
-    fn file(&mut self, _: What, entry: &Entry<'_>) -> Result<()> {
-        (self.0)(entry.path);
-        Ok(())
-    }
-
-    fn directory(&mut self, _: &Dir, _: &str) {}
-}
-
-/// It is removed.
-struct Remove<'j>(&'j mut Journal);
-
-impl Act for Remove<'_> {
-    fn file(&mut self, what: What, entry: &Entry<'_>) -> Result<()> {
-        remove(self.0, what, entry)
-    }
-
-    fn directory(&mut self, parent: &Dir, name: &str) {
-        let emptied = parent.open_dir(name).and_then(|dir| remove_marker(&dir));
-        if emptied.is_ok() {
-            // Not empty: what is in it was told of.
-            let _ = parent.remove_dir(name);
-        }
-    }
-}
-
-/// What one pass has done.
-#[derive(Default)]
-struct Swept {
-    removed: u64,
-    searched: u64,
-    left: u64,
+/// What one pass, or all of them, have done.
+struct Done {
+    swept: Swept,
+    /// Whether it came to the end.
     complete: bool,
 }
 
-/// Looks for what is the user's.
-struct Sweep<'a, 'r> {
-    ground: &'a Ground,
-    user: &'a UserId,
-    full_hash: String,
-    /// What runs before were about to remove: they may have emptied it.
-    begun: &'a BTreeMap<String, What>,
-    monitor: &'a mut dyn Monitor,
-    act: &'r mut dyn Act,
-    swept: Swept,
-    /// Whether what says nothing of its owner in the directory at hand is the user's.
-    is_users: bool,
-    /// Whether the directory at hand has the user's hash.
-    is_home: bool,
-}
-
-impl<'a, 'r> Sweep<'a, 'r> {
-    fn new(
-        ground: &'a Ground,
-        user: &'a UserId,
-        begun: &'a BTreeMap<String, What>,
-        monitor: &'a mut dyn Monitor,
-        act: &'r mut dyn Act,
-    ) -> Self {
-        Self {
-            ground,
-            user,
-            full_hash: user.full_hash(),
-            begun,
-            monitor,
-            act,
-            swept: Swept::default(),
-            is_users: false,
-            is_home: false,
-        }
-    }
-
-    /// What an entry is to the erasure; none when it is somebody else's.
-    fn judge(&mut self, entry: &Entry<'_>) -> Result<Option<What>> {
-        if let Some(what) = self.begun.get(entry.path).filter(|_| entry.stat.size == 0) {
-            return Ok(Some(*what));
-        }
-        let ours = Reserved::of(entry.name);
-        let is_record = name::is_record(entry.name) || ours == Reserved::Away;
-        match entry.stat.file_type {
-            FileType::Regular if is_record && entry.resource.is_some() => self.judge_record(entry),
-            FileType::Regular if ours == Reserved::Draft => {
-                let draft = read(entry.dir, entry.name, draft_limit(self.ground.max_record))?
-                    .and_then(|read| ForeignDraft::parse(read.text).ok());
-                match draft {
-                    Some(draft) => Ok((draft.owner() == self.full_hash).then_some(What::Draft)),
-                    None => Ok(self.is_users.then_some(What::Other)),
-                }
-            }
-            // With their directory.
-            FileType::Regular if ours == Reserved::Marker => Ok(None),
-            FileType::Regular if ours == Reserved::Temporary => Ok(self.is_users.then_some(What::Other)),
-            // What the service keeps beside the resources, the profile among it.
-            _ if entry.resource.is_none() => Ok(None),
-            FileType::Regular if self.is_users => Ok(Some(What::Attachment)),
-            _ if self.is_users => Ok(Some(What::Other)),
-            _ => {
-                if self.is_home {
-                    self.leave(
-                        entry,
-                        "another user shares the hash, and it cannot be known whose this is",
-                    );
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    fn judge_record(&mut self, entry: &Entry<'_>) -> Result<Option<What>> {
-        let Some(read) = read(entry.dir, entry.name, stored_limit(self.ground.max_record))? else {
-            if self.is_home {
-                self.leave(entry, "larger than max_size: look whose it is, and remove it");
-            }
-            return Ok(None);
-        };
-        match record::owner(&read.text) {
-            Ok(owner) => Ok((owner == *self.user).then_some(What::Record)),
-            Err(why) => {
-                if self.is_home {
-                    let why = format!("it cannot be known whose it is ({why}): look, and remove it");
-                    self.leave(entry, &why);
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    fn leave(&mut self, entry: &Entry<'_>, detail: &str) {
-        self.found(Finding {
-            problem: Problem::Unreadable,
-            path: entry.path.to_owned(),
-            detail: detail.to_owned(),
-            repaired: false,
+/// The user's directories, in both layouts: what a session of the user's has locked.
+///
+/// # Errors
+/// [`Kind::ProblemsFound`] when one of them cannot be opened.
+fn homes(ground: &Ground, user: &UserId) -> Result<Vec<Dir>> {
+    let (hash, root) = (user.hash(), ground.volume.root());
+    let resources = ground.resources.iter().map(|resource| resource.as_str());
+    let mut homes = Vec::new();
+    for tree in resources.chain(["users"]) {
+        let home = existing(root, tree).and_then(|tree| match tree {
+            Some(tree) => existing(&tree, hash.as_str()),
+            None => Ok(None),
         });
+        match home {
+            // No session gets into what is no directory. The passes over the volume tell of it.
+            Err(error) if error.kind() == Kind::NotADirectory => {}
+            opened => homes.extend(opened.map_err(|error| error.as_kind(Kind::ProblemsFound))?),
+        }
+    }
+    Ok(homes)
+}
+
+/// Passes on what is found, once: each place is met by several passes.
+struct Once<'m> {
+    monitor: &'m mut dyn Monitor,
+    told: BTreeSet<String>,
+}
+
+impl<'m> Once<'m> {
+    fn new(monitor: &'m mut dyn Monitor) -> Self {
+        Self {
+            monitor,
+            told: BTreeSet::new(),
+        }
     }
 }
 
-impl Visitor for Sweep<'_, '_> {
+impl Monitor for Once<'_> {
+    fn looked_at(&mut self) {
+        self.monitor.looked_at();
+    }
+
     fn progress(&mut self, done: f64) {
         self.monitor.progress(done);
     }
 
-    fn home(&mut self, dir: &Dir, hash: &str, path: &str) {
-        self.is_home = hash == self.user.hash().as_str();
-        self.is_users = self.is_home
-            && match home::owner(self.ground, dir, self.user) {
-                Ok(whose) => whose == home::Whose::Users,
-                Err(error) => {
-                    self.found(Finding {
-                        problem: Problem::Unreadable,
-                        path: path.to_owned(),
-                        detail: error.to_string(),
-                        repaired: false,
-                    });
-                    false
-                }
-            };
-    }
-
-    fn entry(&mut self, entry: &Entry<'_>) {
-        self.monitor.looked_at();
-        self.swept.searched += 1;
-        let removed = self.judge(entry).and_then(|what| match what {
-            Some(what) => self.act.file(what, entry).map(|()| true),
-            None => Ok(false),
-        });
-        match removed {
-            Ok(removed) => self.swept.removed += u64::from(removed),
-            // Gone since it was listed.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => self.leave(entry, &error.to_string()),
-        }
-    }
-
-    fn left(&mut self, parent: &Dir, name: &str, _: &str) {
-        if self.is_users {
-            self.act.directory(parent, name);
-        }
-    }
-
-    fn found(&mut self, finding: Finding) {
-        if finding.problem == Problem::Unreadable {
-            self.swept.left += 1;
-            self.monitor.found(&finding);
+    fn found(&mut self, finding: &Finding) {
+        if self.told.insert(finding.path.clone()) {
+            self.monitor.found(finding);
         }
     }
 
     fn stops(&self) -> bool {
         self.monitor.stops()
-    }
-}
-
-/// Empties a file and removes it, durably; whatever else it is, removes it.
-fn remove(journal: &mut Journal, what: What, entry: &Entry<'_>) -> Result<()> {
-    journal.note(what, entry.path)?;
-    journal.sync()?;
-    if entry.stat.file_type == FileType::Regular {
-        let file = entry.dir.open_file(entry.name, Access::ReadWrite)?;
-        let emptied = file.set_len(0).and_then(|()| file.sync_all());
-        emptied.map_err(|error| Error::io(&error, "emptying a file"))?;
-    }
-    match entry.stat.file_type {
-        FileType::Directory => entry.dir.remove_dir(entry.name)?,
-        FileType::Regular | FileType::Special => entry.dir.unlink(entry.name)?,
-    }
-    entry.dir.sync()
-}
-
-/// Removes the owner marker of a directory that has nothing else.
-fn remove_marker(dir: &Dir) -> Result<()> {
-    let mut others = false;
-    dir.entries(|name| others |= name != OWNER_MARKER.as_bytes())?;
-    if others {
-        return Err(Error::new(
-            Kind::DirectoryNotEmpty,
-            "the directory has more than a marker",
-        ));
-    }
-    match dir.unlink(OWNER_MARKER) {
-        Err(error) if error.kind() != Kind::NotFound => Err(error),
-        _ => dir.sync(),
     }
 }

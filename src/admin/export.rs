@@ -58,7 +58,8 @@ pub struct Exported {
 /// moment. The manifest has a line for each that `sha256sum -c` checks, below a comment with its size and time of change.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when the volume has nothing of this user; what the target says; the volume's.
+/// [`Kind::NotFound`] when the volume has nothing of this user, and all of it could be looked at; what the target says; any error
+/// of reading the volume's root. What else cannot be read is left out, and told.
 pub fn export(
     ground: &Ground,
     user: &UserId,
@@ -76,15 +77,18 @@ pub fn export(
         manifest: String::new(),
         done: Exported::default(),
         homes: 0,
-        is_users: true,
+        whose: home::Whose::Users,
         failed: None,
     };
     exporter.done.complete = walk_homes(ground, &only, &mut exporter)?;
+    if let Err(error) = exporter.profile() {
+        let path = home::profile_path(user);
+        exporter.unreadable(&path, &error);
+    }
     if let Some(error) = exporter.failed.take() {
         return Err(error);
     }
-    exporter.profile()?;
-    if exporter.homes == 0 {
+    if exporter.homes == 0 && exporter.done.complete && exporter.done.left == 0 {
         return Err(Error::new(
             Kind::NotFound,
             "the volume has nothing of this user: correct the user id, --volume or --layout",
@@ -103,8 +107,8 @@ struct Exporter<'a> {
     done: Exported,
     /// Directories of this user that were met.
     homes: u64,
-    /// Whether what says of nobody that it is theirs in the directory at hand is this user's.
-    is_users: bool,
+    /// Whose that is in the directory at hand which does not say whose it is.
+    whose: home::Whose,
     /// Why nothing more can be written.
     failed: Option<Error>,
 }
@@ -112,13 +116,10 @@ struct Exporter<'a> {
 impl Visitor for Exporter<'_> {
     fn home(&mut self, dir: &Dir, _: &str, path: &str) {
         self.homes += 1;
-        self.is_users = match home::owner(self.ground, dir, self.user) {
-            Ok(whose) => whose == home::Whose::Users,
-            Err(error) => {
-                self.leave(path, &error.to_string());
-                false
-            }
-        };
+        self.whose = home::owner(self.ground, dir, self.user).unwrap_or_else(|error| {
+            self.unreadable(path, &error);
+            home::Whose::Unknown
+        });
     }
 
     fn entry(&mut self, entry: &Entry<'_>) {
@@ -135,15 +136,21 @@ impl Visitor for Exporter<'_> {
         match result {
             // Gone since it was listed.
             Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) if self.failed.is_none() => self.leave(entry.path, &error.to_string()),
+            Err(error) if self.failed.is_none() => self.unreadable(entry.path, &error),
             _ => {}
         }
     }
 
     fn found(&mut self, finding: Finding) {
-        if finding.problem == Problem::Unreadable {
+        if finding.conceals() {
             self.leave(&finding.path, &finding.detail);
         }
+    }
+
+    /// The manifest may reach the user, who is not told where the volume is.
+    fn unreadable(&mut self, path: &str, error: &Error) {
+        self.note_left(path, &error.to_string());
+        self.monitor.found(&Finding::unreadable(path, error));
     }
 
     fn stops(&self) -> bool {
@@ -195,11 +202,8 @@ impl Exporter<'_> {
             self.leave(entry.path, "it has a second name somewhere: nobody sees it");
             return Ok(());
         }
-        if !self.is_users {
-            self.leave(
-                entry.path,
-                "another user shares the hash of this one, and it cannot be known whose this is",
-            );
+        if self.whose != home::Whose::Users {
+            self.leave(entry.path, self.whose.why_left());
             return Ok(());
         }
         let file = entry.dir.open_file(entry.name, Access::Read)?;
@@ -211,13 +215,12 @@ impl Exporter<'_> {
 
     /// What the service keeps of the user beside the resources.
     fn profile(&mut self) -> Result<()> {
-        const NAME: &str = "profile.json";
         let Some(dir) = home::profile(self.ground, self.user)? else {
             return Ok(());
         };
         self.homes += 1;
-        let path = format!("users/{}/{NAME}", self.user.hash());
-        let read = match read(&dir, NAME, stored_limit(self.ground.max_record)) {
+        let path = home::profile_path(self.user);
+        let read = match read(&dir, home::PROFILE, stored_limit(self.ground.max_record)) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
             read => read?,
         };
@@ -228,7 +231,7 @@ impl Exporter<'_> {
         let is_users = home::owner(self.ground, &dir, self.user)? == home::Whose::Users;
         match self.lens.without_secrets(&read.text) {
             Ok((owner, text)) if owner.as_ref().map_or(is_users, |owner| owner == self.user) => {
-                self.write(NAME, &text, read.stat.mtime);
+                self.write(home::PROFILE, &text, read.stat.mtime);
             }
             Ok((Some(_), _)) => {}
             Ok((None, _)) => self.leave(
@@ -287,14 +290,14 @@ impl Exporter<'_> {
     }
 
     fn leave(&mut self, path: &str, detail: &str) {
+        self.note_left(path, detail);
+        self.monitor
+            .found(&Finding::new(Problem::Unreadable, path, detail));
+    }
+
+    fn note_left(&mut self, path: &str, detail: &str) {
         self.done.left += 1;
         let _ = writeln!(self.manifest, "# left out: {path}: {detail}");
-        self.monitor.found(&Finding {
-            problem: Problem::Unreadable,
-            path: path.to_owned(),
-            detail: detail.to_owned(),
-            repaired: false,
-        });
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::error::Error;
+
 /// Something on the volume that the operator should look at.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Finding {
@@ -14,6 +16,28 @@ pub struct Finding {
     /// It is mended.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub repaired: bool,
+}
+
+impl Finding {
+    /// Something that nobody has mended.
+    pub(super) fn new(problem: Problem, path: &str, detail: impl Into<String>) -> Self {
+        Self {
+            problem,
+            path: path.to_owned(),
+            detail: detail.into(),
+            repaired: false,
+        }
+    }
+
+    /// What `error` kept from being looked at. Findings are for the operator, who is told everything.
+    pub(super) fn unreadable(path: &str, error: &Error) -> Self {
+        Self::new(Problem::Unreadable, path, format!("{error:#}"))
+    }
+
+    /// Whether there may be more here than was seen: whoever answers for everything has to count it.
+    pub(super) fn conceals(&self) -> bool {
+        matches!(self.problem, Problem::Unreadable | Problem::Special)
+    }
 }
 
 /// What is wrong, as a closed set.

@@ -1,6 +1,6 @@
 //! Whose a hash directory is, when two user ids can have the same hash.
 
-use super::{Ground, read};
+use super::{Ground, descend, read};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::name::is_record;
@@ -11,6 +11,9 @@ use crate::volume::{Dir, Durability, FileType, Staged};
 /// The longest owner marker, in bytes: a hash, and the end of a line.
 const MAX_MARKER: u64 = 128;
 
+/// What the service keeps of a user beside the resources.
+pub(super) const PROFILE: &str = "profile.json";
+
 /// Directories deeper than this are not entered.
 const MAX_DEPTH: u32 = 32;
 
@@ -19,14 +22,30 @@ const MAX_DEPTH: u32 = 32;
 pub(super) enum Whose {
     /// The user's that was asked for: the marker says so, or there is none and nobody else has a record there.
     Users,
-    /// It cannot be known.
+    /// Two users', or another's.
+    Shared,
+    /// It cannot be known, for not everything that would tell could be read.
     Unknown,
+}
+
+impl Whose {
+    /// Why what does not say whose it is is left, where it is not certainly the user's.
+    pub(super) fn why_left(self) -> &'static str {
+        match self {
+            Self::Users | Self::Shared => {
+                "another user shares the hash, and it cannot be known whose this is: look, and move or remove it"
+            }
+            Self::Unknown => {
+                "whose this is cannot be known before everything in this user's directory can be read"
+            }
+        }
+    }
 }
 
 /// What the owner marker in `dir` says; none when there is none.
 ///
 /// # Errors
-/// The volume's.
+/// Any error of reading a file.
 pub(super) fn marker(dir: &Dir) -> Result<Option<String>> {
     match read(dir, OWNER_MARKER, MAX_MARKER) {
         Ok(Some(read)) => Ok(Some(String::from_utf8_lossy(&read.text).trim_end().to_owned())),
@@ -39,7 +58,7 @@ pub(super) fn marker(dir: &Dir) -> Result<Option<String>> {
 /// Has a hash directory say whose it is, if it does not say so already.
 ///
 /// # Errors
-/// [`Kind::HashCollision`] when it says that it is somebody else's; the volume's.
+/// [`Kind::HashCollision`] when it says that it is somebody else's; any error of reading and writing a file.
 pub(super) fn mark(dir: &Dir, full_hash: &str) -> Result<()> {
     match marker(dir)? {
         Some(there) if there == full_hash => Ok(()),
@@ -58,15 +77,17 @@ pub(super) fn mark(dir: &Dir, full_hash: &str) -> Result<()> {
 /// Whose what lies in the hash directory `dir` is, which may be `user`'s.
 ///
 /// # Errors
-/// The volume's.
+/// Any error of reading the marker. What else cannot be read makes this [`Whose::Unknown`]: whoever looks at every file in it
+/// meets that anyway.
 pub(super) fn owner(ground: &Ground, dir: &Dir, user: &UserId) -> Result<Whose> {
-    let users = match marker(dir)? {
-        Some(full_hash) => full_hash == user.full_hash(),
-        None => !has_neighbour(ground, dir, user, MAX_DEPTH)?,
+    let is_shared = match marker(dir)? {
+        Some(full_hash) => Ok(full_hash != user.full_hash()),
+        None => has_neighbour(ground, dir, user, MAX_DEPTH),
     };
-    Ok(match users {
-        true => Whose::Users,
-        false => Whose::Unknown,
+    Ok(match is_shared {
+        Ok(false) => Whose::Users,
+        Ok(true) => Whose::Shared,
+        Err(_) => Whose::Unknown,
     })
 }
 
@@ -104,14 +125,12 @@ fn has_neighbour(ground: &Ground, dir: &Dir, user: &UserId, depth: u32) -> Resul
 /// The directory that has the user's `profile.json`, in either layout.
 ///
 /// # Errors
-/// The volume's.
+/// As [`descend`].
 pub(super) fn profile(ground: &Ground, user: &UserId) -> Result<Option<Dir>> {
-    let mut dir = ground.volume.root().reopen()?;
-    for name in ["users", user.hash().as_str()] {
-        dir = match dir.open_dir(name) {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-    }
-    Ok(Some(dir))
+    descend(ground.volume.root(), ["users", user.hash().as_str()])
+}
+
+/// Where that file is, from the volume's root on.
+pub(super) fn profile_path(user: &UserId) -> String {
+    format!("users/{}/{PROFILE}", user.hash())
 }

@@ -1,20 +1,24 @@
-//! The journal of an erasure: what is about to be removed is written there first, so that whoever is killed is finished by
-//! another run, and the receipt counts everything.
+//! The journal of an erasure: what is about to be removed is written there first, so that a run that was killed is finished
+//! by another one, and the receipt counts everything.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Ground;
-use super::text;
+use super::{Ground, text};
 use crate::clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::{At, Doing, Error, Kind, Result};
 use crate::identity::UserId;
 use crate::store::erasure_journal;
-use crate::volume::{Access, Durability, Staged};
+use crate::volume::{self, Access, Dir, Durability, Staged};
+
+const WRITING: &str = "writing the journal of an erasure";
 
 /// What is removed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -35,9 +39,13 @@ enum Line {
     Removes { what: What, path: String },
 }
 
-/// An open journal.
+/// An open journal, locked: two runs would write over each other's lines.
 pub(super) struct Journal {
     file: File,
+    /// Its name in the volume's root.
+    name: String,
+    /// For messages.
+    path: PathBuf,
     begun: String,
     /// What was ever removed.
     removed: BTreeMap<String, What>,
@@ -49,39 +57,45 @@ impl Journal {
     /// Begins a journal, or goes on with the one that a run before has left.
     ///
     /// # Errors
-    /// The volume's; [`Kind::Io`] when what is there is no journal.
+    /// [`Kind::Busy`] while another run has it; [`Kind::Io`] when what is there is not a journal; any error of making, opening
+    /// or reading a file.
     pub(super) fn open(ground: &Ground, user: &UserId) -> Result<Self> {
         let root = ground.volume.root();
         let name = erasure_journal(&user.full_hash());
-        match root.stat(&name) {
-            Err(error) if error.kind() == Kind::NotFound => {
-                let mut staged = Staged::new(root, &root.stat_self()?)?;
-                staged.write(&line(&Line::Begun(text::rfc3339(clock::now())))?)?;
-                match staged.place_new(&name, Durability::Durable) {
-                    Err(error) if error.kind() != Kind::Exists => return Err(error),
-                    _ => {}
-                }
+        loop {
+            make(root, &name)?;
+            let file = match root.open_file(&name, Access::ReadWrite) {
+                // Another run has finished just now.
+                Err(error) if error.kind() == Kind::NotFound => continue,
+                opened => opened?,
+            };
+            // Where a file system knows no locks, nothing but the operator keeps two runs apart.
+            if let Err(Errno::WOULDBLOCK) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                let why = "another `tenantfs erase` of this user is at work: wait for its end";
+                return Err(Error::new(Kind::Busy, why));
             }
-            found => drop(found?),
+            match root.stat(&name) {
+                Ok(named) if named.id == volume::stat(&file)?.id => {
+                    let path = root.path().join(&name);
+                    return Self::read(file, name, path.clone()).at(path);
+                }
+                // The run that had the lock has finished, and removed it.
+                Ok(_) => {}
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
-        let file = root.open_file(&name, Access::ReadWrite)?;
-        Self::read(file)
     }
 
-    fn read(mut file: File) -> Result<Self> {
-        let doing = |error: std::io::Error| Error::io(&error, "reading the journal of an erasure");
-        let broken = || {
-            Error::new(
-                Kind::Io,
-                "the journal of an erasure is none: look at it, and remove it",
-            )
-        };
+    fn read(mut file: File, name: String, path: PathBuf) -> Result<Self> {
+        const READING: &str = "reading the journal of an erasure";
+        let broken = || Error::new(Kind::Io, "it is not one: look at it, and remove it").context(READING);
         let (mut begun, mut removed, mut whole) = (None, BTreeMap::new(), 0);
         let mut reader = BufReader::new(&file);
         let mut text = Vec::new();
         loop {
             text.clear();
-            let read = reader.read_until(b'\n', &mut text).map_err(doing)?;
+            let read = reader.read_until(b'\n', &mut text).doing(READING)?;
             // A line that was cut off by a crash: what it was about has not been done.
             if read == 0 || !text.ends_with(b"\n") {
                 break;
@@ -94,18 +108,23 @@ impl Journal {
         }
         file.set_len(whole)
             .and_then(|()| file.seek(SeekFrom::End(0)))
-            .map_err(doing)?;
+            .doing(READING)?;
+        let begun = match (begun, whole) {
+            (Some(begun), _) => begun,
+            // It was emptied by a run that had finished, and was killed before it was removed.
+            (None, 0) => String::new(),
+            (None, _) => return Err(broken()),
+        };
         let mut journal = Self {
             file,
-            begun: begun.unwrap_or_default(),
+            name,
+            path,
+            begun,
             removed,
             pending: false,
         };
-        match (journal.begun.is_empty(), whole) {
-            // It was emptied by a run that had finished, and was killed before it was removed.
-            (true, 0) => journal.begin()?,
-            (true, _) => return Err(broken()),
-            (false, _) => {}
+        if journal.begun.is_empty() {
+            journal.begin()?;
         }
         Ok(journal)
     }
@@ -118,7 +137,7 @@ impl Journal {
     /// Notes what is about to be removed.
     ///
     /// # Errors
-    /// The volume's: then it must not be.
+    /// Any error of writing a file: then it must not be removed.
     pub(super) fn note(&mut self, what: What, path: &str) -> Result<()> {
         if self.removed.contains_key(path) {
             return Ok(());
@@ -133,20 +152,16 @@ impl Journal {
 
     fn write(&mut self, what: &Line) -> Result<()> {
         self.pending = true;
-        self.file
-            .write_all(&line(what)?)
-            .map_err(|error| Error::io(&error, "writing the journal of an erasure"))
+        self.file.write_all(&line(what)?).doing(WRITING).at(&self.path)
     }
 
     /// Makes durable what was noted. Before this, nothing of it may be removed.
     ///
     /// # Errors
-    /// The volume's.
+    /// Any error of writing a file.
     pub(super) fn sync(&mut self) -> Result<()> {
         if std::mem::take(&mut self.pending) {
-            self.file
-                .sync_data()
-                .map_err(|error| Error::io(&error, "writing the journal of an erasure"))?;
+            self.file.sync_data().doing(WRITING).at(&self.path)?;
         }
         Ok(())
     }
@@ -178,15 +193,28 @@ impl Journal {
     /// Removes the journal, which has names: it is cut first.
     ///
     /// # Errors
-    /// The volume's.
-    pub(super) fn finish(self, ground: &Ground, user: &UserId) -> Result<()> {
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.sync_all())
-            .map_err(|error| Error::io(&error, "removing the journal of an erasure"))?;
+    /// Any error of writing and removing a file.
+    pub(super) fn remove(self, ground: &Ground) -> Result<()> {
+        let cut = self.file.set_len(0).and_then(|()| self.file.sync_all());
+        cut.doing("removing the journal of an erasure").at(&self.path)?;
         let root = ground.volume.root();
-        root.unlink(&erasure_journal(&user.full_hash()))?;
+        root.unlink(&self.name)?;
         root.sync()
+    }
+}
+
+/// Makes a journal, if there is none.
+fn make(root: &Dir, name: &str) -> Result<()> {
+    match root.stat(name) {
+        Err(error) if error.kind() == Kind::NotFound => {}
+        found => return found.map(drop),
+    }
+    let mut staged = Staged::new(root, &root.stat_self()?)?;
+    staged.write(&line(&Line::Begun(text::rfc3339(clock::now())))?)?;
+    match staged.place_new(name, Durability::Durable) {
+        // By another run, meanwhile.
+        Err(error) if error.kind() != Kind::Exists => Err(error),
+        _ => Ok(()),
     }
 }
 

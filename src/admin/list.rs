@@ -76,14 +76,17 @@ pub struct Listed {
     /// Without secrets, and without white space, so that it is one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<Box<RawValue>>,
+    /// The record's text, where it can be no part of a line of JSON: it has NaN or Infinity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Hands each record to `each`. Whether it came to the end. Many users are looked for in one pass over the names of all
 /// directories where there are no more of these than users; else each user's directories are opened.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when the volume has nothing of the one user that is asked for; the volume's, when not even its root can be
-/// read.
+/// [`Kind::NotFound`] when the volume has nothing of the one user that is asked for, and all of it could be looked at; any error
+/// of reading the volume's root. Everything below it is told to `monitor`.
 pub fn list(
     ground: &Ground,
     whose: &Whose,
@@ -99,6 +102,7 @@ pub fn list(
         each,
         lens: None,
         met: 0,
+        concealed: false,
     };
     let complete = match whose {
         Whose::All => walk(ground, &mut lister)?,
@@ -107,7 +111,7 @@ pub fn list(
             walk_homes(ground, &hashes, &mut lister)?
         }
     };
-    let nobody = lister.met == 0 && complete;
+    let nobody = lister.met == 0 && complete && !lister.concealed;
     match whose {
         Whose::Users(Users(users)) if nobody && users.len() == 1 => Err(Error::new(
             Kind::NotFound,
@@ -126,6 +130,8 @@ struct Lister<'a> {
     lens: Option<(UserId, Lens)>,
     /// Directories of users.
     met: u64,
+    /// Whether something could not be looked at: there may be more of them.
+    concealed: bool,
 }
 
 impl Visitor for Lister<'_> {
@@ -159,20 +165,23 @@ impl Visitor for Lister<'_> {
             valid: false,
             reason: None,
             record: None,
+            text: None,
         };
         match self.look(entry, &mut listed) {
             Ok(true) => (self.each)(&listed),
             Ok(false) => {}
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => {
-                listed.reason = Some(error.to_string());
+                listed.reason = Some(format!("{error:#}"));
                 (self.each)(&listed);
+                self.unreadable(entry.path, &error);
             }
         }
     }
 
     fn found(&mut self, finding: Finding) {
-        if finding.problem == super::Problem::Unreadable {
+        if finding.conceals() {
+            self.concealed = true;
             self.monitor.found(&finding);
         }
     }
@@ -215,7 +224,10 @@ impl Lister<'_> {
                 listed.size = view.text.len() as u64;
                 listed.valid = true;
                 if contents {
-                    listed.record = Some(text::on_one_line(&view.text)?);
+                    match text::on_one_line(&view.text) {
+                        Ok(record) => listed.record = Some(record),
+                        Err(_) => listed.text = String::from_utf8(view.text).ok(),
+                    }
                 }
             }
             Err(why) => listed.reason = Some(why.to_string()),

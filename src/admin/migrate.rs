@@ -6,7 +6,8 @@
 
 use serde::Serialize;
 
-use super::{Finding, Ground, Monitor, Problem, home};
+use super::walk::hashes;
+use super::{Finding, Ground, Monitor, existing, home, movable};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
@@ -31,12 +32,16 @@ pub struct Migrated {
 
 /// Moves everything from the layout `ground` has to the other one. What is interrupted is finished by another run.
 ///
+/// While it is not finished, nobody can log in: it begins only when every directory that is to be moved can be.
+///
 /// # Errors
-/// [`Kind::Config`] when another layout is in force; the volume's.
+/// [`Kind::Config`] when another layout is in force; [`Kind::ProblemsFound`] when a directory cannot be moved, which was told,
+/// and nothing has been; any error with which no more can be moved.
 pub fn migrate(ground: &Ground, to: Layout, monitor: &mut dyn Monitor) -> Result<Migrated> {
     let from = ground.layout;
     let root = ground.volume.root();
-    match LayoutMark::read(root)? {
+    let mark = LayoutMark::read(root)?;
+    match &mark {
         Some(mark) if mark.layout == to && mark.from.is_none() => {
             return Ok(Migrated {
                 complete: true,
@@ -44,13 +49,17 @@ pub fn migrate(ground: &Ground, to: Layout, monitor: &mut dyn Monitor) -> Result
             });
         }
         Some(mark) if mark.layout != from && mark.from != Some(from) => {
-            let why = format!(
+            return Err(Error::config(format!(
                 "the volume is {}, by its .tenantfs-layout; correct --from",
                 mark.layout
-            );
-            return Err(Error::new(Kind::Config, why));
+            )));
         }
         _ => {}
+    }
+    // What was begun goes on, whatever has become of the directories that are left.
+    let is_begun = mark.is_some_and(|mark| mark.from.is_some());
+    if !is_begun && !movable::check(ground, monitor)? {
+        return Ok(Migrated::default());
     }
     LayoutMark {
         layout: to,
@@ -63,7 +72,9 @@ pub fn migrate(ground: &Ground, to: Layout, monitor: &mut dyn Monitor) -> Result
         monitor,
         done: Migrated::default(),
     };
-    mover.trees()?;
+    mover.trees().map_err(|error| {
+        error.context("the migration is not finished, and keeps everybody out until another run finishes it")
+    })?;
     let done = mover.done;
     if done.complete && done.left == 0 {
         LayoutMark {
@@ -84,40 +95,41 @@ struct Mover<'a> {
 
 impl Mover<'_> {
     fn trees(&mut self) -> Result<()> {
-        let root = self.ground.volume.root();
+        let ground = self.ground;
         self.done.complete = true;
         match self.from {
             Layout::ResourceFirst => {
-                for resource in &self.ground.resources {
-                    let Some(tree) = existing(root, resource.as_str())? else {
-                        continue;
-                    };
-                    for hash in hashes(&tree)? {
-                        if self.stops() {
-                            return Ok(());
-                        }
-                        let moved = self.make_user_first(&tree, resource, &hash);
-                        self.took(moved, &format!("{}/{hash}", resource.as_str()))?;
-                    }
-                    // Not empty: what is in it was told of.
-                    let _ = root.remove_dir(resource.as_str());
+                for resource in &ground.resources {
+                    let moved = self.tree(resource.as_str(), |mover, tree, hash| {
+                        mover.make_user_first(tree, resource, hash)
+                    });
+                    self.took(moved, resource.as_str())?;
                 }
             }
             Layout::UserFirst => {
-                let Some(users) = existing(root, "users")? else {
-                    return Ok(());
-                };
-                for hash in hashes(&users)? {
-                    if self.stops() {
-                        return Ok(());
-                    }
-                    let moved = self.make_resource_first(&users, &hash);
-                    self.took(moved, &format!("users/{hash}"))?;
-                }
-                let _ = root.remove_dir("users");
+                let moved = self.tree("users", Self::make_resource_first);
+                self.took(moved, "users")?;
             }
         }
-        root.sync()
+        ground.volume.root().sync()
+    }
+
+    /// Moves every user's directory out of the directory `name` of the volume's root.
+    fn tree(&mut self, name: &str, mut make: impl FnMut(&mut Self, &Dir, &str) -> Result<()>) -> Result<()> {
+        let root = self.ground.volume.root();
+        let Some(tree) = existing(root, name)? else {
+            return Ok(());
+        };
+        for hash in hashes(&tree)? {
+            if self.stops() {
+                return Ok(());
+            }
+            let moved = make(self, &tree, &hash);
+            self.took(moved, &format!("{name}/{hash}"))?;
+        }
+        // Not empty: what is in it was told of.
+        let _ = root.remove_dir(name);
+        Ok(())
     }
 
     fn stops(&mut self) -> bool {
@@ -127,14 +139,15 @@ impl Mover<'_> {
         !self.done.complete
     }
 
-    /// One user's directory that cannot be moved keeps no other.
+    /// A directory that cannot be moved keeps no other.
     fn took(&mut self, moved: Result<()>, path: &str) -> Result<()> {
         match moved {
             Err(error) if matches!(error.kind(), Kind::NoSpace | Kind::QuotaExceeded | Kind::ReadOnly) => {
                 Err(error)
             }
             Err(error) => {
-                self.leave(path, &error.to_string());
+                self.done.left += 1;
+                self.monitor.found(&Finding::unreadable(path, &error));
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -231,16 +244,6 @@ impl Mover<'_> {
         }
         to.sync()
     }
-
-    fn leave(&mut self, path: &str, detail: &str) {
-        self.done.left += 1;
-        self.monitor.found(&Finding {
-            problem: Problem::Unreadable,
-            path: path.to_owned(),
-            detail: detail.to_owned(),
-            repaired: false,
-        });
-    }
 }
 
 /// Of two files of one name the one that was saved last stays in `to`, whoever saves another meanwhile, and none in `from`.
@@ -260,25 +263,9 @@ fn take_marker(from: &Dir, to: &Dir) -> Result<()> {
     home::marker(from)?.map_or(Ok(()), |full_hash| home::mark(to, &full_hash))
 }
 
-fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {
-    match dir.open_dir(name) {
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        opened => opened.map(Some),
-    }
-}
-
 fn absent_is_fine(result: Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() != Kind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// The names of the hash directories, in order.
-fn hashes(dir: &Dir) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    dir.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
-    names.retain(|name| super::walk::is_hash(name));
-    names.sort_unstable();
-    Ok(names)
 }

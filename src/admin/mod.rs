@@ -12,7 +12,9 @@ mod home;
 mod journal;
 mod list;
 mod migrate;
+mod movable;
 mod reseal;
+mod sweep;
 mod text;
 mod unseal;
 mod verify;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 pub use copy::copy;
@@ -85,17 +88,43 @@ impl Ground {
     /// The directory that has a user's records of one resource; none when there is none.
     ///
     /// # Errors
-    /// The volume's.
+    /// As [`existing`].
     fn directory(&self, user: &UserId, resource: &Resource) -> Result<Option<Dir>> {
         let hash = user.hash();
-        let mut dir = self.volume.root().reopen()?;
-        for name in self.layout.components(resource, &hash) {
-            dir = match dir.open_dir(name) {
-                Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-                opened => opened?,
-            };
+        descend(self.volume.root(), self.layout.components(resource, &hash))
+    }
+}
+
+/// The directory that is reached from `root` by these names, one below the other; none when one of them is absent.
+///
+/// # Errors
+/// As [`existing`].
+fn descend<'n>(root: &Dir, names: impl IntoIterator<Item = &'n str>) -> Result<Option<Dir>> {
+    let mut dir = root.reopen()?;
+    for name in names {
+        match existing(&dir, name)? {
+            Some(below) => dir = below,
+            None => return Ok(None),
         }
-        Ok(Some(dir))
+    }
+    Ok(Some(dir))
+}
+
+/// The directory `name`; none where nothing has that name.
+///
+/// # Errors
+/// [`Kind::NotADirectory`] for whatever else it is, symbolic links included: [`Dir::open_dir`] takes these for absent, and who
+/// works on a whole volume must not say of what lies behind one that it is not there. Any error of opening a directory.
+fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {
+    match dir.open_dir(name) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(error) if error.errno() == Some(libc::ELOOP) => {
+            Err(Error::os(Errno::LOOP, "opening a directory")
+                .because("a symbolic link, which is not followed; put the directory itself in its place")
+                .as_kind(Kind::NotADirectory)
+                .at(dir.path().join(name)))
+        }
+        opened => opened.map(Some),
     }
 }
 
@@ -112,10 +141,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(2);
 /// Reads the regular file `name`, if it has at most `limit` bytes.
 ///
 /// # Errors
-/// [`Kind::NotFound`]; [`Kind::Busy`] when it is written to whenever it is read; the volume's.
+/// [`Kind::NotFound`]; [`Kind::Busy`] when it is written to whenever it is read; any error of opening and reading a file.
 fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Read>> {
     for _ in 0..ATTEMPTS {
-        match volume::read_whole(&dir.open_file(name, Access::Read)?, limit)? {
+        let reading = volume::read_whole(&dir.open_file(name, Access::Read)?, limit);
+        match reading.map_err(|error| error.at(dir.path().join(name)))? {
             Reading::Whole(stat, text) => return Ok(Some(Read { stat, text })),
             Reading::TooLarge(_) => return Ok(None),
             Reading::Torn => thread::sleep(RETRY_AFTER),

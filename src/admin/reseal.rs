@@ -1,5 +1,7 @@
 //! `reseal`: seals under the active key what older keys sealed, beside live mounts and the live service.
 
+use std::fs::File;
+
 use serde::Serialize;
 
 use super::walk::{Entry, Visitor, walk};
@@ -8,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::name;
 use crate::record::{self, SecretState};
 use crate::store::{ForeignDraft, Reserved, draft_limit, stored_limit};
-use crate::volume::{self, FileType, Staged, Times};
+use crate::volume::{self, FileType, Numbered, Shown, Staged, Stat, Times};
 use zeroize::Zeroizing;
 
 /// How often a record that others keep changing is tried anew.
@@ -39,11 +41,10 @@ pub struct Resealed {
 /// finished by another one.
 ///
 /// # Errors
-/// [`Kind::Config`] without sealing keys; the volume's, when not even its root can be read.
+/// [`Kind::Config`] without sealing keys; any error of reading the volume's root. Everything below it is told to `monitor`.
 pub fn reseal(ground: &Ground, what: Reseal, monitor: &mut dyn Monitor) -> Result<Resealed> {
     if ground.keys.is_none() {
-        return Err(Error::new(
-            Kind::Config,
+        return Err(Error::config(
             "nothing can be sealed without sealing keys; use --sealing-keys FILE",
         ));
     }
@@ -91,15 +92,15 @@ impl Visitor for Resealer<'_> {
             // Gone since it was listed.
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) if error.kind() == Kind::InvalidRecord => {
-                self.leave(Problem::UnopenableSecret, entry, &error.to_string());
+                self.leave(Problem::UnopenableSecret, entry, &format!("{error:#}"));
             }
-            Err(error) => self.leave(Problem::Unreadable, entry, &error.to_string()),
+            Err(error) => self.unreadable(entry.path, &error),
         }
     }
 
     fn found(&mut self, finding: Finding) {
         // What else is wrong is for `verify` to tell.
-        if matches!(finding.problem, Problem::Unreadable | Problem::UnopenableSecret) {
+        if finding.conceals() || finding.problem == Problem::UnopenableSecret {
             self.done.left += 1;
             self.monitor.found(&finding);
         }
@@ -154,15 +155,7 @@ impl Resealer<'_> {
             };
             let mut staged = Staged::new(entry.dir, &stat)?;
             staged.write(&new)?;
-            if let Some(mode) = entry.dir.shown_mode(entry.name) {
-                volume::set_shown_mode(staged.file(), mode)?;
-            }
-            // What its user sees of it has not changed.
-            let times = Times {
-                atime: Some(stat.atime),
-                mtime: Some(stat.mtime),
-            };
-            volume::set_times(staged.file(), times)?;
+            keep_shown(entry, &stat, staged.file())?;
             if staged.place_over(entry.name, &stat)? {
                 return Ok(Outcome::Resealed);
             }
@@ -197,11 +190,23 @@ impl Resealer<'_> {
     }
 
     fn leave(&mut self, problem: Problem, entry: &Entry<'_>, detail: &str) {
-        self.found(Finding {
-            problem,
-            path: entry.path.to_owned(),
-            detail: detail.to_owned(),
-            repaired: false,
-        });
+        self.found(Finding::new(problem, entry.path, detail));
+    }
+}
+
+/// What its user sees of it has not changed.
+fn keep_shown(entry: &Entry<'_>, stat: &Stat, new: &File) -> Result<()> {
+    let times = Times {
+        atime: Some(stat.atime),
+        mtime: Some(stat.mtime),
+    };
+    volume::set_times(new, times)?;
+    let Shown { mode, number } = entry.dir.shown(entry.name);
+    let number = number.filter(|given| given.is_of(stat));
+    let written = volume::stat(new)?;
+    let number = number.map(|given| Numbered::given_to(&written, given.number));
+    match (mode, number) {
+        (None, None) => Ok(()),
+        _ => volume::set_shown(new, Shown { mode, number }),
     }
 }

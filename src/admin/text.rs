@@ -15,7 +15,6 @@ pub(super) fn rfc3339(time: Timestamp) -> String {
 /// # Errors
 /// [`Kind::InvalidRecord`] when it is no JSON.
 pub(super) fn on_one_line(json: &[u8]) -> Result<Box<RawValue>> {
-    let wrong = |why: String| Error::new(Kind::InvalidRecord, why);
     let (mut quoted, mut escaped) = (false, false);
     let kept = json.iter().copied().filter(|byte| {
         let was_quoted = quoted;
@@ -27,8 +26,8 @@ pub(super) fn on_one_line(json: &[u8]) -> Result<Box<RawValue>> {
         }
         was_quoted || !byte.is_ascii_whitespace()
     });
-    let line = String::from_utf8(kept.collect()).map_err(|_| wrong("not UTF-8".to_owned()))?;
-    RawValue::from_string(line).map_err(|error| wrong(error.to_string()))
+    let line = String::from_utf8(kept.collect()).map_err(|_| Error::new(Kind::InvalidRecord, "not UTF-8"))?;
+    RawValue::from_string(line).map_err(|error| Error::new(Kind::InvalidRecord, error.to_string()))
 }
 
 #[cfg(test)]
@@ -43,9 +42,14 @@ mod tests {
                 "{\"a\":[1.50e+2,\"b c\\\" \\\\\"]}",
             ),
             ("{}", "{}"),
+            ("[1e400, \"\\ud800\"]", "[1e400,\"\\ud800\"]"),
         ] {
             assert_eq!(on_one_line(json.as_bytes()).unwrap().get(), line);
         }
-        assert!(on_one_line(b"{").is_err());
+        let deep = "[".repeat(1000) + &"]".repeat(1000);
+        assert_eq!(on_one_line(deep.as_bytes()).unwrap().get(), deep);
+        for json in ["{", "{\"a\": NaN}"] {
+            assert!(on_one_line(json.as_bytes()).is_err());
+        }
     }
 }

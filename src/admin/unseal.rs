@@ -12,7 +12,7 @@ use crate::store::stored_limit;
 ///
 /// # Errors
 /// [`Kind::NotFound`] when there is no such record of that user, or it has no such secret; [`Kind::PlainSecret`] when it is
-/// in plain text on the volume; [`Kind::InvalidRecord`] when no key opens it. The volume's.
+/// in plain text on the volume; [`Kind::InvalidRecord`] when no key opens it; any error of opening and reading a file.
 pub fn unseal(
     ground: &Ground,
     user: &UserId,

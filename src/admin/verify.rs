@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::walk::{Entry, Visitor, walk};
-use super::{Finding, Ground, Monitor, Problem, home, read};
+use super::{Finding, Ground, Monitor, Problem, descend, home, read};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::identity::{UserHash, UserId};
@@ -42,7 +42,7 @@ pub struct Verified {
 /// finish are removed. Else nothing is changed.
 ///
 /// # Errors
-/// The volume's, when not even its root can be read: everything below is a finding.
+/// Any error of reading the volume's root: everything below it is a finding.
 pub fn verify(ground: &Ground, repair: bool, monitor: &mut dyn Monitor) -> Result<Verified> {
     let mut verifier = Verifier {
         ground,
@@ -82,7 +82,7 @@ impl Visitor for Verifier<'_> {
         let full_hash = match home::marker(dir) {
             Ok(Some(full_hash)) => full_hash,
             Ok(None) => return,
-            Err(error) => return self.problem(Problem::Marker, &marker, &error.to_string()),
+            Err(error) => return self.problem(Problem::Marker, &marker, &format!("{error:#}")),
         };
         let is_one = full_hash.len() == 64 && full_hash.bytes().all(|byte| byte.is_ascii_hexdigit());
         match is_one && full_hash.starts_with(hash) {
@@ -128,6 +128,10 @@ impl Visitor for Verifier<'_> {
         self.tell(finding);
     }
 
+    fn stray(&mut self, finding: Finding) {
+        self.tell(finding);
+    }
+
     fn progress(&mut self, done: f64) {
         self.monitor.progress(done);
     }
@@ -148,7 +152,7 @@ impl Verifier<'_> {
             Err(error) if error.kind() == Kind::NotFound => return,
             // That was told, and why.
             Err(error) if error.kind() == Kind::AccessDenied && !permitted => return,
-            Err(error) => return self.problem(Problem::Unreadable, entry.path, &error.to_string()),
+            Err(error) => return self.unreadable(entry.path, &error),
         };
         match record::owner(&stored) {
             Ok(owner) => self.owned(entry, &owner, &stored),
@@ -165,7 +169,7 @@ impl Verifier<'_> {
             Err(_) => self.problem(
                 Problem::Malformed,
                 entry.path,
-                "not one JSON object: nobody sees it",
+                "not one JSON object, or in doubt about its owner: nobody sees it",
             ),
         }
     }
@@ -221,7 +225,7 @@ impl Verifier<'_> {
         let mut home = self.ground.layout.components(resource, &hash).join("/");
         home.extend(["/", entry.below, entry.name]);
         let there = self.ground.directory(owner, resource).and_then(|dir| match dir {
-            Some(dir) => exists(dir, entry),
+            Some(dir) => exists(&dir, entry),
             None => Ok(false),
         });
         match there {
@@ -231,7 +235,7 @@ impl Verifier<'_> {
                     self.mended(Problem::Misplaced, entry.path, &what, true);
                 }
                 Err(error) => {
-                    let what = format!("another user's, and could not be moved to {home}: {error}");
+                    let what = format!("another user's, and could not be moved to {home}: {error:#}");
                     self.problem(Problem::Misplaced, entry.path, &what);
                 }
             },
@@ -244,7 +248,7 @@ impl Verifier<'_> {
                     format!("another user's, who has {home} already: compare the two, and remove this one");
                 self.problem(Problem::Foreign, entry.path, &what);
             }
-            Err(error) => self.problem(Problem::Unreadable, &home, &error.to_string()),
+            Err(error) => self.unreadable(&home, &error),
         }
     }
 
@@ -300,7 +304,7 @@ impl Verifier<'_> {
         });
         match opened {
             Ok(()) => self.seen.drafts += 1,
-            Err(error) => self.problem(Problem::Draft, entry.path, &error.to_string()),
+            Err(error) => self.problem(Problem::Draft, entry.path, &format!("{error:#}")),
         }
     }
 
@@ -344,15 +348,13 @@ impl Verifier<'_> {
     }
 
     fn problem(&mut self, problem: Problem, path: &str, detail: &str) {
-        self.mended(problem, path, detail, false);
+        self.tell(Finding::new(problem, path, detail));
     }
 
     fn mended(&mut self, problem: Problem, path: &str, detail: &str, repaired: bool) {
         self.tell(Finding {
-            problem,
-            path: path.to_owned(),
-            detail: detail.to_owned(),
             repaired,
+            ..Finding::new(problem, path, detail)
         });
     }
 
@@ -380,16 +382,12 @@ fn move_home(ground: &Ground, resource: &Resource, hash: &UserHash, entry: &Entr
 }
 
 /// Whether the same place below another directory of a resource has something.
-fn exists(mut dir: Dir, entry: &Entry<'_>) -> Result<bool> {
-    let absent = |error: &Error| error.kind() == Kind::NotFound;
-    for name in entry.below.split_terminator('/') {
-        dir = match dir.open_dir(name) {
-            Err(error) if absent(&error) => return Ok(false),
-            opened => opened?,
-        };
-    }
+fn exists(dir: &Dir, entry: &Entry<'_>) -> Result<bool> {
+    let Some(dir) = descend(dir, entry.below.split_terminator('/'))? else {
+        return Ok(false);
+    };
     match dir.stat(entry.name) {
-        Err(error) if absent(&error) => Ok(false),
+        Err(error) if error.kind() == Kind::NotFound => Ok(false),
         found => found.map(|_| true),
     }
 }

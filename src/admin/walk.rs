@@ -45,8 +45,16 @@ pub(super) trait Visitor {
     /// A directory, after everything in it: `name` in `parent`. Hash directories too.
     fn left(&mut self, _parent: &Dir, _name: &str, _path: &str) {}
 
-    /// Something that is not as it should be, whatever is looked for.
+    /// Something that is not as it should be, whatever is looked for. All of them but invalid names conceal what is below.
     fn found(&mut self, finding: Finding);
+
+    /// What `error` kept from being looked at.
+    fn unreadable(&mut self, path: &str, error: &Error) {
+        self.found(Finding::unreadable(path, error));
+    }
+
+    /// Something beside the hash directories, which is no tenant's.
+    fn stray(&mut self, _finding: Finding) {}
 
     /// Whether to stop here.
     fn stops(&self) -> bool;
@@ -57,7 +65,7 @@ type Walked = ControlFlow<()>;
 /// Visits everything, in the layout in force. Whether it came to the end.
 ///
 /// # Errors
-/// The volume's, when not even its root can be read; everything below is a finding.
+/// Any error of reading the volume's root; everything below it is a finding.
 pub(super) fn walk(ground: &Ground, visitor: &mut impl Visitor) -> Result<bool> {
     walk_as(ground, ground.layout, None, visitor)
 }
@@ -137,7 +145,7 @@ impl<V: Visitor> Walk<'_, V> {
             let path = format!("{path}/{name}");
             if !is_hash(&name) {
                 let what = "no directory of a user's: its name is not 16 hexadecimal digits";
-                self.found(Problem::Special, &path, what);
+                self.visitor.stray(Finding::new(Problem::Special, &path, what));
                 continue;
             }
             let Some(home) = self.directory(dir, &name, &path) else {
@@ -233,24 +241,28 @@ impl<V: Visitor> Walk<'_, V> {
             }),
             // Gone since it was listed.
             Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => self.unreadable(path, &error),
+            Err(error) => self.visitor.unreadable(path, &error),
         }
     }
 
-    /// The directory `name`, unless it is absent, or something else.
+    /// The directory `name`, if it can be opened. That it cannot is told, unless nothing has that name.
     fn directory(&mut self, dir: &Dir, name: &str, path: &str) -> Option<Dir> {
-        match dir.open_dir(name) {
-            Ok(opened) => Some(opened),
-            Err(error) => {
-                match (error.kind(), dir.stat(name)) {
-                    (_, Err(absent)) if absent.kind() == Kind::NotFound => {}
-                    (Kind::AccessDenied, _) | (_, Err(_)) => self.unreadable(path, &error),
-                    (_, Ok(stat)) if stat.file_type == FileType::Directory => self.unreadable(path, &error),
-                    (_, Ok(_)) => self.found(Problem::Special, path, "not a directory, where one belongs"),
-                }
-                None
-            }
+        let error = match dir.open_dir(name) {
+            Ok(opened) => return Some(opened),
+            Err(error) => error,
+        };
+        match dir.stat(name) {
+            // Absent, or gone since it was listed.
+            Err(absent) if absent.kind() == Kind::NotFound => {}
+            // What links and files lead to is never entered: it may be anybody's.
+            Ok(stat) if stat.file_type != FileType::Directory => self.found(
+                Problem::Special,
+                path,
+                "not a directory, where one belongs: what it leads to is not looked at",
+            ),
+            _ => self.visitor.unreadable(path, &error),
         }
+        None
     }
 
     /// The names in a directory, in order, so that every run meets them in the same one.
@@ -265,7 +277,7 @@ impl<V: Visitor> Walk<'_, V> {
             self.found(Problem::InvalidName, &format!("{path}/{name}"), what);
         }
         if let Err(error) = listed {
-            self.unreadable(path, &error);
+            self.visitor.unreadable(path, &error);
         }
         names.sort_unstable();
         names
@@ -278,17 +290,8 @@ impl<V: Visitor> Walk<'_, V> {
         }
     }
 
-    fn unreadable(&mut self, path: &str, error: &Error) {
-        self.found(Problem::Unreadable, path, &error.to_string());
-    }
-
     fn found(&mut self, problem: Problem, path: &str, detail: &str) {
-        self.visitor.found(Finding {
-            problem,
-            path: path.to_owned(),
-            detail: detail.to_owned(),
-            repaired: false,
-        });
+        self.visitor.found(Finding::new(problem, path, detail));
     }
 }
 
@@ -328,6 +331,18 @@ struct Place<'a> {
     below: &'a str,
 }
 
-pub(super) fn is_hash(name: &str) -> bool {
+fn is_hash(name: &str) -> bool {
     name.len() == HASH_DIGITS && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The names of the hash directories in `dir`, in order.
+///
+/// # Errors
+/// Any error of listing a directory.
+pub(super) fn hashes(dir: &Dir) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    dir.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
+    names.retain(|name| is_hash(name));
+    names.sort_unstable();
+    Ok(names)
 }

@@ -19,7 +19,7 @@ use super::gate::{Call, Gate};
 use crate::error::Kind;
 use crate::event::Op;
 use crate::name::MAX_NAME;
-use crate::vfs::{Changes, Fh, Ino, Node, ROOT, Target, Vfs};
+use crate::vfs::{Changes, Fh, Ino, NodeInfo, ROOT, Target, Vfs};
 use crate::volume::Times;
 
 /// The largest read and write, in bytes.
@@ -57,14 +57,14 @@ impl Adapter {
         Self { gate }
     }
 
-    fn entry(&self, result: Result<Node, Errno>, reply: ReplyEntry) {
+    fn entry(&self, result: Result<NodeInfo, Errno>, reply: ReplyEntry) {
         match result {
             Ok(node) => reply.entry(&node.lifetime, &self.attr(&node), GENERATION),
             Err(errno) => reply.error(errno),
         }
     }
 
-    fn attributes(&self, result: Result<Node, Errno>, reply: ReplyAttr) {
+    fn attributes(&self, result: Result<NodeInfo, Errno>, reply: ReplyAttr) {
         match result {
             Ok(node) => reply.attr(&node.lifetime, &self.attr(&node)),
             Err(errno) => reply.error(errno),
@@ -82,7 +82,7 @@ impl Adapter {
         self.entry(refused, reply);
     }
 
-    fn attr(&self, node: &Node) -> fuser::FileAttr {
+    fn attr(&self, node: &NodeInfo) -> fuser::FileAttr {
         convert::attr(node, self.gate.vfs().owner())
     }
 }
@@ -122,9 +122,9 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let call = Call::new(Op::Lookup, request, named(parent, name));
-        let result = self
-            .gate
-            .user(&call, |vfs| vfs.lookup(Ino(parent.0), name.as_bytes()));
+        let result = self.gate.user(&call, |vfs| {
+            vfs.lookup(Ino(parent.0), name.as_bytes(), request.pid())
+        });
         self.entry(result, reply);
     }
 
@@ -170,7 +170,10 @@ impl Filesystem for Adapter {
             },
         };
         let fh = fh.map(|fh| Fh(fh.0));
-        let result = self.gate.user(&call, |vfs| vfs.setattr(Ino(ino.0), fh, changes));
+        let asker = request.pid();
+        let result = self
+            .gate
+            .user(&call, |vfs| vfs.setattr(Ino(ino.0), fh, changes, asker));
         self.attributes(result, reply);
     }
 

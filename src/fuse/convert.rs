@@ -7,13 +7,13 @@ use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenFlags, RenameFlags, Tim
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Allocate, NodeKind, Seek};
-use crate::vfs::{Node, OpenMode, Opened, OpenedDirectory};
+use crate::vfs::{NodeInfo, OpenMode, Opened, OpenedDirectory};
 use crate::volume::Rename;
 
 /// What programs are told is a good size for reads and writes, in bytes.
 const BLOCK_SIZE: u32 = 4096;
 
-pub(super) fn attr(node: &Node, (uid, gid): (u32, u32)) -> FileAttr {
+pub(super) fn attr(node: &NodeInfo, (uid, gid): (u32, u32)) -> FileAttr {
     let attributes = &node.attributes;
     FileAttr {
         ino: INodeNo(node.ino.0),
@@ -73,6 +73,8 @@ pub(super) fn open_mode(flags: OpenFlags) -> OpenMode {
         append: flags.0 & libc::O_APPEND != 0,
         truncate: flags.0 & libc::O_TRUNC != 0,
         exclusive: flags.0 & libc::O_EXCL != 0,
+        // O_SYNC has the bit of O_DSYNC, too.
+        synchronous: flags.0 & libc::O_DSYNC != 0,
     }
 }
 

@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(panicked.unwrap_err().code(), libc::EIO);
         assert_eq!(*noted.0.lock(), [Event::Panicked { op: Op::Write }]);
         assert!(
-            gate.kernel(&call(Op::Lookup), |vfs| vfs.lookup(ROOT, b"schedules"))
+            gate.kernel(&call(Op::Lookup), |vfs| vfs.lookup(ROOT, b"schedules", 1))
                 .is_ok()
         );
         gate.close();

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::MountRequest;
 use super::link::Link;
-use super::wire::Claim;
+use super::protocol::{Claim, MountRequest};
 use crate::error::{Error, Kind, Result};
 
 /// The longest path that the kernel takes, in bytes (PATH_MAX).

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use super::held::Ledger;
 use super::policy::Policy;
-use super::wire::{self, Claim, Fault, Places, Reply, Request};
+use super::protocol::{Claim, Places, Reply, Request};
+use super::seqpacket::{self, Fault};
 use super::{peer, privilege};
 use crate::error::{Error, Result};
 
@@ -87,7 +88,7 @@ impl Connection {
             if !peer::speaks(socket)? {
                 return Ok(());
             }
-            match wire::receive(socket) {
+            match seqpacket::receive(socket) {
                 Ok((request, _)) => self.answer(socket, request)?,
                 Err(Fault::Closed) => return Ok(()),
                 Err(fault) => return Err(fault.into()),
@@ -103,7 +104,7 @@ impl Connection {
                 Ok(mounted) => {
                     let (claim, warnings) = (mounted.claim, mounted.warnings);
                     let reply = Reply::Mounted { claim, warnings };
-                    return wire::send(socket, &reply, Some(mounted.connection.as_fd()));
+                    return seqpacket::send(socket, &reply, Some(mounted.connection.as_fd()));
                 }
                 Err(error) => failed(error),
             },
@@ -113,12 +114,10 @@ impl Connection {
             }
             Request::Adopt { mounts, places } => {
                 let adopted = self.adopt(&mut ledger, mounts, places);
-                adopted.map_or_else(failed, |warnings| Reply::Adopted {
-                    warnings: wire::that_fit(warnings),
-                })
+                adopted.map_or_else(failed, Reply::adopted)
             }
         };
-        wire::send(socket, &reply, None)
+        seqpacket::send(socket, &reply, None)
     }
 
     fn adopt(&self, ledger: &mut Ledger, mounts: Vec<Claim>, places: Option<Places>) -> Result<Vec<String>> {

@@ -7,13 +7,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::rand::GetRandomFlags;
 
-use super::MountRequest;
 use super::kernel;
-use super::mount_entry::{Identity, MountEntry};
+use super::mount_id::{Identity, MountEntry};
 use super::mountinfo::{Mountinfo, State};
 use super::mountpoint;
 use super::policy::Policy;
-use super::wire::Claim;
+use super::protocol::{Claim, MountRequest};
 use crate::error::{Error, Kind, Result};
 
 /// The mounts of all connections, by their numbers, which no two mounts have at the same time: whatever else had the

@@ -10,7 +10,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
-use super::MountRequest;
+use super::protocol::MountRequest;
 use crate::error::{Error, Kind, Result};
 
 /// A mount that was made.

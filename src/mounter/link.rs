@@ -21,9 +21,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::MountRequest;
 use super::patience::Patience;
-use super::wire::{self, Claim, Fault, MAX_LIST, Places, Reply, Request};
+use super::protocol::{Claim, MAX_LIST, MountRequest, Places, Reply, Request};
+use super::seqpacket::{self, Fault};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 
@@ -321,7 +321,7 @@ impl State {
     /// Sends a request and waits for its answer.
     fn say(&mut self, request: &Request) -> std::result::Result<Answer, Fault> {
         let socket = self.socket.clone().ok_or(Fault::Closed)?;
-        wire::send(&socket, request, None)?;
+        seqpacket::send(&socket, request, None)?;
         let answer = receive(&socket, &self.patience);
         if matches!(answer, Err(Fault::Late)) {
             self.late += 1;
@@ -483,7 +483,7 @@ fn open(address: &Path, patience: &Patience) -> Result<OwnedFd> {
 
 fn receive(socket: &OwnedFd, patience: &Patience) -> std::result::Result<Answer, Fault> {
     patience.wait(socket, LONGEST_ANSWER)?;
-    wire::receive(socket)
+    seqpacket::receive(socket)
 }
 
 fn failure((reply, _): Answer) -> Error {

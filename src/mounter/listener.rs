@@ -17,7 +17,8 @@ use rustix::process::{Gid, Uid};
 use super::connection::Service;
 use super::policy::Policy;
 use super::privilege;
-use super::wire::{self, Reply};
+use super::protocol::Reply;
+use super::seqpacket;
 use crate::error::{Error, Kind, Result};
 
 /// How many servers may be connected: a host has one or two.
@@ -71,7 +72,7 @@ pub fn bind(path: &Path, uid: u32) -> Result<OwnedFd> {
     let lock = rustix::fs::open(lock, flags, Mode::from_raw_mode(0o600)).map_err(cannot)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(cannot)?;
     remove_stale(&path, &address)?;
-    let socket = seqpacket().map_err(cannot)?;
+    let socket = new_socket().map_err(cannot)?;
     // From the beginning, not only after a chmod.
     let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = rustix::net::bind(&socket, &address);
@@ -133,12 +134,12 @@ fn take(service: &Arc<Service>, peer: OwnedFd, admitted: u32) {
     if let Err(why) = may_connect(service, &peer, admitted) {
         log::warn!("refused a connection: {why}");
         // Whoever is gone already does not want to know.
-        let _ = wire::send(&peer, &Reply::failed(&why), None);
+        let _ = seqpacket::send(&peer, &Reply::failed(&why), None);
         return;
     }
     let connection = service.connection();
     let serve = move || {
-        let said = wire::send(&peer, &Reply::Welcome, None).map_err(Error::from);
+        let said = seqpacket::send(&peer, &Reply::Welcome, None).map_err(Error::from);
         if let Err(error) = said.and_then(|()| connection.converse(peer.as_fd())) {
             log::warn!("closed a connection: {error}");
         }
@@ -179,7 +180,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<()> {
         }
         Ok(_) => {}
     }
-    let connected = seqpacket().and_then(|probe| rustix::net::connect(&probe, address));
+    let connected = new_socket().and_then(|probe| rustix::net::connect(&probe, address));
     match connected {
         Err(Errno::CONNREFUSED) => std::fs::remove_file(path)
             .map_err(|error| Error::io(&error, format!("removing the old socket {shown}"))),
@@ -188,7 +189,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<()> {
     }
 }
 
-fn seqpacket() -> rustix::io::Result<OwnedFd> {
+fn new_socket() -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

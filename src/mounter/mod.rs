@@ -12,38 +12,18 @@ mod held;
 mod kernel;
 mod link;
 mod listener;
-mod mount_entry;
+mod mount_id;
 mod mountinfo;
 mod mountpoint;
+mod path_bytes;
 mod patience;
 mod peer;
 mod policy;
 mod privilege;
-mod wire;
-
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
+mod protocol;
+mod seqpacket;
 
 pub use client::{Mount, Mounter};
 pub use connection::serve;
 pub use listener::{Admission, bind, listen};
-
-/// One mount that is asked for.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct MountRequest {
-    /// An empty directory.
-    #[serde(with = "wire::path")]
-    pub mountpoint: PathBuf,
-    /// Whether the mountpoint is the mounter's to make and to remove: it makes the directory if it is missing (not the
-    /// one that it is in, which must be root's, and writable by nobody else), and removes it after the mount.
-    pub make: bool,
-    /// The only user whom the kernel admits.
-    pub uid: u32,
-    /// That user's group.
-    pub gid: u32,
-    /// Whether the kernel refuses every change.
-    pub read_only: bool,
-    /// Whether programs in the mount may be run.
-    pub exec: bool,
-}
+pub use protocol::MountRequest;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::mount_entry::{Identity, MountEntry};
+use super::mount_id::{Identity, MountEntry};
 use crate::error::{Error, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use super::wire::Fault;
+use super::seqpacket::Fault;
 use crate::clock::Stopwatch;
 use crate::error::{Doing, Result};
 

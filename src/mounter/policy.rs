@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::mount_entry;
+use super::mount_id;
 use crate::error::{Error, Kind, Result};
 
 /// Where mounts may be made.
@@ -111,7 +111,7 @@ impl Policy {
                 }
             },
         };
-        mount_entry::path_of(&opened.map_err(|errno| no_parent(path, errno))?)
+        mount_id::path_of(&opened.map_err(|errno| no_parent(path, errno))?)
     }
 
     /// Whether every mountpoint is where the way to it leads through the administrator's directories only, and not, say, into
@@ -153,7 +153,7 @@ impl Root {
                 "{shown} must belong to root, and nobody else may write to it: chown root {shown}; chmod 755 {shown}"
             )));
         }
-        let path = mount_entry::path_of(&directory)?;
+        let path = mount_id::path_of(&directory)?;
         Ok(Self {
             given,
             path,

@@ -1,4 +1,4 @@
-//! The lens between a record's stored text and what the mount shows of it (DESIGN.md section 5). No I/O.
+//! The lens between a record's stored text and what the mount shows of it. No I/O.
 //!
 //! [`Lens::view`] cuts the hidden members out of a stored text; [`Lens::put`] makes the text to store of what a user
 //! wrote. Every byte outside the members they touch survives, so that what a user writes is what they read back.
@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+mod json;
 mod owner;
 mod put;
 mod scan;
@@ -44,6 +45,7 @@ pub use secret::{Secret, SecretState};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::seal::Sealer;
+use json::Constants;
 use scan::{Role, Scan};
 use zeroize::Zeroizing;
 
@@ -99,7 +101,7 @@ pub struct Attached {
 /// Why a stored record is not shown. The mount makes no difference between these and an absent file; the audit log does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hidden {
-    /// It is not one strict JSON object.
+    /// It is not one JSON object, or two readers may disagree on whose it is.
     Malformed,
     /// No member names its owner, or the one that should holds no string.
     Ownerless,
@@ -130,7 +132,8 @@ impl Lens {
         }
     }
 
-    /// What the owner sees of a stored record.
+    /// What the owner sees of a stored record. That may have values which some readers refuse, and [`put`](Self::put) too: NaN
+    /// and Infinity.
     ///
     /// # Errors
     /// The reason for which nobody sees it in this session.
@@ -144,12 +147,12 @@ impl Lens {
     /// The stored text names this lens' owner, exactly once. Secrets that `written` does not mention are carried over
     /// from `base`, as they are; those that it sets to null are dropped. Any other is sealed in its place, unless it is a
     /// sealed value already that opens for this owner. What is sealed of a string are its characters; of any other value,
-    /// its text.
+    /// and of a string with a lone surrogate, which is no character, its text.
     ///
     /// # Errors
     /// - [`Kind::IncompleteRecord`]: `written` is the beginning of a JSON object.
-    /// - [`Kind::InvalidRecord`]: it is no JSON object, nests deeper than 128
-    ///   levels, or names its owner or a secret twice.
+    /// - [`Kind::InvalidRecord`]: it is no JSON object as RFC 8259 has it, nests deeper than 1000 levels, or names its owner or
+    ///   a secret twice, or so that only some readers take it for that name.
     /// - [`Kind::PlainSecret`]: it holds a secret, and nothing can be sealed.
     pub fn put(&self, base: Option<&[u8]>, written: &[u8]) -> Result<Put> {
         let base = base.and_then(|stored| self.accept(stored).ok());
@@ -207,22 +210,18 @@ impl Lens {
 
     /// A stored text that passed the verdict.
     fn accept<'t>(&self, stored: &'t [u8]) -> std::result::Result<Scan<'t>, Hidden> {
-        let scan = Scan::of(stored, |name| self.role(name)).map_err(|_| Hidden::Malformed)?;
+        let scan =
+            Scan::of(stored, Constants::Taken, |name| self.role(name)).map_err(|_| Hidden::Malformed)?;
         self.verify(&scan)?;
         Ok(scan)
     }
 
     /// The verdict: a record of this lens' owner has exactly one owner member, with the very bytes of that name.
     fn verify(&self, stored: &Scan<'_>) -> std::result::Result<(), Hidden> {
-        let mut owners = stored.members_with(Role::Owner);
-        let owner = owners.next().ok_or(Hidden::Ownerless)?;
-        if owners.next().is_some() {
-            return Err(Hidden::TwoOwners);
-        }
-        match stored.string(&owner.value) {
-            None => Err(Hidden::Ownerless),
-            Some(name) if name == self.owner.as_str() => Ok(()),
-            Some(_) => Err(Hidden::Foreign),
+        if stored.owner()? == self.owner.as_str() {
+            Ok(())
+        } else {
+            Err(Hidden::Foreign)
         }
     }
 }

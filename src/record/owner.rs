@@ -1,5 +1,6 @@
 //! Whose a stored record is, for those who look at everybody's.
 
+use super::json::Constants;
 use super::scan::{Role, Scan};
 use super::{Hidden, OWNER_FIELD};
 use crate::identity::UserId;
@@ -13,13 +14,8 @@ pub fn owner(stored: &[u8]) -> Result<UserId, Hidden> {
         OWNER_FIELD => Role::Owner,
         _ => Role::Plain,
     };
-    let scan = Scan::of(stored, role).map_err(|_| Hidden::Malformed)?;
-    let mut owners = scan.members_with(Role::Owner);
-    let owner = owners.next().ok_or(Hidden::Ownerless)?;
-    if owners.next().is_some() {
-        return Err(Hidden::TwoOwners);
-    }
-    let name = scan.string(&owner.value).ok_or(Hidden::Ownerless)?;
+    let scan = Scan::of(stored, Constants::Taken, role).map_err(|_| Hidden::Malformed)?;
+    let name = scan.owner()?;
     // What can be no user id, is nobody.
     UserId::new(name).map_err(|_| Hidden::Ownerless)
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
+use super::json::Constants;
 use super::scan::{Flaw, Role, Scan};
 use super::secret::{SecretState, is_secret};
 use super::splice::{Edit, splice};
@@ -40,16 +41,17 @@ impl Lens {
 
     /// Scans what a user wrote, and refuses what cannot become a record of theirs.
     fn admit<'t>(&self, written: &'t [u8]) -> Result<Scan<'t>> {
-        let scan = Scan::of(written, |name| self.role(name)).map_err(|flaw| match flaw {
-            Flaw::Incomplete => Error::new(
-                Kind::IncompleteRecord,
-                "the text breaks off before its JSON object ends: write the rest",
-            ),
-            Flaw::Invalid(why) => Error::new(
-                Kind::InvalidRecord,
-                format!("a record must be one JSON object: {why}"),
-            ),
-        })?;
+        let scan =
+            Scan::of(written, Constants::Refused, |name| self.role(name)).map_err(|flaw| match flaw {
+                Flaw::Incomplete => Error::new(
+                    Kind::IncompleteRecord,
+                    "the text breaks off before its JSON object ends: write the rest",
+                ),
+                Flaw::Invalid(why) => Error::new(
+                    Kind::InvalidRecord,
+                    format!("a record must be one JSON object: {why}"),
+                ),
+            })?;
         if scan.members_with(Role::Owner).nth(1).is_some() {
             return Err(repeated(OWNER_FIELD));
         }

@@ -1,17 +1,16 @@
-//! One strict pass over a record's text, which keeps the positions of its members.
+//! One pass over a record's text, which keeps the positions of its members.
 //!
-//! Strict means: whatever is accepted here, every JSON reader of a Python, Go or JavaScript service accepts with the same
-//! structure. So no lone surrogates, no numbers beyond a double's range, no invalid UTF-8 anywhere, no bottomless nesting.
+//! What is accepted here has one structure, and one owner, to every JSON reader of a Python, Go or JavaScript service that
+//! reads it at all. Some refuse more: a lone surrogate, a number beyond a double's range, NaN, deep nesting. Those read no
+//! owner, and so no other one. In the name of a member such a surrogate is read in several ways, and where one of them is a
+//! name that counts, the text is refused.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::iter;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
-/// How many levels of objects and arrays a record may have, its own included. Python's own limit is about a thousand.
-const MAX_DEPTH: usize = 128;
+use super::Hidden;
+use super::json::{Constants, Cursor, Wrong};
 
 /// What a member is to the lens.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub(super) struct Member {
 /// The most owner and secret members that a text may have together: memory is for records, not for riddles.
 const MAX_MEMBERS: usize = 1000;
 
-/// A text that is one strict JSON object. Of plain members no more is kept than is needed to cut and insert others: a
+/// A text that is one JSON object. Of plain members no more is kept than is needed to cut and insert others: a
 /// record of 16 MiB can have millions.
 pub(super) struct Scan<'t> {
     text: &'t str,
@@ -66,54 +65,39 @@ pub(super) enum Flaw {
 
 impl<'t> Scan<'t> {
     /// Scans a text; `role` tells what a member is by its decoded name.
-    pub(super) fn of(text: &'t [u8], role: impl Fn(&str) -> Role) -> Result<Self, Flaw> {
-        let text = match std::str::from_utf8(text) {
-            Ok(text) => text,
-            Err(error) => {
-                let valid = text.get(..error.valid_up_to()).unwrap_or_default();
-                return Err(flaw_of_broken_utf8(valid, error.error_len()));
-            }
+    pub(super) fn of(
+        text: &'t [u8],
+        constants: Constants,
+        role: impl Fn(&str) -> Role,
+    ) -> Result<Self, Flaw> {
+        let error = match std::str::from_utf8(text) {
+            Ok(text) => return Self::of_text(text, constants, role).map_err(|broken| broken.flaw(text)),
+            Err(error) => error,
         };
-        if text
-            .trim_start_matches(WHITESPACE)
-            .starts_with(|first| first != '{')
-        {
-            return Err(Flaw::Invalid("it does not begin with {".into()));
+        let valid = text.get(..error.valid_up_to()).unwrap_or_default();
+        let text = std::str::from_utf8(valid).unwrap_or_default();
+        // What breaks off within a character is a beginning only where any character can be.
+        match Self::of_text(text, constants, role) {
+            Err(Broken::Grammar(Wrong::InString, _)) if error.error_len().is_none() => Err(Flaw::Incomplete),
+            _ => Err(Flaw::Invalid(
+                format!("it is not UTF-8 from byte {} on", valid.len()).into(),
+            )),
         }
-        let mut json = serde_json::Deserializer::from_str(text);
-        json.disable_recursion_limit(); // Value counts the levels itself: serde_json's limit is 127.
+    }
+
+    fn of_text(text: &'t str, constants: Constants, role: impl Fn(&str) -> Role) -> Result<Self, Broken> {
+        let mut json = Cursor::new(text, constants);
+        if json.byte().is_some_and(|byte| byte != b'{') {
+            return Err(Broken::NoObject);
+        }
+        let inside = json.at() + 1;
         let mut found = Found::default();
-        json.deserialize_map(Members {
-            text,
-            role,
-            found: &mut found,
-        })
-        .and_then(|()| json.end())
-        .map_err(|error| {
-            if error.is_eof() {
-                Flaw::Incomplete
-            } else {
-                Flaw::Invalid(error.to_string().into())
-            }
-        })?;
-        let inside = skip_whitespace(text, 0) + 1;
-        let closing_brace = text.trim_end_matches(WHITESPACE).len() - 1;
-        let end = match found.count {
-            0 => inside,
-            _ => end_before(text, closing_brace),
-        };
-        for member in &mut found.members {
-            let colon = skip_whitespace(text, member.key.end);
-            member.value.start = skip_whitespace(text, colon + 1);
-            if member.index + 1 == found.count {
-                member.value.end = end;
-            }
-        }
+        let end = found.members_of(text, &mut json, role)?;
         Ok(Self {
             text,
             found,
             inside,
-            end,
+            end: end.unwrap_or(inside),
         })
     }
 
@@ -142,9 +126,24 @@ impl<'t> Scan<'t> {
         self.text.get(range.clone()).unwrap_or_default()
     }
 
-    /// The string that a value is, decoded; none when it is no string.
+    /// The characters of the string that a value is; none when it is no string, or has a lone surrogate.
     pub(super) fn string(&self, value: &Range<usize>) -> Option<Cow<'t, str>> {
-        decode(self.part(value)).ok()
+        decode(self.part(value), None)
+    }
+
+    /// What the one owner member says.
+    pub(super) fn owner(&self) -> Result<Cow<'t, str>, Hidden> {
+        let mut owners = self.members_with(Role::Owner);
+        let owner = owners.next().ok_or(Hidden::Ownerless)?;
+        if owners.next().is_some() {
+            return Err(Hidden::TwoOwners);
+        }
+        match self.string(&owner.value) {
+            Some(name) => Ok(name),
+            // Some read other characters in place of a lone surrogate, and that may be a user.
+            None if self.part(&owner.value).starts_with('"') => Err(Hidden::Malformed),
+            None => Err(Hidden::Ownerless),
+        }
     }
 
     /// Whether a member's value is something.
@@ -211,142 +210,161 @@ fn comma_before(text: &str, key: usize) -> usize {
     end_before(text, key).saturating_sub(1)
 }
 
-/// A text that is UTF-8 up to `valid` only: incomplete if it breaks off within a character within a string.
-fn flaw_of_broken_utf8(valid: &[u8], error_len: Option<usize>) -> Flaw {
-    // With some whole character in its place (a long one, that is part of no escape), would the text be a beginning?
-    let mut probe = valid.to_vec();
-    probe.extend_from_slice(char::MAX.encode_utf8(&mut [0; 4]).as_bytes());
-    match error_len {
-        None if matches!(Scan::of(&probe, |_| Role::Plain), Err(Flaw::Incomplete)) => Flaw::Incomplete,
-        _ => Flaw::Invalid(format!("it is not UTF-8 from byte {} on", valid.len()).into()),
+/// Why a text is no record.
+enum Broken {
+    NoObject,
+    /// At this position.
+    Grammar(Wrong, usize),
+    /// The name at this position may count, and may not.
+    DoubtfulName(usize),
+    /// The name at this position is one too many that counts.
+    Crowd(usize),
+}
+
+impl Broken {
+    fn flaw(&self, text: &str) -> Flaw {
+        let (why, at) = match self {
+            // What is wrong at the end is what is missing there.
+            Self::Grammar(_, at) if *at == text.len() => return Flaw::Incomplete,
+            Self::NoObject => return Flaw::Invalid("it does not begin with {".into()),
+            Self::Grammar(wrong, at) => (wrong.to_string(), *at),
+            Self::DoubtfulName(at) => (
+                "some read this name as the owner's or a secret's, for they drop a lone surrogate".to_owned(),
+                *at,
+            ),
+            Self::Crowd(at) => (
+                format!("there are more than {MAX_MEMBERS} owners and secrets"),
+                *at,
+            ),
+        };
+        let before = text.as_bytes().get(..at).unwrap_or_default();
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        Flaw::Invalid(format!("{why}, at line {line} column {column}").into())
     }
 }
 
-/// The content of a JSON string. Strict: a lone surrogate is an error.
-fn decode(literal: &str) -> serde_json::Result<Cow<'_, str>> {
-    match literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) if !inner.contains('\\') => Ok(Cow::Borrowed(inner)),
-        _ => serde_json::from_str(literal).map(Cow::Owned),
+impl Found {
+    /// Finds the members of the object at which the cursor stands, behind which the text must end. Where the last value
+    /// ends, if there is any.
+    fn members_of(
+        &mut self,
+        text: &str,
+        json: &mut Cursor<'_>,
+        role: impl Fn(&str) -> Role,
+    ) -> Result<Option<usize>, Broken> {
+        let mut end = None;
+        let mut more = step(json, Cursor::enter)?;
+        while more {
+            let key = step(json, Cursor::name)?;
+            let role = role_of(text.get(key.clone()).unwrap_or_default(), &role)
+                .ok_or(Broken::DoubtfulName(key.start))?;
+            let start = json.at();
+            step(json, Cursor::value)?;
+            self.add(role, key, start..json.at())?;
+            end = Some(json.at());
+            more = step(json, Cursor::another)?;
+        }
+        step(json, Cursor::end)?;
+        Ok(end)
     }
-}
 
-/// Visits the record's own object.
-struct Members<'t, 'f, F> {
-    text: &'t str,
-    role: F,
-    found: &'f mut Found,
-}
-
-impl<'t, F: Fn(&str) -> Role> Visitor<'t> for Members<'t, '_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<(), A::Error> {
-        let found = self.found;
-        while let Some(key) = map.next_key::<&'t RawValue>()? {
-            let key = key.get();
-            let start = key.as_ptr().addr() - self.text.as_ptr().addr();
-            let index = found.count;
-            if let Some(previous) = found
-                .members
-                .last_mut()
-                .filter(|previous| previous.index + 1 == index)
-            {
-                previous.value.end = end_before(self.text, comma_before(self.text, start));
-            }
-            let name = decode(key).map_err(|_| A::Error::custom("a member's name is no valid string"))?;
-            match (self.role)(&name) {
-                Role::Plain if index == found.members.len() => found.first_plain = start,
-                Role::Plain => {}
-                _ if found.members.len() == MAX_MEMBERS => {
-                    return Err(A::Error::custom("more than 1000 owners and secrets"));
-                }
-                role => found.members.push(Member {
-                    role,
-                    index,
-                    key: start..start + key.len(),
-                    value: 0..0, // Its ends are known when what follows it is.
-                }),
-            }
-            found.count += 1;
-            map.next_value_seed(Value { depth: 2 })?;
+    fn add(&mut self, role: Role, key: Range<usize>, value: Range<usize>) -> Result<(), Broken> {
+        let index = self.count;
+        self.count += 1;
+        match role {
+            Role::Plain if index == self.members.len() => self.first_plain = key.start,
+            Role::Plain => {}
+            _ if self.members.len() == MAX_MEMBERS => return Err(Broken::Crowd(key.start)),
+            role => self.members.push(Member {
+                role,
+                index,
+                key,
+                value,
+            }),
         }
         Ok(())
     }
 }
 
-/// Visits a value that would be, if it has members or elements, on this level.
-#[derive(Clone, Copy)]
-struct Value {
-    depth: usize,
+/// One step of the cursor; what is wrong is wrong where it then stands.
+fn step<'t, T>(
+    json: &mut Cursor<'t>,
+    step: impl FnOnce(&mut Cursor<'t>) -> Result<T, Wrong>,
+) -> Result<T, Broken> {
+    step(json).map_err(|wrong| Broken::Grammar(wrong, json.at()))
 }
 
-impl Value {
-    /// What is within.
-    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth > MAX_DEPTH {
-            return Err(E::custom("more than 128 levels"));
+/// What readers put in the place of a lone surrogate: nothing, a question mark, the replacement character, or that for each of
+/// the three bytes that it would be in UTF-8. To those that keep it the name is none that anybody else can spell.
+const READ_AS: [&str; 4] = ["", "?", "\u{fffd}", "\u{fffd}\u{fffd}\u{fffd}"];
+
+/// What the member of this name is to every reader; none if they differ.
+fn role_of(name: &str, role: impl Fn(&str) -> Role) -> Option<Role> {
+    if let Some(name) = decode(name, None) {
+        return Some(role(&name));
+    }
+    let is_plain = |lone: &str| decode(name, Some(lone)).is_some_and(|name| role(&name) == Role::Plain);
+    READ_AS.into_iter().all(is_plain).then_some(Role::Plain)
+}
+
+/// The characters of a string, with `lone` in place of each lone surrogate; none when it has one and `lone` is none, and when
+/// it is no string.
+fn decode<'t>(literal: &'t str, lone: Option<&str>) -> Option<Cow<'t, str>> {
+    let inner = literal.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner));
+    }
+    // Allocated once, so that no secret stays behind in a buffer that was outgrown.
+    let mut decoded = String::with_capacity(inner.len());
+    for character in char::decode_utf16(units(inner)) {
+        match character {
+            Ok(character) => decoded.push(character),
+            Err(_) => decoded.push_str(lone?),
         }
-        Ok(Self {
-            depth: self.depth + 1,
-        })
     }
+    Some(Cow::Owned(decoded))
 }
 
-impl<'t> DeserializeSeed<'t> for Value {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'t>>(self, value: D) -> Result<(), D::Error> {
-        value.deserialize_any(self)
-    }
-}
-
-impl<'t> Visitor<'t> for Value {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'t>>(self, mut array: A) -> Result<(), A::Error> {
-        let inner = self.inner()?;
-        while array.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'t>>(self, mut object: A) -> Result<(), A::Error> {
-        let inner = self.inner()?;
-        // A name is a string to the seed, and as strict as any other.
-        while object.next_key_seed(inner)?.is_some() {
-            object.next_value_seed(inner)?;
+/// The UTF-16 code units that a string's content stands for, which is good grammar.
+fn units(content: &str) -> impl Iterator<Item = u16> {
+    let mut rest = content;
+    // The second unit of a character that takes two.
+    let mut second = None;
+    iter::from_fn(move || {
+        if let Some(unit) = second.take() {
+            return Some(unit);
         }
-        Ok(())
-    }
+        let mut characters = rest.chars();
+        let first = characters.next()?;
+        if first != '\\' {
+            rest = characters.as_str();
+            let mut pair = [0; 2];
+            let mut units = first.encode_utf16(&mut pair).iter().copied();
+            let unit = units.next();
+            second = units.next();
+            return unit;
+        }
+        let (unit, behind) = escaped(characters.as_str())?;
+        rest = behind;
+        Some(unit)
+    })
+}
+
+/// What the escape stands for that begins before `text`, and what is behind it.
+fn escaped(text: &str) -> Option<(u16, &str)> {
+    let mut characters = text.chars();
+    let unit = match characters.next()? {
+        'u' => {
+            let (digits, behind) = characters.as_str().split_at_checked(4)?;
+            return Some((u16::from_str_radix(digits, 16).ok()?, behind));
+        }
+        'b' => 0x08,
+        'f' => 0x0c,
+        'n' => 0x0a,
+        'r' => 0x0d,
+        't' => 0x09,
+        itself => u16::try_from(u32::from(itself)).ok()?,
+    };
+    Some((unit, characters.as_str()))
 }

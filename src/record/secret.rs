@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::json::Constants;
 use super::scan::{Member, Role, Scan};
 use super::splice::{Edit, splice};
 use super::view::cuts;
@@ -90,7 +91,8 @@ impl Lens {
     /// [`Kind::InvalidRecord`] when it is no JSON object, or says so of several.
     pub fn without_secrets(&self, text: &[u8]) -> Result<(Option<UserId>, Vec<u8>)> {
         let wrong = |why: &str| Error::new(Kind::InvalidRecord, why.to_owned());
-        let scan = Scan::of(text, |name| self.role(name)).map_err(|_| wrong("not one JSON object"))?;
+        let role = |name: &str| self.role(name);
+        let scan = Scan::of(text, Constants::Taken, role).map_err(|_| wrong("not one JSON object"))?;
         let owner = match super::owner(text) {
             Ok(owner) => Some(owner),
             Err(Hidden::Ownerless) => None,
@@ -187,7 +189,7 @@ impl Lens {
     }
 }
 
-/// The characters of a string.
+/// The characters of a string, if it has no others.
 fn string(scan: &Scan<'_>, member: &Member) -> Option<Zeroizing<String>> {
     let text = scan.string(&member.value)?;
     Some(Zeroizing::new(text.into_owned()))

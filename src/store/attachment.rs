@@ -7,14 +7,21 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
 use super::attributes::{Attributes, NodeKind};
+use super::folder::Folder;
+use super::found::not_found;
+use super::shown::{change_mode, show_mode};
+use super::tenant::Tenant;
 use crate::error::{Doing, Error, Kind, Result};
-use crate::volume::{self, Access, Times};
+use crate::event::Op;
+use crate::name::EntryName;
+use crate::volume::{self, Access, FileType, Staged, Stat, Times};
 
 /// An open attachment. It stays open, and readable, when its name is removed.
 #[derive(Debug)]
 pub struct Attachment {
     file: File,
     access: Access,
+    number: u32,
 }
 
 /// What to look for in a file with holes.
@@ -42,8 +49,57 @@ pub enum Allocate {
 }
 
 impl Attachment {
-    pub(super) fn new(file: File, access: Access) -> Self {
-        Self { file, access }
+    /// Creates the attachment `name` in `folder`, open for reading and writing; `mode` are the permission bits that the
+    /// mount shows.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`] for the name of a record; [`Kind::Exists`], [`Kind::NameTaken`]; the volume's.
+    pub fn create(folder: &Folder, name: &EntryName, mode: u16) -> Result<Self> {
+        let look = folder.look();
+        look.tenant.claim()?;
+        if name.is_record() {
+            return Err(Error::new(Kind::InvalidArgument, "this is the name of a record"));
+        }
+        look.vacant(Op::Create, name)?;
+        let staged = Staged::new(look.dir, &look.dir.stat_self()?)?;
+        if mode != staged.mode() {
+            show_mode(staged.file(), mode)?;
+        }
+        let file = staged.place_empty(name.as_str())?;
+        let number = number(look.tenant, &volume::stat(&file)?, &file);
+        Ok(Self {
+            file,
+            access: Access::ReadWrite,
+            number,
+        })
+    }
+
+    /// Opens the attachment `name` in `folder`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when it is absent, hidden or no attachment; the volume's.
+    pub fn open(folder: &Folder, name: &EntryName, access: Access) -> Result<Self> {
+        if name.is_record() {
+            return Err(not_found());
+        }
+        let look = folder.look();
+        if access == Access::ReadWrite {
+            look.tenant.claim()?;
+        }
+        // Not opened at all unless it was seen to be regular: opening a device can do things.
+        if look.lookup(name)?.kind != NodeKind::Attachment {
+            return Err(not_found());
+        }
+        let file = look.dir.open_file(name.as_str(), access)?;
+        let stat = volume::stat(&file)?;
+        match stat.file_type == FileType::Regular && stat.nlink <= 1 {
+            true => Ok(Self {
+                number: number(look.tenant, &stat, &file),
+                file,
+                access,
+            }),
+            false => Err(not_found()),
+        }
     }
 
     /// Whether it was opened for writing too.
@@ -57,11 +113,8 @@ impl Attachment {
     /// The operating system's.
     pub fn attributes(&self) -> Result<Attributes> {
         let stat = volume::stat(&self.file)?;
-        Ok(Attributes::of(
-            &stat,
-            NodeKind::Attachment,
-            volume::shown_mode(&self.file),
-        ))
+        let mode = volume::shown(&self.file).mode;
+        Ok(Attributes::of(&stat, NodeKind::Attachment, mode, self.number))
     }
 
     /// Reads up to `size` bytes; fewer only at the end of the file.
@@ -170,7 +223,7 @@ impl Attachment {
     /// # Errors
     /// [`Kind::Unsupported`] where the volume's file system has no user attributes.
     pub fn set_mode(&self, mode: u16) -> Result<()> {
-        volume::set_shown_mode(&self.file, mode)
+        change_mode(&self.file, mode)
     }
 
     /// Makes the content durable; with `data_only`, attributes that are not needed to read it may lag behind.
@@ -184,4 +237,8 @@ impl Attachment {
         };
         synced.doing("making a file durable")
     }
+}
+
+fn number(tenant: &Tenant, stat: &Stat, file: &File) -> u32 {
+    tenant.numbers.of(stat, NodeKind::Attachment, volume::shown(file))
 }

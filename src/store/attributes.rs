@@ -1,6 +1,5 @@
 //! What the mount says of a node.
 
-use super::draft::Draft;
 use crate::clock::Timestamp;
 use crate::volume::{FileId, FileType, Stat, Version};
 
@@ -20,6 +19,8 @@ pub enum NodeKind {
 pub struct Attributes {
     /// The identity of the backing file.
     pub id: FileId,
+    /// The inode number to show, unless another file that is known has it.
+    pub number: u32,
     /// How many names the backing file has; what the mount shows of a directory's, [`Folder::links`](super::Folder::links) says.
     pub names: u32,
     /// What it is.
@@ -44,7 +45,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// Attributes of a node whose bytes are the volume's; `mode` are the permission bits its user gave it, if any.
-    pub(super) fn of(stat: &Stat, kind: NodeKind, mode: Option<u16>) -> Self {
+    pub(super) fn of(stat: &Stat, kind: NodeKind, mode: Option<u16>, number: u32) -> Self {
         debug_assert_ne!(stat.file_type, FileType::Special);
         let (size, blocks) = match kind {
             // A directory is as large as all names in it need, the hidden ones included.
@@ -53,6 +54,7 @@ impl Attributes {
         };
         Self {
             id: stat.id,
+            number,
             names: stat.nlink,
             kind,
             size,
@@ -62,36 +64,6 @@ impl Attributes {
             mtime: stat.mtime,
             ctime: stat.ctime,
             version: stat.version(),
-            kept_draft: false,
-        }
-    }
-
-    /// Attributes of a record that is shown as `draft`; `committed` are those of the record beneath it, if any.
-    pub fn of_draft(draft: &Draft, committed: Option<&Self>) -> Self {
-        let changed = draft.changed;
-        let size = draft.text().len() as u64;
-        Self {
-            id: committed.map_or(FileId { dev: 0, ino: 0 }, |record| record.id),
-            names: 1,
-            kind: NodeKind::Record,
-            size,
-            blocks: size.div_ceil(512),
-            mode: draft
-                .mode
-                .or(committed.map(|record| record.mode))
-                .unwrap_or(0o600),
-            atime: draft
-                .times
-                .atime
-                .or(committed.map(|record| record.atime))
-                .unwrap_or(changed),
-            mtime: draft.mtime(),
-            ctime: changed,
-            version: Version {
-                size,
-                mtime: draft.mtime(),
-                ctime: changed,
-            },
             kept_draft: false,
         }
     }

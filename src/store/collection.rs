@@ -3,7 +3,7 @@
 use super::attributes::NodeKind;
 use super::draft::Draft;
 use super::folder::Folder;
-use super::records::Found;
+use super::found::Found;
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntryName, RecordId};
 
@@ -24,13 +24,13 @@ impl Collection {
     /// a mount and could not be committed stays there.
     ///
     /// # Errors
-    /// As [`Folder::commit`]; then nothing has changed.
+    /// As [`Record::commit`](super::Record::commit); then nothing has changed.
     pub fn save(&self, id: &RecordId, text: &[u8]) -> Result<()> {
-        let draft = Draft::new(text.to_vec(), self.folder.max_record());
-        let durability = self.folder.durability();
-        self.folder
-            .put_in_place(&id.file_name(), &draft, durability)
-            .map(drop)
+        let options = &self.folder.look().tenant.options;
+        let draft = Draft::new(text.to_vec(), options.max_record);
+        let name = id.file_name();
+        let saved = self.folder.record(&name).put_in_place(&draft, options.durability);
+        saved.map(drop)
     }
 
     /// The record `id` as its user wrote it: verified, without its secrets.
@@ -38,7 +38,7 @@ impl Collection {
     /// # Errors
     /// [`Kind::NotFound`] when there is none that is this user's. The volume's.
     pub fn load(&self, id: &RecordId) -> Result<String> {
-        let record = self.folder.open_record(&id.file_name()).map_err(absent)?;
+        let record = self.folder.record(&id.file_name()).open().map_err(absent)?;
         String::from_utf8(record.view.to_vec())
             .map_err(|_| Error::new(Kind::Io, "a record was verified that is not UTF-8"))
     }
@@ -67,13 +67,13 @@ impl Collection {
     pub fn delete(&self, id: &RecordId) -> Result<()> {
         let name = id.file_name();
         match self.has(&name)? {
-            true => self.folder.remove(&name).map_err(absent),
+            true => self.folder.record(&name).remove().map_err(absent),
             false => Err(no_record()),
         }
     }
 
     fn has(&self, name: &EntryName) -> Result<bool> {
-        let found = self.folder.examine(name)?;
+        let found = self.folder.look().examine(name)?;
         Ok(matches!(found, Found::Visible(entry) if entry.kind == NodeKind::Record))
     }
 }

@@ -7,7 +7,7 @@ use lru::LruCache;
 
 use super::attributes::NodeKind;
 use crate::clock::Timestamp;
-use crate::volume::{FileId, FileType, Version};
+use crate::volume::{FileId, FileType, Shown, Version};
 
 /// Views longer than this are not remembered, only their length.
 const MAX_VIEW: usize = 64 << 10;
@@ -23,8 +23,8 @@ const MAX_DIRECTORIES: NonZeroUsize = NonZeroUsize::new(1 << 12).unwrap();
 #[derive(Clone, Debug)]
 pub(super) struct Fact {
     pub(super) version: Version,
-    /// The permission bits its user gave it.
-    pub(super) mode: Option<u16>,
+    /// What else is shown of it.
+    pub(super) shown: Shown,
     pub(super) verdict: Verdict,
 }
 
@@ -126,7 +126,7 @@ mod tests {
                 mtime: time,
                 ctime: time,
             },
-            mode: None,
+            shown: Shown::default(),
             verdict: Verdict::Record(view as u64, Some(vec![b' '; view].into())),
         }
     }

@@ -4,20 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-
-use super::Tenant;
-use super::attachment::Attachment;
 use super::attributes::{Attributes, NodeKind};
-use super::facts::Facts;
-use super::records::{Found, Snapshot, not_found};
-use super::reserved::DRAFT_PREFIX;
-use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Op};
-use crate::identity::UserId;
+use super::draft::Kept;
+use super::found::not_found;
+use super::look::Look;
+use super::record::Record;
+use super::reserved::{DRAFT_PREFIX, sweep};
+use super::tenant::Tenant;
+use crate::error::{Kind, Result};
+use crate::event::Op;
 use crate::name::{EntryName, RESERVED_PREFIX};
-use crate::record::{Attached, Lens};
-use crate::volume::{self, Access, Dir, Durability, FileId, FileType, Stat, Watch, Watcher, Watching};
+use crate::volume::{Dir, FileId, Stat, Watch, Watcher, Watching};
 
 /// A directory of a tenant: a resource, or one inside a resource. Cheap to clone.
 #[derive(Clone)]
@@ -60,15 +57,9 @@ impl Folder {
         })
     }
 
-    /// The directory `name` in this one.
-    pub(super) fn child(&self, dir: Dir, name: &EntryName) -> Result<Self> {
-        let path = self.path_of(name).into();
-        Self::new(Arc::clone(&self.tenant), dir, path, self.attaches)
-    }
-
     /// What `name` is called in the mount.
     pub fn path_of(&self, name: &EntryName) -> String {
-        format!("{}/{name}", self.path)
+        self.look().path_of(name)
     }
 
     /// The identity of the directory.
@@ -82,11 +73,8 @@ impl Folder {
     /// The volume's.
     pub fn attributes(&self) -> Result<Attributes> {
         let stat = self.dir.stat_self()?;
-        Ok(Attributes::of(
-            &stat,
-            NodeKind::Directory,
-            self.dir.shown_mode("."),
-        ))
+        let shown = self.dir.shown(".");
+        Ok(self.tenant.attributes(&stat, NodeKind::Directory, shown))
     }
 
     /// The visible names, sorted.
@@ -134,7 +122,7 @@ impl Folder {
             names.extend(only);
         }
         if self.tenant.writable().is_ok() {
-            ours.iter().for_each(|entry| self.sweep(entry, false));
+            ours.iter().for_each(|entry| sweep(&self.dir, entry, false));
         }
         Ok(names)
     }
@@ -152,31 +140,7 @@ impl Folder {
     /// # Errors
     /// [`Kind::NotFound`] when it is absent or hidden. The volume's.
     pub fn lookup(&self, name: &EntryName) -> Result<Attributes> {
-        self.see(name)?.visible()
-    }
-
-    /// What is under `name`, kept drafts included.
-    fn see(&self, name: &EntryName) -> Result<Found<Attributes>> {
-        let committed = self.examine(name)?;
-        if !name.is_record() {
-            return Ok(committed);
-        }
-        Ok(match committed {
-            Found::Absent => match self.kept(name)? {
-                Some(kept) => Found::Visible(kept.attributes(None)),
-                None => Found::Absent,
-            },
-            Found::Visible(record) if record.kind == NodeKind::Record => match self.kept(name)? {
-                Some(kept) => Found::Visible(kept.attributes(Some(record))),
-                None => Found::Visible(record),
-            },
-            Found::Hidden => {
-                // To whoever has a clock, hidden is as absent: the same is asked of the volume.
-                let _ = self.kept(name);
-                Found::Hidden
-            }
-            other => other,
-        })
+        self.look().lookup(name)
     }
 
     /// As [`lookup`](Self::lookup), for those who want to create `name`: what is visible there, if anything.
@@ -184,20 +148,15 @@ impl Folder {
     /// # Errors
     /// [`Kind::NameTaken`] when it is hidden; the observer is told. The volume's.
     pub fn occupant(&self, op: Op, name: &EntryName) -> Result<Option<Attributes>> {
-        match self.see(name)? {
-            Found::Absent => Ok(None),
-            Found::Visible(attributes) => Ok(Some(attributes)),
-            Found::Hidden => {
-                self.denied(op, name, Kind::NameTaken, "the name is taken by something hidden");
-                Err(Error::new(Kind::NameTaken, "the name cannot be used"))
-            }
-        }
+        self.look().occupant(op, name)
     }
 
-    pub(super) fn vacant(&self, op: Op, name: &EntryName) -> Result<()> {
-        match self.occupant(op, name)? {
-            None => Ok(()),
-            Some(_) => Err(Error::new(Kind::Exists, "the name exists")),
+    /// The record `name`, whether there is one or not yet.
+    pub fn record<'f>(&'f self, name: &'f EntryName) -> Record<'f> {
+        Record {
+            look: self.look(),
+            name,
+            attaches: self.attaches,
         }
     }
 
@@ -231,29 +190,6 @@ impl Folder {
         }
     }
 
-    /// The record `name` as committed: one read, verified, and its view.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when it is absent, hidden, or no more than a draft. The volume's.
-    pub fn open_record(&self, name: &EntryName) -> Result<Snapshot> {
-        match name.is_record() {
-            true => self.snapshot(name)?.visible(),
-            false => Err(not_found()),
-        }
-    }
-
-    /// As [`open_record`](Self::open_record), for those who have just looked it up and found `attributes`: what is
-    /// remembered of that version is not asked for again.
-    ///
-    /// # Errors
-    /// As `open_record`.
-    pub fn open_seen(&self, name: &EntryName, attributes: &Attributes) -> Result<Snapshot> {
-        match self.recall_content(name, attributes) {
-            Some(snapshot) => Ok(snapshot),
-            None => self.open_record(name),
-        }
-    }
-
     /// The directory `name`.
     ///
     /// # Errors
@@ -271,80 +207,22 @@ impl Folder {
         self.child(dir, name)
     }
 
-    /// The attachment `name`.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when it is absent, hidden or no attachment; the volume's.
-    pub fn open_attachment(&self, name: &EntryName, access: Access) -> Result<Attachment> {
-        if name.is_record() {
-            return Err(not_found());
-        }
-        if access == Access::ReadWrite {
-            self.claim()?;
-        }
-        // Not opened at all unless it was seen to be regular: opening a device can do things.
-        if self.lookup(name)?.kind != NodeKind::Attachment {
-            return Err(not_found());
-        }
-        let file = self.dir.open_file(name.as_str(), access)?;
-        let stat = volume::stat(&file)?;
-        match stat.file_type == FileType::Regular && stat.nlink <= 1 {
-            true => Ok(Attachment::new(file, access)),
-            false => Err(not_found()),
+    /// The directory `name` in this one, which was opened as `dir`.
+    pub(super) fn child(&self, dir: Dir, name: &EntryName) -> Result<Self> {
+        let path = self.path_of(name).into();
+        Self::new(Arc::clone(&self.tenant), dir, path, self.attaches)
+    }
+
+    pub(super) fn look(&self) -> Look<'_> {
+        Look {
+            tenant: &self.tenant,
+            dir: &self.dir,
+            path: &self.path,
         }
     }
-}
 
-/// For the other files of the store.
-impl Folder {
-    pub(super) fn dir(&self) -> &Dir {
-        &self.dir
-    }
-
-    pub(super) fn lens(&self) -> &Lens {
-        &self.tenant.lens
-    }
-
-    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.tenant.facts.lock()
-    }
-
-    pub(super) fn user_id(&self) -> &UserId {
-        &self.tenant.user_id
-    }
-
-    /// The session's own key, if new records get it here.
-    pub(super) fn attached(&self) -> Option<Arc<Attached>> {
-        self.tenant.attached.lock().clone().filter(|_| self.attaches)
-    }
-
-    pub(super) fn full_hash(&self) -> &str {
-        &self.tenant.full_hash
-    }
-
-    pub(super) fn max_record(&self) -> u64 {
-        self.tenant.options.max_record
-    }
-
-    /// What a commit waits for, unless it is asked for more.
-    pub fn durability(&self) -> Durability {
-        self.tenant.options.durability
-    }
-
-    pub(super) fn claim(&self) -> Result<()> {
-        self.tenant.claim()
-    }
-
-    pub(super) fn observe(&self, event: &Event) {
-        self.tenant.observer.observe(event);
-    }
-
-    pub(super) fn denied(&self, op: Op, name: &EntryName, kind: Kind, reason: impl Into<String>) {
-        self.observe(&Event::Denied {
-            op,
-            path: self.path_of(name),
-            kind,
-            reason: reason.into(),
-        });
+    /// Of which record `entry`, one of ours, is the draft.
+    pub(super) fn draft_name(&self, entry: &str) -> Option<EntryName> {
+        Kept::name_of(&self.dir, &self.tenant.full_hash, entry)
     }
 }

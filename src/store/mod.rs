@@ -10,7 +10,7 @@
 //! use tenantfs::auth::{ApiKey, StaticKeys};
 //! use tenantfs::event::LogObserver;
 //! use tenantfs::name::{EntryName, RecordId};
-//! use tenantfs::store::{Options, Store};
+//! use tenantfs::store::{Attachment, Options, Store};
 //! use tenantfs::volume::Volume;
 //!
 //! # fn main() -> tenantfs::error::Result<()> {
@@ -30,7 +30,7 @@
 //!
 //! // The same record as a file system sees it, beside a file that is no record.
 //! let folder = store.folder("schedules")?;
-//! folder.create_attachment(&EntryName::parse(b"plot.png")?, 0o600)?;
+//! Attachment::create(&folder, &EntryName::parse(b"plot.png")?, 0o600)?;
 //! assert_eq!(folder.list()?, [nightly.file_name(), EntryName::parse(b"plot.png")?]);
 //! assert_eq!(schedules.list()?, [nightly]);
 //! # Ok(())
@@ -39,110 +39,60 @@
 
 mod attachment;
 mod attributes;
-mod change;
 mod collection;
-mod commit;
+mod directory;
 mod draft;
-mod draft_file;
 mod facts;
 mod folder;
-mod kept;
+mod found;
+mod homes;
 mod layout_mark;
-mod links;
+mod look;
 mod marker;
-mod records;
+mod numbers;
+mod options;
+mod record;
 mod rename;
 mod reserved;
+mod shown;
+mod tenant;
 mod uncommitted;
 mod usage;
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
 pub use collection::Collection;
-pub use draft::Draft;
+pub use draft::{Draft, ForeignDraft, draft_limit};
 pub use folder::{Concern, Folder};
+pub use found::Snapshot;
 pub use layout_mark::LayoutMark;
-pub use records::{Snapshot, stored_limit};
-pub use reserved::{ForeignDraft, OWNER_MARKER, Reserved, draft_limit, erasure_journal};
+pub use look::stored_limit;
+pub use options::Options;
+pub use record::Record;
+pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation};
-use crate::identity::{Principal, UserHash, UserId};
-use crate::layout::Layout;
-use crate::name::{EntryName, Resource, default_resources};
-use crate::record::{Attached, DEFAULT_SECRET_FIELDS, Lens};
-use crate::seal::SealingKeys;
+use crate::identity::{Principal, UserHash};
+use crate::name::{EntryName, Resource};
 use crate::volume::{Dir, Durability, Volume};
-use facts::Facts;
+use homes::Homes;
 use marker::Marker;
+use numbers::Numbers;
+use tenant::Tenant;
 
 /// The member that a session's own key is attached as.
 pub const SESSION_KEY_FIELD: &str = "api_key";
-
-/// How a store treats the volume.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where the tenant's directories are.
-    pub layout: Layout,
-    /// The resources shown, in this order.
-    pub resources: Vec<Resource>,
-    /// What a commit waits for, unless it is asked for more.
-    pub durability: Durability,
-    /// Refuse every change.
-    pub read_only: bool,
-    /// The largest record as the mount shows it, in bytes.
-    pub max_record: u64,
-    /// The members that are secret.
-    pub secret_fields: Vec<String>,
-    /// What seals them; without it none can be written.
-    pub keys: Option<Arc<SealingKeys>>,
-    /// The resources whose new records get the session's own key, sealed, where they have none.
-    pub attach_session_key: Vec<Resource>,
-    /// What views may take that are remembered, to be served again without being read, in bytes.
-    pub remembered: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            layout: Layout::default(),
-            resources: default_resources(),
-            durability: Durability::default(),
-            read_only: false,
-            max_record: 16 << 20,
-            secret_fields: DEFAULT_SECRET_FIELDS.iter().map(ToString::to_string).collect(),
-            keys: None,
-            attach_session_key: Vec::new(),
-            remembered: 8 << 20,
-        }
-    }
-}
 
 /// One tenant's data.
 #[derive(Clone)]
 pub struct Store {
     tenant: Arc<Tenant>,
     roots: Arc<[(Resource, Option<Folder>)]>,
-}
-
-/// What every folder of a tenant shares.
-struct Tenant {
-    user_id: UserId,
-    user: UserHash,
-    full_hash: String,
-    lens: Lens,
-    options: Options,
-    observer: Arc<dyn Observer>,
-    facts: Mutex<Facts>,
-    markers: Vec<Marker>,
-    /// The session's own key, for new records of the resources that get it.
-    attached: Mutex<Option<Arc<Attached>>>,
 }
 
 impl Store {
@@ -157,49 +107,20 @@ impl Store {
         options: Options,
         observer: Arc<dyn Observer>,
     ) -> Result<Self> {
-        let user = principal.user().hash();
-        let full_hash = principal.user().full_hash();
+        let user = principal.user();
         LayoutMark::check(volume.root(), options.layout)?;
-        reserved::not_being_erased(volume, &full_hash)?;
-        let mut directories = Vec::with_capacity(options.resources.len());
-        let mut markers: Vec<Marker> = Vec::new();
-        for resource in &options.resources {
-            let opened =
-                descend(volume, options.layout, resource, &user, options.read_only).map_err(|error| {
-                    error.context(format_args!(
-                        "opening {}/{} of the volume {}",
-                        resource.as_str(),
-                        user,
-                        volume.path().display()
-                    ))
-                })?;
-            let directory = match opened {
-                Some((hash_dir, directory)) => {
-                    if options.layout == Layout::ResourceFirst || markers.is_empty() {
-                        markers.push(Marker::check(hash_dir, &full_hash)?);
-                    }
-                    Some(directory)
-                }
-                None => None,
-            };
-            directories.push((resource.clone(), directory));
-        }
-        let tenant = Arc::new(Tenant {
-            lens: Lens::new(
-                principal.user().clone(),
-                options.secret_fields.clone(),
-                options.keys.as_ref().map(|keys| keys.sealer(principal.user())),
-            ),
+        reserved::not_being_erased(volume, &user.full_hash())?;
+        let homes = Homes::open(
+            volume,
+            options.layout,
+            &options.resources,
             user,
-            user_id: principal.user().clone(),
-            full_hash,
-            facts: Mutex::new(Facts::new(options.remembered)),
-            options,
-            observer,
-            markers,
-            attached: Mutex::default(),
-        });
-        let roots = directories
+            options.read_only,
+        )?;
+        let numbers = Numbers::open(volume, user, options.read_only);
+        let tenant = Arc::new(Tenant::new(principal, options, observer, homes.markers, numbers));
+        let roots = homes
+            .directories
             .into_iter()
             .map(|(resource, directory)| {
                 let path = resource.as_str();
@@ -240,6 +161,27 @@ impl Store {
             .map(|(resource, folder)| (resource.as_entry(), folder.as_ref()))
     }
 
+    fn present_roots(&self) -> impl Iterator<Item = (&EntryName, &Folder)> {
+        self.roots()
+            .filter_map(|(resource, folder)| Some((resource, folder?)))
+    }
+
+    /// Counts what is visible. A tenant with very many files gets a lower bound.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn usage(&self) -> Result<Usage> {
+        Usage::count(self.present_roots())
+    }
+
+    /// The drafts that are kept on the volume, at most so many.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+        Uncommitted::find(self.present_roots(), most)
+    }
+
     /// Whose store this is, as it may be logged.
     pub fn user(&self) -> &UserHash {
         &self.tenant.user
@@ -253,6 +195,11 @@ impl Store {
     /// The largest record as the mount shows it, in bytes.
     pub fn max_record(&self) -> u64 {
         self.tenant.options.max_record
+    }
+
+    /// What a commit waits for, unless it is asked for more.
+    pub fn durability(&self) -> Durability {
+        self.tenant.options.durability
     }
 
     /// From now on `key` is the session's own, which new records get where the options say so.
@@ -291,59 +238,7 @@ impl Store {
         let roots = self
             .roots
             .iter()
-            .filter_map(|(_, folder)| folder.as_ref().map(Folder::dir));
+            .filter_map(|(_, folder)| folder.as_ref().map(|folder| folder.look().dir));
         markers.chain(roots).collect()
     }
-}
-
-impl Tenant {
-    fn writable(&self) -> Result<()> {
-        match self.options.read_only {
-            true => Err(Error::new(Kind::ReadOnly, "the session is read-only")),
-            false => Ok(()),
-        }
-    }
-
-    /// Before anything is written: the directories say whose they are.
-    fn claim(&self) -> Result<()> {
-        self.writable()?;
-        self.markers
-            .iter()
-            .try_for_each(|marker| marker.claim(&self.full_hash))
-    }
-}
-
-/// Opens the hash directory and the resource's directory (the same one in resource-first), making what is missing
-/// unless `read_only`: then a tenant who has none yet is `None`.
-fn descend(
-    volume: &Volume,
-    layout: Layout,
-    resource: &Resource,
-    user: &UserHash,
-    read_only: bool,
-) -> Result<Option<(Dir, Dir)>> {
-    let step = |dir: &Dir, name: &str| match read_only {
-        true => match dir.open_dir(name) {
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            result => result.map(Some),
-        },
-        false => dir.open_or_make_dir(name).map(Some),
-    };
-    let components = layout.components(resource, user);
-    let (to_hash, below) = components.split_at(layout.marker_depth());
-    let mut hash_dir = volume.root().reopen()?;
-    for name in to_hash {
-        let Some(next) = step(&hash_dir, name)? else {
-            return Ok(None);
-        };
-        hash_dir = next;
-    }
-    let mut directory = hash_dir.reopen()?;
-    for name in below {
-        let Some(next) = step(&directory, name)? else {
-            return Ok(None);
-        };
-        directory = next;
-    }
-    Ok(Some((hash_dir, directory)))
 }

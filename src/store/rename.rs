@@ -1,13 +1,17 @@
 //! Renaming, which is where records and attachments become each other.
 
 use super::attributes::{Attributes, NodeKind};
+use super::directory::no_directorys_name;
 use super::draft::Draft;
 use super::folder::Folder;
-use super::records::{Found, not_found};
+use super::found::{Found, Stored, not_found};
+use super::record::Record;
+use super::shown::show_mode;
+use super::tenant::Tenant;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::volume::{self, Access, Rename, Staged, Times};
+use crate::volume::{self, Access, Dir, Rename, Staged, Times};
 
 impl Folder {
     /// Renames `from` here to `to` in `target`.
@@ -20,188 +24,64 @@ impl Folder {
     /// kinds are exchanged; [`Kind::NotPermitted`] for a directory that would get a record's name;
     /// [`Kind::Exists`], [`Kind::NameTaken`]; the volume's.
     pub fn rename(&self, from: &EntryName, target: &Self, to: &EntryName, how: Rename) -> Result<()> {
-        self.claim()?;
-        let source = self.lookup(from)?;
-        let occupant = target.occupant(Op::Rename, to)?;
+        let (from, to) = (End::new(self, from), End::new(target, to));
+        from.tenant().claim()?;
+        let source = from.folder.lookup(from.name)?;
+        let occupant = to.folder.occupant(Op::Rename, to.name)?;
         match (how, occupant) {
             (Rename::NoReplace, Some(_)) => return Err(Error::new(Kind::Exists, "the name exists")),
             (Rename::Exchange, None) => return Err(not_found()),
-            (Rename::Exchange, Some(other)) => return self.exchange(from, source, target, to, other),
+            (Rename::Exchange, Some(other)) => return exchange(from, &source, to, &other),
             (Rename::Replace, Some(other)) => check_replaceable(source.kind, other.kind)?,
             (Rename::NoReplace | Rename::Replace, None) => {}
         }
-        if (self.id(), from) == (target.id(), to) {
+        if (from.folder.id(), from.name) == (to.folder.id(), to.name) {
             return Ok(());
         }
-        match (source.kind, to.is_record()) {
-            (NodeKind::Directory, true) => Err(Error::new(
-                Kind::NotPermitted,
-                "a directory cannot have the name of a record",
-            )),
+        match (source.kind, to.name.is_record()) {
+            (NodeKind::Directory, true) => Err(no_directorys_name()),
             (NodeKind::Directory, false) => {
                 if occupant.is_some() {
-                    target.open_folder(to)?.sweep_if_empty()?;
+                    to.folder.open_folder(to.name)?.sweep_if_empty()?;
                 }
-                self.dir().rename(from.as_str(), target.dir(), to.as_str(), how)
+                from.move_to(to, how)
             }
-            (NodeKind::Attachment, false) => self.dir().rename(from.as_str(), target.dir(), to.as_str(), how),
-            (NodeKind::Attachment, true) => self.attachment_to_record(from, source, target, to),
-            (NodeKind::Record, true) => self.record_to_record(from, source, target, to, how),
-            (NodeKind::Record, false) => self.record_to_attachment(from, source, target, to),
+            (NodeKind::Attachment, false) => from.move_to(to, how),
+            (NodeKind::Attachment, true) => attachment_to_record(from, &source, to),
+            (NodeKind::Record, true) => record_to_record(from, &source, to, how),
+            (NodeKind::Record, false) => record_to_attachment(from, &source, to),
         }
     }
+}
 
-    fn exchange(
-        &self,
-        from: &EntryName,
-        source: Attributes,
-        target: &Self,
-        to: &EntryName,
-        other: Attributes,
-    ) -> Result<()> {
-        if source.kind != other.kind || source.kind == NodeKind::Directory {
-            return Err(Error::new(
-                Kind::InvalidArgument,
-                "only two records, or two attachments, can be exchanged",
-            ));
-        }
-        if source.kept_draft || other.kept_draft {
-            return Err(Error::new(
-                Kind::Busy,
-                "a draft cannot be exchanged; complete it first",
-            ));
-        }
+/// One end of a renaming: a name in a directory.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    folder: &'a Folder,
+    name: &'a EntryName,
+}
+
+impl<'a> End<'a> {
+    fn new(folder: &'a Folder, name: &'a EntryName) -> Self {
+        Self { folder, name }
+    }
+
+    fn tenant(self) -> &'a Tenant {
+        self.folder.look().tenant
+    }
+
+    fn dir(self) -> &'a Dir {
+        self.folder.look().dir
+    }
+
+    fn record(self) -> Record<'a> {
+        self.folder.record(self.name)
+    }
+
+    /// Renames on the volume, and nothing else.
+    fn move_to(self, to: Self, how: Rename) -> Result<()> {
         self.dir()
-            .rename(from.as_str(), target.dir(), to.as_str(), Rename::Exchange)
-    }
-
-    fn attachment_to_record(
-        &self,
-        from: &EntryName,
-        source: Attributes,
-        target: &Self,
-        to: &EntryName,
-    ) -> Result<()> {
-        if source.size > self.max_record() {
-            return Err(Error::new(
-                Kind::TooLarge,
-                "the file is larger than a record can be",
-            ));
-        }
-        let file = self.dir().open_file(from.as_str(), Access::Read)?;
-        let text = volume::read_at_most(&file, source.size, self.max_record())?;
-        let mut draft = Draft::new(text.to_vec(), self.max_record());
-        draft.mode = Some(source.mode);
-        draft.times.mtime = Some(source.mtime);
-        if text.is_empty() {
-            target.keep_draft(to, &draft, self.durability())?;
-        } else {
-            target
-                .commit(to, &draft, self.durability())
-                .map_err(|error| match error.kind() {
-                    Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret => {
-                        target.denied(Op::Rename, to, Kind::InvalidArgument, error.to_string());
-                        Error::new(Kind::InvalidArgument, error.to_string())
-                    }
-                    _ => error,
-                })?;
-        }
-        self.dir().unlink(from.as_str())
-    }
-
-    fn record_to_record(
-        &self,
-        from: &EntryName,
-        source: Attributes,
-        target: &Self,
-        to: &EntryName,
-        how: Rename,
-    ) -> Result<()> {
-        let kept = match source.kept_draft {
-            true => self.load_draft(from)?,
-            false => None,
-        };
-        match self.read_record(from)? {
-            Found::Visible(stored) => {
-                if !stored.has_secret && target.has_secret(to)? {
-                    // The new content takes the place of the old, which goes on having its secrets.
-                    let mut draft = Draft::new(stored.view.to_vec(), self.max_record());
-                    draft.mode = stored.mode;
-                    draft.times.mtime = Some(stored.stat.mtime);
-                    target.commit(to, &draft, self.durability())?;
-                    self.dir().unlink(from.as_str())?;
-                } else {
-                    self.dir().rename(from.as_str(), target.dir(), to.as_str(), how)?;
-                    target.discard_draft(to)?;
-                    target.discard_away(to)?;
-                }
-            }
-            Found::Absent if kept.is_some() => {}
-            Found::Absent | Found::Hidden => return Err(not_found()),
-        }
-        if let Some(draft) = kept {
-            target.keep_draft(to, &draft, self.durability())?;
-            self.discard_draft(from)?;
-        }
-        Ok(())
-    }
-
-    fn has_secret(&self, name: &EntryName) -> Result<bool> {
-        Ok(match self.read_record(name)? {
-            Found::Visible(stored) => stored.has_secret,
-            Found::Hidden => false,
-            Found::Absent => self.away(name)?.is_some_and(|stored| stored.has_secret),
-        })
-    }
-
-    fn record_to_attachment(
-        &self,
-        from: &EntryName,
-        source: Attributes,
-        target: &Self,
-        to: &EntryName,
-    ) -> Result<()> {
-        let committed = match self.read_record(from)? {
-            Found::Visible(stored) => Some(stored),
-            Found::Absent => None,
-            Found::Hidden => return Err(not_found()),
-        };
-        let draft = match source.kept_draft {
-            true => self.load_draft(from)?,
-            false => None,
-        };
-        let text = match (&draft, &committed) {
-            (Some(draft), _) if self.lens().may_hold_secret(draft.text()) => {
-                return Err(Error::new(
-                    Kind::PlainSecret,
-                    "a draft that holds a secret in plain cannot become a file on the volume",
-                ));
-            }
-            (Some(draft), _) => draft.text(),
-            (None, Some(stored)) => &stored.view,
-            (None, None) => return Err(not_found()),
-        };
-        let mut staged = Staged::new(target.dir(), &target.dir().stat_self()?)?;
-        staged.write(text)?;
-        if source.mode != staged.mode() {
-            super::change::show_mode(staged.file(), source.mode)?;
-        }
-        let times = Times {
-            mtime: Some(source.mtime),
-            ..Times::default()
-        };
-        volume::set_times(staged.file(), times)?;
-        staged.place(to.as_str(), self.durability())?;
-        match committed {
-            Some(stored) if stored.has_secret => self.put_away(from)?,
-            Some(_) => {
-                self.dir().unlink(from.as_str())?;
-                // The last record of this name had no secret: one that an older record had stays gone.
-                self.discard_away(from)?;
-            }
-            None => {}
-        }
-        self.discard_draft(from).map(drop)
+            .rename(self.name.as_str(), to.dir(), to.name.as_str(), how)
     }
 }
 
@@ -212,4 +92,138 @@ fn check_replaceable(source: NodeKind, other: NodeKind) -> Result<()> {
         (false, true) => Err(Error::new(Kind::IsADirectory, "a directory")),
         _ => Ok(()),
     }
+}
+
+fn exchange(from: End<'_>, source: &Attributes, to: End<'_>, other: &Attributes) -> Result<()> {
+    if source.kind != other.kind || source.kind == NodeKind::Directory {
+        return Err(Error::new(
+            Kind::InvalidArgument,
+            "only two records, or two attachments, can be exchanged",
+        ));
+    }
+    if source.kept_draft || other.kept_draft {
+        return Err(Error::new(
+            Kind::Busy,
+            "a draft cannot be exchanged; complete it first",
+        ));
+    }
+    from.move_to(to, Rename::Exchange)
+}
+
+fn attachment_to_record(from: End<'_>, source: &Attributes, to: End<'_>) -> Result<()> {
+    let options = &from.tenant().options;
+    if source.size > options.max_record {
+        return Err(Error::new(
+            Kind::TooLarge,
+            "the file is larger than a record can be",
+        ));
+    }
+    let file = from.dir().open_file(from.name.as_str(), Access::Read)?;
+    let text = volume::read_at_most(&file, source.size, options.max_record)?;
+    let mut draft = Draft::new(text.to_vec(), options.max_record);
+    draft.mode = Some(source.mode);
+    draft.number = Some(source.number);
+    draft.times.mtime = Some(source.mtime);
+    match text.is_empty() {
+        true => to.record().keep(&draft, options.durability).map(drop)?,
+        false => commit_renamed(to, &draft)?,
+    }
+    from.dir().unlink(from.name.as_str())
+}
+
+/// Commits what was an attachment. Of one that is no record, its program learns with the rename itself.
+fn commit_renamed(to: End<'_>, draft: &Draft) -> Result<()> {
+    let committed = to.record().commit(draft, to.tenant().options.durability);
+    committed.map(drop).map_err(|error| match error.kind() {
+        Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret => {
+            let look = to.folder.look();
+            look.denied(Op::Rename, to.name, Kind::InvalidArgument, error.to_string());
+            Error::new(Kind::InvalidArgument, error.to_string())
+        }
+        _ => error,
+    })
+}
+
+fn record_to_record(from: End<'_>, source: &Attributes, to: End<'_>, how: Rename) -> Result<()> {
+    let kept = match source.kept_draft {
+        true => from.record().load_draft()?,
+        false => None,
+    };
+    match from.folder.look().read_record(from.name)? {
+        Found::Visible(stored) if !stored.has_secret && to.record().has_secret()? => {
+            replace_text(from, &stored, to)?;
+        }
+        Found::Visible(_) => {
+            from.move_to(to, how)?;
+            to.record().discard_kept()?;
+        }
+        Found::Absent if kept.is_some() => {}
+        Found::Absent | Found::Hidden => return Err(not_found()),
+    }
+    if let Some(draft) = kept {
+        to.record().keep(&draft, to.tenant().options.durability)?;
+        from.record().discard_draft()?;
+    }
+    Ok(())
+}
+
+/// The new content takes the place of the old, which goes on having its secrets.
+fn replace_text(from: End<'_>, stored: &Stored, to: End<'_>) -> Result<()> {
+    let options = &to.tenant().options;
+    let mut draft = Draft::new(stored.view.to_vec(), options.max_record);
+    draft.mode = stored.shown.mode;
+    draft.number = Some(stored.number);
+    draft.times.mtime = Some(stored.stat.mtime);
+    to.record().commit(&draft, options.durability)?;
+    from.dir().unlink(from.name.as_str())
+}
+
+fn record_to_attachment(from: End<'_>, source: &Attributes, to: End<'_>) -> Result<()> {
+    let committed = match from.folder.look().read_record(from.name)? {
+        Found::Visible(stored) => Some(stored),
+        Found::Absent => None,
+        Found::Hidden => return Err(not_found()),
+    };
+    let draft = match source.kept_draft {
+        true => from.record().load_draft()?,
+        false => None,
+    };
+    let text = match (&draft, &committed) {
+        (Some(draft), _) if from.tenant().lens.may_hold_secret(draft.text()) => {
+            return Err(Error::new(
+                Kind::PlainSecret,
+                "a draft that holds a secret in plain cannot become a file on the volume",
+            ));
+        }
+        (Some(draft), _) => draft.text(),
+        (None, Some(stored)) => &stored.view,
+        (None, None) => return Err(not_found()),
+    };
+    place_attachment(text, source, to)?;
+    match committed {
+        Some(stored) if stored.has_secret => from.record().put_away()?,
+        Some(_) => {
+            from.dir().unlink(from.name.as_str())?;
+            // The last record of this name had no secret: one that an older record had stays gone.
+            from.record().discard_away()?;
+        }
+        None => {}
+    }
+    from.record().discard_draft().map(drop)
+}
+
+/// Puts an attachment with this text, and the mode and the time of what it was, in place.
+fn place_attachment(text: &[u8], source: &Attributes, to: End<'_>) -> Result<()> {
+    let mut staged = Staged::new(to.dir(), &to.dir().stat_self()?)?;
+    staged.write(text)?;
+    if source.mode != staged.mode() {
+        show_mode(staged.file(), source.mode)?;
+    }
+    let times = Times {
+        mtime: Some(source.mtime),
+        ..Times::default()
+    };
+    volume::set_times(staged.file(), times)?;
+    let durability = to.tenant().options.durability;
+    staged.place(to.name.as_str(), durability).map(drop)
 }

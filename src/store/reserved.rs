@@ -1,13 +1,11 @@
-//! The names of our own that a tenant's directories may have (DESIGN.md section 3).
+//! The names of our own that a tenant's directories may have.
 
-use zeroize::Zeroizing;
+use sha2::{Digest, Sha256};
 
-use super::draft_file::{self, DraftFile};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::identity::UserId;
-use crate::seal::{Closed, Sealer};
-use crate::volume::{Stat, TEMPORARY_PREFIX, Volume};
+use crate::name::EntryName;
+use crate::volume::{Dir, Stat, TEMPORARY_PREFIX, Volume};
 
 /// The owner marker of a hash directory.
 pub const OWNER_MARKER: &str = ".tenantfs-owner";
@@ -74,61 +72,33 @@ impl Reserved {
     }
 }
 
-/// The most that the file of a kept draft may have, in bytes, where records have at most `max_record`.
-pub fn draft_limit(max_record: u64) -> u64 {
-    draft_file::limit(max_record)
+/// The name of ours that belongs to `name`: as long for every name, for names may be as long as can be.
+pub(super) fn beside(prefix: &str, name: &EntryName) -> String {
+    let digest = hex::encode(Sha256::digest(name.as_str().as_bytes()));
+    let (half, _) = digest.split_at(digest.len() / 2);
+    format!("{prefix}{half}")
 }
 
-/// A kept draft as those see it who look at everybody's.
-pub struct ForeignDraft(DraftFile);
-
-impl ForeignDraft {
-    /// Understands the file of a kept draft.
-    ///
-    /// # Errors
-    /// [`Kind::InvalidRecord`] when it is none.
-    pub fn parse(file: Zeroizing<Vec<u8>>) -> Result<Self> {
-        let wrong = || Error::new(Kind::InvalidRecord, "not a draft that this version knows");
-        DraftFile::parse(file).map(Self).ok_or_else(wrong)
+/// Removes the file `entry`. Whether there was one.
+///
+/// # Errors
+/// The volume's.
+pub(super) fn forget(dir: &Dir, entry: &str) -> Result<bool> {
+    match dir.unlink(entry) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
     }
+}
 
-    /// The full hash of the user whose draft it is.
-    pub fn owner(&self) -> &str {
-        &self.0.header.owner
+/// Removes `entry` if it is one of ours that has outlived its use; `all` also removes what is still useful, but no draft.
+pub(super) fn sweep(dir: &Dir, entry: &str, all: bool) {
+    let what = Reserved::of(entry);
+    if !matches!(what, Reserved::Temporary | Reserved::Away) {
+        return;
     }
-
-    /// The record it would become, as it was called when it was kept.
-    pub fn name(&self) -> &str {
-        &self.0.header.name
-    }
-
-    /// The text.
-    ///
-    /// # Errors
-    /// Why it cannot be opened.
-    pub fn text(&self, sealer: Option<&Sealer>) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
-        self.0.text(sealer)
-    }
-
-    /// For whom it is sealed, if it is.
-    pub fn sealed_by(&self) -> Option<UserId> {
-        self.0.sealed_by()
-    }
-
-    /// The file with its text sealed under the active key of its user; none when it is so already, or not sealed.
-    ///
-    /// # Errors
-    /// [`Kind::InvalidRecord`] when it cannot be opened.
-    pub fn reseal(&self, user: &UserId, sealer: &Sealer) -> Result<Option<Zeroizing<Vec<u8>>>> {
-        if !self.0.is_outdated(sealer) {
-            return Ok(None);
-        }
-        let text = self
-            .0
-            .text(Some(sealer))
-            .map_err(|why| Error::new(Kind::InvalidRecord, format!("the draft cannot be opened: {why}")))?;
-        let header = &self.0.header;
-        let new = DraftFile::new(user, Some(sealer), &header.name, header.mode, &text)?;
-        Ok(Some(Zeroizing::new(new.bytes().to_vec())))
+    let stat = dir.stat(entry);
+    let useless = stat.is_ok_and(|stat| all || what.is_outdated(&stat, clock::now()));
+    if useless && let Err(error) = forget(dir, entry) {
+        log::warn!("removing {entry}, which is no longer needed: {error}");
     }
 }

@@ -1,6 +1,5 @@
 //! What was typed and is no record yet.
 
-use super::Store;
 use super::folder::Folder;
 use crate::error::Result;
 use crate::name::EntryName;
@@ -17,17 +16,18 @@ pub struct Uncommitted {
     pub reason: String,
 }
 
-impl Store {
-    /// The drafts that are kept on the volume, at most so many.
+impl Uncommitted {
+    /// The drafts that are kept on the volume in and below `roots`, at most so many.
     ///
     /// # Errors
     /// The volume's.
-    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+    pub(super) fn find<'a>(
+        roots: impl Iterator<Item = (&'a EntryName, &'a Folder)>,
+        most: usize,
+    ) -> Result<Vec<Self>> {
         let mut found = Vec::new();
-        for (resource, folder) in self.roots() {
-            if let Some(folder) = folder {
-                collect(folder, resource.as_str(), &mut found, most, MAX_DEPTH)?;
-            }
+        for (resource, folder) in roots {
+            collect(folder, resource.as_str(), &mut found, most, MAX_DEPTH)?;
         }
         Ok(found)
     }
@@ -35,7 +35,7 @@ impl Store {
 
 fn collect(folder: &Folder, path: &str, found: &mut Vec<Uncommitted>, most: usize, depth: u32) -> Result<()> {
     let (mut drafts, mut others) = (Vec::new(), Vec::new());
-    folder.dir().entries(|entry| match EntryName::parse(entry) {
+    folder.look().dir.entries(|entry| match EntryName::parse(entry) {
         Ok(name) if !name.is_record() => others.push(name),
         Ok(_) => {}
         Err(_) => drafts.extend(std::str::from_utf8(entry).ok().map(str::to_owned)),
@@ -61,9 +61,9 @@ fn collect(folder: &Folder, path: &str, found: &mut Vec<Uncommitted>, most: usiz
 
 /// Found out anew: the reason is not kept with the draft, and may be gone.
 fn reason(folder: &Folder, name: &EntryName) -> String {
-    match folder.load_draft(name) {
+    match folder.record(name).load_draft() {
         Ok(Some(draft)) if draft.text().is_empty() => "it is empty".to_owned(),
-        Ok(Some(draft)) => match folder.lens().put(None, draft.text()) {
+        Ok(Some(draft)) => match folder.look().tenant.lens.put(None, draft.text()) {
             Ok(_) => "it was not complete when it was closed; save it again".to_owned(),
             Err(error) => error.to_string(),
         },

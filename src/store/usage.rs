@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Store;
 use super::attributes::NodeKind;
 use super::folder::Folder;
 use crate::clock::Stopwatch;
 use crate::error::Result;
+use crate::name::EntryName;
 
 /// How long the counting may take; a handler has to answer in bounded time.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -23,18 +23,16 @@ pub struct Usage {
     pub files: u64,
 }
 
-impl Store {
-    /// Counts what is visible. A tenant with very many files gets a lower bound.
+impl Usage {
+    /// Counts what is visible in and below `roots`. A tenant with very many files gets a lower bound.
     ///
     /// # Errors
     /// The volume's.
-    pub fn usage(&self) -> Result<Usage> {
-        let mut usage = Usage::default();
+    pub(super) fn count<'a>(roots: impl Iterator<Item = (&'a EntryName, &'a Folder)>) -> Result<Self> {
+        let mut usage = Self::default();
         let watch = Stopwatch::start();
-        for (_, folder) in self.roots() {
-            if let Some(folder) = folder {
-                count(folder, &mut usage, watch, MAX_DEPTH)?;
-            }
+        for (_, folder) in roots {
+            count(folder, &mut usage, watch, MAX_DEPTH)?;
         }
         Ok(usage)
     }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::handle::Fh;
-use super::inode::{Inode, stale};
+use super::ids::{Fh, Ino, ROOT};
+use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
 use super::open::OpenMode;
-use super::settle::Occasion;
-use super::{Ino, Node, ROOT, Vfs, access};
+use super::open_file::OpenContent;
+use super::record_state::Record;
+use super::verdict::Occasion;
+use super::{NodeInfo, Vfs, access};
 use crate::error::{Error, Kind, Result};
-use crate::store::NodeKind;
+use crate::store::Attachment;
 use crate::volume::Times;
 
 /// Attributes to change; `None` leaves one as it is.
@@ -27,12 +29,13 @@ pub struct Changes {
 }
 
 impl Vfs {
-    /// Changes attributes, and returns those after the change; `fh` is the handle that it was asked through, if any.
+    /// Changes attributes, and returns those after the change; `fh` is the handle that it was asked through, if any, and
+    /// `asker` the thread that asks.
     ///
     /// # Errors
     /// [`Kind::NotPermitted`] for the root directory, set-id bits and other owners; what a commit says, when the size
     /// of a record that nobody has open is changed. The volume's.
-    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, changes: Changes) -> Result<Node> {
+    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, changes: Changes, asker: u32) -> Result<NodeInfo> {
         let other = |wanted: Option<u32>, own: u32| wanted.is_some_and(|wanted| wanted != own);
         if ino == ROOT || other(changes.uid, self.uid) || other(changes.gid, self.gid) {
             return Err(Error::new(
@@ -47,23 +50,34 @@ impl Vfs {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
         // What was opened, even if the number stands for something else by now.
-        let inode = match fh {
-            Some(fh) => Arc::clone(&self.handles.file(fh)?.inode),
-            None => self.inode(ino)?,
-        };
-        match inode.kind {
-            NodeKind::Directory => self.change_directory(&inode, changes)?,
-            NodeKind::Record => self.change_record(&inode, fh, changes)?,
-            NodeKind::Attachment => self.change_attachment(&inode, fh, changes)?,
+        let file = fh.map(|fh| self.files.get(fh)).transpose()?;
+        match file.as_ref().map(|file| &file.content) {
+            Some(OpenContent::Record(open)) => {
+                if changes.size.is_some() {
+                    open.written();
+                }
+                self.change_record(&open.node, changes, true, asker)?;
+            }
+            Some(OpenContent::Attachment(node, attachment)) => {
+                self.change_attachment(node, attachment, changes)?;
+            }
+            None => match self.known(ino)? {
+                Node::Directory(id) => self.change_directory(id, changes)?,
+                Node::Record(node) => self.change_record(&node, changes, false, asker)?,
+                Node::Attachment(node) => {
+                    let attachment = self.any_open(&node, changes.size.is_some())?;
+                    self.change_attachment(&node, &attachment, changes)?;
+                }
+            },
         }
         self.getattr(ino)
     }
 
-    fn change_directory(&self, inode: &Inode, changes: Changes) -> Result<()> {
+    fn change_directory(&self, node: NodeId, changes: Changes) -> Result<()> {
         if changes.size.is_some() {
             return Err(Error::new(Kind::IsADirectory, "a directory has no size"));
         }
-        let folder = self.folder(inode.ino)?;
+        let folder = self.folder(node.ino)?;
         if let Some(mode) = changes.mode {
             folder.set_own_mode(mode)?;
         }
@@ -73,62 +87,75 @@ impl Vfs {
         Ok(())
     }
 
-    fn change_record(&self, inode: &Inode, fh: Option<Fh>, changes: Changes) -> Result<()> {
-        let mut body = inode.body();
+    fn change_record(
+        &self,
+        node: &RecordNode,
+        changes: Changes,
+        through_handle: bool,
+        asker: u32,
+    ) -> Result<()> {
+        let mut record = node.lock();
         if let Some(size) = changes.size {
-            if body.opens == 0 || (body.snapshot.is_none() && body.writing.is_none()) {
-                self.load(inode, &mut body, OpenMode::default())?;
+            if !record.is_open() && !record.is_unsaved() {
+                self.load(node, &mut record, OpenMode::default(), asker)?;
             }
-            self.begin(inode, &mut body)?.resize(size)?;
+            self.edit(node, &mut record, |draft| draft.resize(size))?;
         }
-        if let Some(writing) = &mut body.writing {
-            writing.draft.mode = changes.mode.map(|mode| mode & 0o1777).or(writing.draft.mode);
-            writing.draft.times.atime = changes.times.atime.or(writing.draft.times.atime);
-            writing.draft.times.mtime = changes.times.mtime.or(writing.draft.times.mtime);
-        }
-        if body.unsaved() {
-            let result = match fh {
-                None if changes.size.is_some() => self.settle(inode, &mut body, Occasion::Resize),
+        if let Some(draft) = record.unsaved_draft() {
+            draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);
+            draft.times.atime = changes.times.atime.or(draft.times.atime);
+            draft.times.mtime = changes.times.mtime.or(draft.times.mtime);
+            let result = match changes.size {
+                Some(_) if !through_handle => self.settle(node, &mut record, Occasion::Resize),
                 _ => Ok(()),
             };
-            body.rest();
+            record.rest();
             return result;
         }
-        let (folder, name) = match self.place(inode) {
-            Ok(place) => place,
-            // Without a name, what is changed lives in memory.
-            Err(_) => return Ok(()),
+        self.change_stored_record(node, &mut record, changes)
+    }
+
+    fn change_stored_record(&self, node: &RecordNode, record: &mut Record, changes: Changes) -> Result<()> {
+        // Without a name, what is changed lives in memory.
+        let Ok((folder, name)) = self.place(node.id) else {
+            return Ok(());
         };
-        if !self.is_known(inode, &folder.lookup(&name)?) {
-            return body.open_attributes().map(drop);
+        if !self.is_known_record(node.id, &folder.lookup(&name)?) {
+            return record.attributes().map(drop).ok_or_else(stale);
         }
         if let Some(mode) = changes.mode {
-            folder.set_mode(&name, mode & 0o1777)?;
+            folder.record(&name).set_mode(mode & 0o1777)?;
         }
         if changes.times != Times::default() {
-            folder.set_times(&name, changes.times)?;
+            folder.record(&name).set_times(changes.times)?;
         }
         let attributes = folder.lookup(&name)?;
         // A kept draft is another file after every change.
-        self.table.became(inode, &attributes);
-        body.refresh(attributes);
+        self.table.became(node.id, &attributes);
+        record.refresh(attributes);
         Ok(())
     }
 
-    fn change_attachment(&self, inode: &Inode, fh: Option<Fh>, changes: Changes) -> Result<()> {
-        let through = fh.and_then(|fh| self.handles.file(fh).ok()?.attachment.clone());
-        let writable = changes.size.is_some();
-        let attachment = match through.or_else(|| inode.body().attachment(writable)) {
-            Some(attachment) => attachment,
-            None => {
-                let (folder, name) = self.place(inode)?;
-                Arc::new(folder.open_attachment(&name, access(writable))?)
-            }
-        };
-        if self.table.id(inode) != Some(attachment.attributes()?.id) {
+    /// An open description of an attachment, opened for this where there is none.
+    fn any_open(&self, node: &AttachmentNode, writable: bool) -> Result<Arc<Attachment>> {
+        if let Some(attachment) = node.lock().any(writable) {
+            return Ok(attachment);
+        }
+        let (folder, name) = self.place(node.id)?;
+        Attachment::open(&folder, &name, access(writable)).map(Arc::new)
+    }
+
+    fn change_attachment(
+        &self,
+        node: &AttachmentNode,
+        attachment: &Attachment,
+        changes: Changes,
+    ) -> Result<()> {
+        if self.table.id(node.id) != Some(attachment.attributes()?.id) {
             return Err(stale());
         }
         if let Some(size) = changes.size {
+            node.written();
             attachment.resize(size)?;
         }
         if let Some(mode) = changes.mode {

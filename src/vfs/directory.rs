@@ -1,34 +1,15 @@
 //! Listing directories.
 
 use std::collections::HashSet;
-use std::vec;
 
-use super::handle::Fh;
-use super::table::Place;
-use super::watched::Began;
-use super::{Ino, Node, ROOT, Vfs};
-use crate::budget::Charge;
+use super::entries::Place;
+use super::ids::{Fh, Ino, ROOT};
+use super::listing::Listing;
+use super::lock_order::{Ordered, Rank};
+use super::{NodeInfo, Vfs};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 use crate::store::NodeKind;
-use crate::volume::ReadAhead;
-
-/// A directory being listed: the names as they were when the listing began. Whatever comes and goes meanwhile, an
-/// offset goes on meaning what it meant.
-pub(super) struct Listing {
-    ino: Ino,
-    /// Those that turned out to be visible. Offsets count these only: gaps would tell how much is hidden, and where.
-    shown: Vec<EntryName>,
-    /// Those that have not been looked at.
-    rest: vec::IntoIter<EntryName>,
-    /// What of those is being read already.
-    ahead: ReadAhead,
-    /// Where the kernel may keep it: when it began.
-    began: Option<Began>,
-    /// What the names take.
-    memory: Charge,
-    _slot: Charge,
-}
 
 /// An open directory, and what the kernel may do.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +29,7 @@ pub struct Listed<'listing> {
     /// Where a later call goes on after it.
     pub next_offset: u64,
     /// What it is.
-    pub node: Node,
+    pub node: NodeInfo,
 }
 
 /// How an entry is called.
@@ -87,15 +68,8 @@ impl Vfs {
             return Err(Error::new(Kind::NotADirectory, "not a directory"));
         }
         let (cache, keep_cache) = self.watched.opened(ino);
-        let fh = self.handles.add_directory(Listing {
-            ino,
-            shown: Vec::new(),
-            rest: Vec::new().into_iter(),
-            ahead: ReadAhead::default(),
-            began: None,
-            memory: self.limits.hold(0)?,
-            _slot: slot,
-        });
+        let listing = Listing::new(ino, self.limits.hold(0)?, slot);
+        let fh = self.listings.add(Ordered::new(Rank::Listing, listing));
         Ok(OpenedDirectory {
             fh,
             cache,
@@ -109,58 +83,26 @@ impl Vfs {
     /// # Errors
     /// [`Kind::BadHandle`]; the volume's.
     pub fn readdir(&self, fh: Fh, offset: u64, mut each: impl FnMut(Listed<'_>) -> bool) -> Result<()> {
-        let listing = self.handles.directory(fh)?;
+        let listing = self.listings.get(fh)?;
         let mut listing = listing.lock();
         if offset == 0 {
-            listing.began = self.watched.listing(listing.ino);
-            let names = self.names(listing.ino)?;
-            let taken: usize = names
-                .iter()
-                .map(|name| size_of::<EntryName>() + name.as_str().len())
-                .sum();
-            listing.memory.set(0);
-            listing.memory = self.limits.hold(taken as u64)?;
-            listing.shown = Vec::new();
-            listing.rest = names.into_iter();
-            listing.ahead = ReadAhead::default();
+            self.rewind(&mut listing)?;
         }
-        let directory = self.getattr(listing.ino)?;
-        let dots = [ListedName::Itself, ListedName::Parent];
-        for (next_offset, name) in (1..)
-            .zip(dots)
-            .skip(usize::try_from(offset).unwrap_or(usize::MAX))
-        {
-            let dot = Listed {
-                name,
-                next_offset,
-                node: directory,
-            };
-            if !each(dot) {
-                return Ok(());
-            }
+        if !self.list_dots(listing.ino, offset, &mut each)? {
+            return Ok(());
         }
         let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
-        let mut index = start.min(listing.shown.len());
-        loop {
-            let is_new = index == listing.shown.len();
-            if is_new {
-                self.read_ahead(&mut listing);
-                let next = listing.rest.next();
-                listing.shown.extend(next);
-            }
-            let Some(name) = listing.shown.get(index) else {
-                break;
-            };
-            let node = match self.find(listing.ino, name.as_str().as_bytes()) {
+        let mut index = start.min(listing.shown());
+        while let Some((name, is_new)) = self.next_name(&mut listing, index) {
+            let node = match self.find(listing.ino, name.as_str().as_bytes(), None) {
                 Ok(node) => node,
-                // Hidden.
-                Err(error) if error.kind() == Kind::NotFound && is_new => {
-                    listing.shown.pop();
-                    continue;
-                }
-                // Gone since it was seen.
                 Err(error) if error.kind() == Kind::NotFound => {
-                    index += 1;
+                    match is_new {
+                        // Hidden.
+                        true => listing.unsee(),
+                        // Gone since it was seen.
+                        false => index += 1,
+                    }
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -180,23 +122,61 @@ impl Vfs {
             }
             index += 1;
         }
-        if let Some(began) = listing.began
-            && start >= listing.shown.len()
+        self.listed_to_the_end(&listing, start);
+        Ok(())
+    }
+
+    /// Begins a listing anew, with the names of now.
+    fn rewind(&self, listing: &mut Listing) -> Result<()> {
+        let began = self.watched.listing(listing.ino);
+        let names = self.names(listing.ino)?;
+        listing.memory.set(0);
+        listing.memory = self.limits.hold(Listing::size_of(&names))?;
+        listing.begin(names, began);
+        Ok(())
+    }
+
+    /// Returns whether both were taken, or were before.
+    fn list_dots(&self, ino: Ino, offset: u64, each: &mut impl FnMut(Listed<'_>) -> bool) -> Result<bool> {
+        let node = self.getattr(ino)?;
+        let dots = [ListedName::Itself, ListedName::Parent];
+        let before = usize::try_from(offset).unwrap_or(usize::MAX);
+        let mut rest = (1..).zip(dots).skip(before);
+        Ok(rest.all(|(next_offset, name)| {
+            each(Listed {
+                name,
+                next_offset,
+                node,
+            })
+        }))
+    }
+
+    /// The name at `index`, and whether nobody has seen it yet.
+    fn next_name(&self, listing: &mut Listing, index: usize) -> Option<(EntryName, bool)> {
+        let is_new = index == listing.shown();
+        if is_new {
+            self.read_ahead(listing);
+        }
+        listing.name(index).map(|name| (name, is_new))
+    }
+
+    fn listed_to_the_end(&self, listing: &Listing, start: usize) {
+        if let Some(began) = listing.began()
+            && start >= listing.shown()
             && !self.watched.listed(listing.ino, began)
         {
             // The kernel has had every entry by now, and keeps what is no longer so.
             self.pages.drop_soon(listing.ino);
         }
-        Ok(())
     }
 
     /// Has the volume begin to read what the listing comes to next, but for what the kernel knows: that was read before.
     fn read_ahead(&self, listing: &mut Listing) {
-        let due = listing.ahead.due(listing.rest.as_slice());
+        let parent = listing.ino;
+        let due = listing.due();
         if !due.is_empty()
-            && let Ok(folder) = self.folder(listing.ino)
+            && let Ok(folder) = self.folder(parent)
         {
-            let parent = listing.ino;
             due.iter()
                 .cloned()
                 .map(|name| Place { parent, name })
@@ -210,8 +190,8 @@ impl Vfs {
         if ino == ROOT {
             return Ok(self.store.roots().map(|(name, _)| name.clone()).collect());
         }
-        let inode = self.inode(ino)?;
-        let removed = self.table.place(&inode).is_none();
+        let node = self.known(ino)?;
+        let removed = self.table.place(node.id()).is_none();
         let mut names = match self.folder(ino) {
             Ok(folder) => folder.names()?,
             // A resource that a read-only session did not find; or it was removed while somebody has it open.
@@ -229,7 +209,7 @@ impl Vfs {
 
     /// Closes a directory.
     pub fn releasedir(&self, fh: Fh) {
-        self.handles.remove_directory(fh);
+        self.listings.remove(fh);
     }
 
     /// Makes a directory's entries durable.
@@ -248,7 +228,7 @@ impl Vfs {
     /// # Errors
     /// [`Kind::NotPermitted`] in the root directory and for the name of a record; [`Kind::Exists`],
     /// [`Kind::NameTaken`]; the volume's.
-    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u16) -> Result<Node> {
+    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u16) -> Result<NodeInfo> {
         super::below_root(parent)?;
         let place = Place {
             parent,
@@ -269,14 +249,14 @@ impl Vfs {
             name: super::existing(name)?,
         };
         if let Some(directory) = self.table.at(&place)
-            && !self.table.draft_names(directory.ino).is_empty()
+            && !self.table.draft_names(directory.ino()).is_empty()
         {
             return Err(Error::new(Kind::DirectoryNotEmpty, "the directory has a draft"));
         }
         self.folder(parent)?.remove_folder(&place.name)?;
         if let Some(directory) = self.table.unlink(&place) {
-            self.folders.lock().pop(&directory.ino);
-            self.watched.forget(directory.ino);
+            self.folders.lock().pop(&directory.ino());
+            self.watched.forget(directory.ino());
         }
         Ok(())
     }

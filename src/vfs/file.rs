@@ -1,11 +1,12 @@
 //! Open files: reading, writing, and what happens when they are closed.
 
 use super::Vfs;
-use super::handle::Fh;
-use super::settle::Occasion;
+use super::ids::Fh;
+use super::open_file::{OpenContent, OpenRecord};
+use super::verdict::Occasion;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
-use crate::store::{Allocate, NodeKind, Seek};
+use crate::store::{Allocate, Seek};
 
 impl Vfs {
     /// Reads up to `size` bytes, fewer only at the end.
@@ -13,15 +14,13 @@ impl Vfs {
     /// # Errors
     /// [`Kind::BadHandle`]; the volume's.
     pub fn read(&self, fh: Fh, offset: u64, size: usize) -> Result<Vec<u8>> {
-        let file = self.handles.file(fh)?;
-        let content = match &file.attachment {
-            Some(attachment) => attachment.read(offset, size)?,
-            None => {
-                let body = file.inode.body();
-                let rest = usize::try_from(offset)
-                    .ok()
-                    .and_then(|start| body.text().get(start..));
-                let rest = rest.unwrap_or_default();
+        let file = self.files.get(fh)?;
+        let content = match &file.content {
+            OpenContent::Attachment(_, attachment) => attachment.read(offset, size)?,
+            OpenContent::Record(open) => {
+                let record = open.node.lock();
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let rest = record.content().get(start..).unwrap_or_default();
                 rest.get(..size).unwrap_or(rest).to_vec()
             }
         };
@@ -35,18 +34,26 @@ impl Vfs {
     /// # Errors
     /// [`Kind::BadHandle`], [`Kind::TooLarge`]; the volume's.
     pub fn write(&self, fh: Fh, offset: u64, bytes: &[u8], from_cache: bool) -> Result<()> {
-        let file = self.handles.file(fh)?;
+        let file = self.files.get(fh)?;
         let append = file.append && !from_cache;
-        match &file.attachment {
-            Some(attachment) if append => attachment.append(bytes)?,
-            Some(attachment) => attachment.write(offset, bytes)?,
-            None => {
-                let mut body = file.inode.body();
-                let draft = self.begin(&file.inode, &mut body)?;
+        match &file.content {
+            OpenContent::Attachment(node, attachment) => {
+                node.written();
                 match append {
-                    true => draft.append(bytes)?,
-                    false => draft.write(offset, bytes)?,
+                    true => attachment.append(bytes)?,
+                    false => attachment.write(offset, bytes)?,
                 }
+            }
+            OpenContent::Record(open) => {
+                let mut record = open.node.lock();
+                match from_cache {
+                    true => record.written_back = true,
+                    false => open.written(),
+                }
+                self.edit(&open.node, &mut record, |draft| match append {
+                    true => draft.append(bytes),
+                    false => draft.write(offset, bytes),
+                })?;
             }
         }
         self.transferred(Op::Write, bytes.len());
@@ -62,35 +69,50 @@ impl Vfs {
     /// A descriptor is closed, by the thread `closer`. An attachment's bytes are on the volume already.
     ///
     /// # Errors
-    /// What a commit says.
+    /// What a commit says, as long as it says so: every close of a descriptor that wrote is told.
     pub fn flush(&self, fh: Fh, closer: u32) -> Result<()> {
-        let file = self.handles.file(fh)?;
-        if !file.writer || file.attachment.is_some() {
+        let file = self.files.get(fh)?;
+        let OpenContent::Record(open) = &file.content else {
+            return Ok(());
+        };
+        if !open.writer {
             return Ok(());
         }
-        let mut body = file.inode.body();
-        if !body.unsaved() {
+        let mut record = open.node.lock();
+        if record.draft().is_none() {
             return Ok(());
         }
-        let by_opener = file.is_openers(closer);
-        self.settle(&file.inode, &mut body, Occasion::Close { by_opener })
+        let occasion = Occasion::Close {
+            by_opener: open.is_openers(closer),
+            wrote: open.wrote() || record.written_back,
+        };
+        self.settle(&open.node, &mut record, occasion)
     }
 
     /// Makes a file durable: a record by committing it.
     ///
     /// # Errors
-    /// What a commit says; the volume's.
+    /// What a commit says, as long as it says so; the volume's.
     pub fn fsync(&self, fh: Fh, data_only: bool) -> Result<()> {
-        let file = self.handles.file(fh)?;
-        if let Some(attachment) = &file.attachment {
-            return attachment.sync(data_only);
+        let file = self.files.get(fh)?;
+        match &file.content {
+            OpenContent::Attachment(_, attachment) => attachment.sync(data_only),
+            OpenContent::Record(open) => self.sync_record(open),
         }
-        let mut body = file.inode.body();
-        if body.unsaved() {
-            return self.settle(&file.inode, &mut body, Occasion::Sync);
+    }
+
+    fn sync_record(&self, open: &OpenRecord) -> Result<()> {
+        let occasion = match open.is_part_of_write() {
+            true => Occasion::Write,
+            false => Occasion::Sync,
+        };
+        let mut record = open.node.lock();
+        if record.draft().is_some() {
+            return self.settle(&open.node, &mut record, occasion);
         }
-        match self.place(&file.inode) {
-            Ok((folder, name)) => folder.sync_record(&name),
+        drop(record);
+        match self.place(open.node.id) {
+            Ok((folder, name)) => folder.record(&name).sync(),
             // Without a name there is nothing that could be lost.
             Err(_) => Ok(()),
         }
@@ -108,24 +130,40 @@ impl Vfs {
     }
 
     fn close(&self, fh: Fh, commit: bool) {
-        let Some(file) = self.handles.remove_file(fh) else {
+        let Some(file) = self.files.remove(fh) else {
             return;
         };
-        let mut body = file.inode.body();
-        let last_writer = body.closed(file.writer);
-        if last_writer && commit && file.inode.kind == NodeKind::Record {
-            // Nobody waits for the result: a draft that is kept was reported, and any other stays in memory.
-            if let Err(error) = self.settle(&file.inode, &mut body, Occasion::Last) {
-                log::debug!("at the last close: {error}");
+        match &file.content {
+            OpenContent::Record(open) => self.close_record(open, commit),
+            OpenContent::Attachment(node, _) => {
+                self.table.forget(node.id.ino, 0);
             }
         }
-        body.rest();
-        drop(body);
-        if last_writer && let Some(place) = self.table.place(&file.inode) {
+    }
+
+    fn close_record(&self, open: &OpenRecord, commit: bool) {
+        let node = &open.node;
+        let mut record = node.lock();
+        let last_writer = record.closed(open.writer);
+        if last_writer && commit {
+            // Nobody waits for the result: a draft that is kept was reported, and any other stays in memory.
+            if let Err(error) = self.settle(node, &mut record, Occasion::Last) {
+                log::debug!("at the last close: {error:#}");
+            }
+        }
+        if last_writer {
+            record.written_back = false;
+        }
+        match self.table.place(node.id) {
+            Some(_) => record.rest(),
+            None => record.abandon(),
+        }
+        drop(record);
+        if last_writer && let Some(place) = self.table.place(node.id) {
             // What others did to the name meanwhile was of no matter then.
             self.look_again(place, false);
         }
-        self.table.forget(file.inode.ino, 0);
+        self.table.forget(node.id.ino, 0);
     }
 
     /// Reserves, punches or zeros a range of a file.
@@ -133,24 +171,36 @@ impl Vfs {
     /// # Errors
     /// [`Kind::TooLarge`], [`Kind::Unsupported`]; the volume's.
     pub fn allocate(&self, fh: Fh, how: Allocate, offset: u64, len: u64) -> Result<()> {
-        let file = self.handles.file(fh)?;
-        if let Some(attachment) = &file.attachment {
-            return attachment.allocate(how, offset, len);
-        }
-        let mut body = file.inode.body();
-        let end = offset.saturating_add(len);
-        let extends = end > body.text().len() as u64;
-        let draft = self.begin(&file.inode, &mut body)?;
-        if extends && matches!(how, Allocate::Extend | Allocate::ZeroRange) {
-            draft.resize(end)?;
-        }
-        if matches!(
+        let file = self.files.get(fh)?;
+        let open = match &file.content {
+            OpenContent::Attachment(node, attachment) => {
+                node.written();
+                return attachment.allocate(how, offset, len);
+            }
+            OpenContent::Record(open) => open,
+        };
+        let zeroes = matches!(
             how,
             Allocate::PunchHole | Allocate::ZeroRange | Allocate::ZeroRangeKeepSize
-        ) {
-            draft.zero(offset, len);
+        );
+        let extends = matches!(how, Allocate::Extend | Allocate::ZeroRange);
+        let end = offset.saturating_add(len);
+        let mut record = open.node.lock();
+        let grows = extends && end > record.content().len() as u64;
+        if !grows && !zeroes {
+            // The space is there: a record's is reserved with it.
+            return Ok(());
         }
-        Ok(())
+        open.written();
+        self.edit(&open.node, &mut record, |draft| {
+            if grows {
+                draft.resize(end)?;
+            }
+            if zeroes {
+                draft.zero(offset, len);
+            }
+            Ok(())
+        })
     }
 
     /// The next data or hole at or after `offset`. A record has no holes but the one after its end.
@@ -158,11 +208,11 @@ impl Vfs {
     /// # Errors
     /// [`Kind::NoData`] when there is none.
     pub fn seek(&self, fh: Fh, what: Seek, offset: u64) -> Result<u64> {
-        let file = self.handles.file(fh)?;
-        if let Some(attachment) = &file.attachment {
-            return attachment.seek(what, offset);
-        }
-        let size = file.inode.body().text().len() as u64;
+        let file = self.files.get(fh)?;
+        let size = match &file.content {
+            OpenContent::Attachment(_, attachment) => return attachment.seek(what, offset),
+            OpenContent::Record(open) => open.node.lock().content().len() as u64,
+        };
         match what {
             _ if offset >= size => Err(Error::new(Kind::NoData, "beyond the end of the file")),
             Seek::Data => Ok(offset),
@@ -175,9 +225,12 @@ impl Vfs {
     /// # Errors
     /// [`Kind::Unsupported`] when one is a record: the kernel copies by reading and writing then.
     pub fn copy(&self, from: (Fh, u64), to: (Fh, u64), len: usize) -> Result<usize> {
-        let (source, target) = (self.handles.file(from.0)?, self.handles.file(to.0)?);
-        match (&source.attachment, &target.attachment) {
-            (Some(source), Some(target)) => source.copy_to(from.1, target, to.1, len),
+        let (source, target) = (self.files.get(from.0)?, self.files.get(to.0)?);
+        match (&source.content, &target.content) {
+            (OpenContent::Attachment(_, source), OpenContent::Attachment(node, target)) => {
+                node.written();
+                source.copy_to(from.1, target, to.1, len)
+            }
             _ => Err(Error::new(
                 Kind::Unsupported,
                 "records are written through their drafts",

@@ -85,6 +85,11 @@ impl Limits {
         })
     }
 
+    /// Memory for what is there already, counted even where that is more than may be had.
+    pub(super) fn hold_counted(&self, bytes: u64) -> Charge {
+        self.memory.count(bytes)
+    }
+
     /// Where drafts take their memory.
     pub(super) fn memory(&self) -> &Arc<Share> {
         &self.memory

@@ -1,30 +1,30 @@
 //! What a name leads to.
 
-use super::inode::{Inode, PROMISE_LIFETIME, Promise};
-use super::table::Place;
-use super::{Ino, Node, ROOT, Vfs, existing};
-use crate::clock::Stopwatch;
+use super::entries::Place;
+use super::ids::{Ino, ROOT};
+use super::node::{Node, NodeId};
+use super::{NodeInfo, Vfs, existing};
 use crate::error::Result;
 use crate::event::Op;
-use crate::store::{Attributes, Folder, NodeKind, Snapshot};
+use crate::store::{Attributes, Folder, NodeKind};
 
 impl Vfs {
-    /// What `name` in `parent` leads to; counted until it is forgotten.
+    /// What `name` in `parent` leads to, asked by the thread `asker`; counted until it is forgotten.
     ///
     /// # Errors
     /// [`NotFound`](crate::error::Kind::NotFound) for what is absent, hidden, or has a name that cannot exist;
     /// [`NameTooLong`](crate::error::Kind::NameTooLong).
-    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Node> {
-        let mut node = self.find(parent, name)?;
-        if node.attributes.kind == NodeKind::Directory && self.folder(node.ino).is_ok() {
+    pub fn lookup(&self, parent: Ino, name: &[u8], asker: u32) -> Result<NodeInfo> {
+        let mut info = self.find(parent, name, Some(asker))?;
+        if info.attributes.kind == NodeKind::Directory && self.folder(info.ino).is_ok() {
             // It is watched from now on: what the kernel is told holds for long.
-            node.lifetime = self.lifetime(node.ino, Some(parent), &node.attributes, false);
+            info.lifetime = self.lifetime(info.ino, Some(parent), &info.attributes, false);
         }
-        Ok(node)
+        Ok(info)
     }
 
-    /// As [`lookup`](Self::lookup), for listings: what is not used is not watched.
-    pub(super) fn find(&self, parent: Ino, name: &[u8]) -> Result<Node> {
+    /// As [`lookup`](Self::lookup), for listings too, which nobody asks for one name: what is not used is not watched.
+    pub(super) fn find(&self, parent: Ino, name: &[u8], asker: Option<u32>) -> Result<NodeInfo> {
         let place = Place {
             parent,
             name: existing(name)?,
@@ -34,79 +34,54 @@ impl Vfs {
             return Ok(self.entered(place, attributes));
         }
         let folder = self.folder(parent)?;
-        if let Some(node) = self.look_up_written(&folder, &place) {
-            return Ok(node);
+        if let Some(info) = self.look_up_unsaved(&folder, &place) {
+            return Ok(info);
+        }
+        let retry = asker.and_then(|asker| Some((asker, self.retries.looks_again(asker, &place)?)));
+        if let Some((asker, None)) = retry
+            && let Ok(snapshot) = folder.record(&place.name).open()
+            && !folder.lookup(&place.name)?.kept_draft
+        {
+            let node = self.table.enter(place.clone(), &snapshot.attributes);
+            self.retries.found(asker, place, node.ino(), snapshot.clone());
+            return Ok(self.info(node.ino(), None, snapshot.attributes, false));
+        }
+        // The kernel may look up twice before it opens: it gets the same.
+        if let Some((_, Some((ino, snapshot)))) = retry
+            && let Some(node) = self.table.get(ino)
+            && self.table.look_up(node.id())
+        {
+            return Ok(self.info(ino, None, snapshot.attributes, false));
         }
         let attributes = folder.lookup(&place.name)?;
-        let is_record = attributes.kind == NodeKind::Record && !attributes.kept_draft;
-        if is_record && self.is_contended(&place) {
-            return self.promise(&folder, place);
-        }
         Ok(self.entered(place, attributes))
     }
 
-    /// Looks a record up together with its content, which is what the open that follows gets.
-    fn promise(&self, folder: &Folder, place: Place) -> Result<Node> {
-        // The kernel may look up twice before it opens.
-        if let Some(inode) = self.table.at(&place) {
-            let body = inode.body();
-            let promised = body.promised.as_ref().and_then(Promise::snapshot);
-            if let Some(Snapshot { attributes, .. }) = promised
-                && self.table.look_up(&inode)
-            {
-                return Ok(self.node(inode.ino, None, *attributes, false));
-            }
-        }
-        let snapshot = folder.open_record(&place.name)?;
-        let inode = self.table.enter(place, &snapshot.attributes);
-        let node = self.node(inode.ino, None, snapshot.attributes, false);
-        inode.body().promised = Some(Promise::new(snapshot));
-        Ok(node)
-    }
-
-    pub(super) fn entered(&self, place: Place, attributes: Attributes) -> Node {
+    pub(super) fn entered(&self, place: Place, attributes: Attributes) -> NodeInfo {
         let parent = place.parent;
-        let ino = self.table.enter(place, &attributes).ino;
+        let ino = self.table.enter(place, &attributes).ino();
         self.bound_memory();
-        self.node(ino, Some(parent), attributes, false)
+        self.info(ino, Some(parent), attributes, false)
     }
 
-    /// A record was found replaced between its lookup and its open. The kernel looks it up once more, and no further time:
-    /// what it finds then, it has to get.
-    pub(super) fn contend(&self, inode: &Inode) {
-        let mut contended = self.contended.lock();
-        contended.retain(|_, since| since.elapsed() < PROMISE_LIFETIME);
-        contended.extend(
-            self.table
-                .last_place(inode)
-                .map(|place| (place, Stopwatch::start())),
-        );
-    }
-
-    fn is_contended(&self, place: &Place) -> bool {
-        let contended = self.contended.lock();
-        contended
-            .get(place)
-            .is_some_and(|since| since.elapsed() < PROMISE_LIFETIME)
-    }
-
-    /// The inode at `place`, if it is being written: that is what the name leads to, whatever others do to the record
-    /// meanwhile, so that nothing written is lost. Unless the volume has something there that must not be shown.
-    pub(super) fn look_up_written(&self, folder: &Folder, place: &Place) -> Option<Node> {
-        let inode = self
-            .table
-            .at(place)
-            .filter(|inode| inode.kind == NodeKind::Record)?;
-        let (attributes, drafted) = {
-            let body = inode.body();
-            (body.written()?, body.writing.is_some())
-        };
-        let occupant = folder.occupant(Op::Lookup, &place.name).ok()?;
-        if occupant.is_none() && !drafted {
-            return None;
+    /// A record was found replaced between its lookup and its open by `asker`: the kernel looks it up once more.
+    pub(super) fn look_once_more(&self, node: NodeId, asker: u32) {
+        if let Some(place) = self.table.last_place(node) {
+            self.retries.expect(asker, place);
         }
+    }
+
+    /// The record at `place`, if memory has text of it that the volume has not: that is what the name leads to, whatever
+    /// others do to the record meanwhile, so that nothing written is lost. Unless the volume has something there that must
+    /// not be shown.
+    pub(super) fn look_up_unsaved(&self, folder: &Folder, place: &Place) -> Option<NodeInfo> {
+        let Node::Record(node) = self.table.at(place)? else {
+            return None;
+        };
+        let attributes = node.lock().unsaved_attributes()?;
+        folder.occupant(Op::Lookup, &place.name).ok()?;
         self.table
-            .look_up(&inode)
-            .then(|| self.node(inode.ino, None, attributes, true))
+            .look_up(node.id)
+            .then(|| self.info(node.id.ino, None, attributes, true))
     }
 }

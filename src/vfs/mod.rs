@@ -4,29 +4,35 @@
 
 mod change;
 mod directory;
+mod entries;
 mod file;
-mod handle;
-mod inode;
+mod handles;
+mod ids;
 mod limits;
+mod listing;
+mod lock_order;
 mod lookup;
 mod names;
+mod node;
 mod open;
+mod open_file;
+mod record_state;
+mod retries;
 mod settle;
 mod table;
+mod verdict;
 mod watched;
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use lru::LruCache;
-use parking_lot::Mutex;
 
 pub use change::Changes;
 pub use directory::{Listed, ListedName, OpenedDirectory};
-pub use handle::Fh;
+pub use ids::{Fh, Ino, ROOT};
 pub use limits::{Limits, Pools};
 pub use open::{OpenMode, Opened};
 
@@ -35,20 +41,18 @@ use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 use crate::store::{Attributes, Folder, NodeKind, Store, Usage};
 use crate::volume::{Access, FileId, Version};
-use handle::Handles;
-use inode::{Inode, stale};
-use table::{Place, Table};
+use entries::Place;
+use handles::HandleTable;
+use listing::Listing;
+use lock_order::{Ordered, Rank};
+use node::{Node, NodeId, stale};
+use open_file::OpenFile;
+use retries::Retries;
+use table::Table;
 use watched::Watched;
 
-/// An inode number, of this session only.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ino(pub u64);
-
-/// The root directory, which has the resources.
-pub const ROOT: Ino = Ino(1);
-
 /// How long the kernel may believe what it was told, when nobody tells it of changes: changes on the volume show up within
-/// a second (DESIGN.md section 8).
+/// a second.
 const CACHE_LIFETIME: Duration = Duration::from_millis(700);
 
 /// The open directories of the volume that are kept for the next use.
@@ -95,7 +99,7 @@ pub trait PageCache: Send + Sync {
 
 /// What the kernel is told of an inode.
 #[derive(Clone, Copy, Debug)]
-pub struct Node {
+pub struct NodeInfo {
     /// Its number.
     pub ino: Ino,
     /// 1, and 0 once the name is gone. For a directory, 2 and one for each directory in it; 1 says that these are not counted.
@@ -124,15 +128,17 @@ pub struct Vfs {
     gid: u32,
     pages: Arc<dyn PageCache>,
     table: Table,
-    handles: Handles,
+    files: HandleTable<OpenFile>,
+    listings: HandleTable<Ordered<Listing>>,
     watched: Watched,
-    folders: Mutex<LruCache<Ino, Folder>>,
+    folders: Ordered<LruCache<Ino, Folder>>,
     limits: Limits,
-    /// Names whose lookup has to bring the content along, and since when; see [`contend`](Self::contend).
-    contended: Mutex<HashMap<Place, Stopwatch>>,
-    usage: Mutex<Option<(Stopwatch, Usage)>>,
-    /// Drafts that nobody writes any more wait for the observers to take note of commits again.
-    held_back: AtomicBool,
+    retries: Retries,
+    usage: Ordered<Option<(Stopwatch, Usage)>>,
+    /// Since when drafts that nobody writes any more wait to be taken.
+    held_back: Ordered<Option<Stopwatch>>,
+    /// Whether there are any: what every request asks.
+    holds_back: AtomicBool,
     begun: Timestamp,
 }
 
@@ -146,12 +152,14 @@ impl Vfs {
             watched: Watched::new(Arc::clone(&pages)),
             pages,
             table: Table::default(),
-            handles: Handles::default(),
-            folders: Mutex::new(LruCache::new(OPEN_FOLDERS)),
+            files: HandleTable::default(),
+            listings: HandleTable::default(),
+            folders: Ordered::new(Rank::Folders, LruCache::new(OPEN_FOLDERS)),
             limits,
-            contended: Mutex::default(),
-            usage: Mutex::default(),
-            held_back: AtomicBool::new(false),
+            retries: Retries::default(),
+            usage: Ordered::new(Rank::Usage, None),
+            held_back: Ordered::new(Rank::HeldBack, None),
+            holds_back: AtomicBool::new(false),
             begun: clock::now(),
         }
     }
@@ -170,7 +178,7 @@ impl Vfs {
     /// name, the last one.
     pub fn path(&self, target: Target<'_>) -> String {
         let of = |ino: Ino| {
-            let path = self.table.get(ino).and_then(|inode| self.table.path(&inode));
+            let path = self.table.get(ino).and_then(|node| self.table.path(node.id()));
             path.unwrap_or_else(|| ".".to_owned())
         };
         match target {
@@ -195,13 +203,13 @@ impl Vfs {
 
     /// How many files and directories are open.
     pub fn open_handles(&self) -> usize {
-        self.handles.count()
+        self.files.count() + self.listings.count()
     }
 
     /// Forgets everything that is open, once the kernel cannot ask for it any more. Dropping what is returned closes it,
     /// which takes as long as the volume takes.
     pub fn take_open(&self) -> impl Send + use<> {
-        self.handles.take_all()
+        (self.files.take_all(), self.listings.take_all())
     }
 
     /// The kernel forgets `count` lookups of an inode.
@@ -215,35 +223,56 @@ impl Vfs {
     ///
     /// # Errors
     /// [`Kind::Stale`] for an inode that was never looked up. The volume's.
-    pub fn getattr(&self, ino: Ino) -> Result<Node> {
+    pub fn getattr(&self, ino: Ino) -> Result<NodeInfo> {
         if ino == ROOT {
-            return Ok(self.node(ROOT, Some(ROOT), self.synthetic(ROOT.0, 0o700), false));
+            return Ok(self.info(ROOT, Some(ROOT), self.synthetic(ROOT.0, 0o700), false));
         }
-        let inode = self.inode(ino)?;
-        let linked = self.table.place(&inode);
-        let attributes = self.attributes(&inode, linked.as_ref())?;
-        let written = inode.body().written().is_some();
-        let parent = linked.as_ref().map(|place| place.parent);
-        let mut node = self.node(ino, parent, attributes, written);
-        if linked.is_none() {
-            node.links = 0;
+        let node = self.known(ino)?;
+        let place = self.table.place(node.id());
+        let (attributes, written) = match &node {
+            Node::Directory(id) => (self.directory_attributes(*id, place.as_ref())?, false),
+            Node::Record(record) => {
+                let (in_memory, written) = {
+                    let record = record.lock();
+                    (record.attributes(), record.is_unsaved() || record.has_writers())
+                };
+                // What was opened is what is read, and nothing else.
+                match in_memory {
+                    Some(attributes) => (attributes, written),
+                    None => (self.stored_attributes(&node, place.as_ref(), || None)?, written),
+                }
+            }
+            Node::Attachment(file) => {
+                let open = || file.lock().any(false)?.attributes().ok();
+                (self.stored_attributes(&node, place.as_ref(), open)?, false)
+            }
+        };
+        let parent = place.as_ref().map(|place| place.parent);
+        let mut info = self.info(ino, parent, attributes, written);
+        if place.is_none() {
+            info.links = 0;
         }
-        Ok(node)
+        Ok(info)
     }
 
-    fn attributes(&self, inode: &Inode, place: Option<&Place>) -> Result<Attributes> {
-        if inode.kind == NodeKind::Directory {
-            return match (place, self.folder(inode.ino)) {
-                (_, Ok(folder)) => folder.attributes(),
-                (Some(place), Err(_)) if place.parent == ROOT => self.resource(&place.name),
-                // Removed, and still somebody's working directory.
-                (None, Err(error)) => self.table.last_told(inode).ok_or(error),
-                (_, Err(error)) => Err(error),
-            };
+    fn directory_attributes(&self, node: NodeId, place: Option<&Place>) -> Result<Attributes> {
+        match (place, self.folder(node.ino)) {
+            (_, Ok(folder)) => folder.attributes(),
+            (Some(place), Err(_)) if place.parent == ROOT => self.resource(&place.name),
+            // Removed, and still somebody's working directory.
+            (None, Err(error)) => self.table.last_told(node).ok_or(error),
+            (_, Err(error)) => Err(error),
         }
-        if let Some(attributes) = inode.body().of_open_record() {
-            return Ok(attributes);
-        }
+    }
+
+    /// The attributes of a file as the volume has it; of one that was replaced or removed, those of an `open` description:
+    /// who has it open, or only found it (O_PATH), goes on having it.
+    fn stored_attributes(
+        &self,
+        node: &Node,
+        place: Option<&Place>,
+        open: impl FnOnce() -> Option<Attributes>,
+    ) -> Result<Attributes> {
         let found = match place {
             Some(place) => self
                 .folder(place.parent)
@@ -251,12 +280,10 @@ impl Vfs {
             None => Err(stale()),
         };
         match found {
-            Ok(attributes) if self.is_known(inode, &attributes) => Ok(attributes),
-            // Replaced or removed: who has it open, or only found it (O_PATH), goes on having it.
-            _ => inode
-                .body()
-                .open_attributes()
-                .or_else(|error| self.table.last_told(inode).ok_or(error)),
+            Ok(attributes) if self.is_known(node, &attributes) => Ok(attributes),
+            _ => open()
+                .or_else(|| self.table.last_told(node.id()))
+                .ok_or_else(stale),
         }
     }
 
@@ -281,8 +308,8 @@ impl Vfs {
         })
     }
 
-    fn node(&self, ino: Ino, parent: Option<Ino>, attributes: Attributes, written: bool) -> Node {
-        Node {
+    fn info(&self, ino: Ino, parent: Option<Ino>, attributes: Attributes, written: bool) -> NodeInfo {
+        NodeInfo {
             ino,
             links: self.links(ino, &attributes),
             lifetime: self.lifetime(ino, parent, &attributes, written),
@@ -298,8 +325,8 @@ impl Vfs {
             if let Some(folder) = self.folders.lock().get(&above) {
                 break folder.clone();
             }
-            let inode = self.inode(above)?;
-            let place = self.table.place(&inode).ok_or_else(stale)?;
+            let id = self.known(above)?.id();
+            let place = self.table.place(id).ok_or_else(stale)?;
             if place.parent == ROOT {
                 let folder = self.store.folder(place.name.as_str())?;
                 self.watched.watch(above, &folder);
@@ -307,33 +334,40 @@ impl Vfs {
                 break folder;
             }
             above = place.parent;
-            below.push((inode, place.name));
+            below.push((id, place.name));
         };
-        for (inode, name) in below.into_iter().rev() {
+        for (id, name) in below.into_iter().rev() {
             folder = folder.open_folder(&name)?;
-            if self.table.id(&inode) != Some(folder.id()) {
+            if self.table.id(id) != Some(folder.id()) {
                 return Err(stale());
             }
-            self.watched.watch(inode.ino, &folder);
-            self.folders.lock().put(inode.ino, folder.clone());
+            self.watched.watch(id.ino, &folder);
+            self.folders.lock().put(id.ino, folder.clone());
         }
         Ok(folder)
     }
 
-    /// Whether the inode stands for the file with these attributes: for a record, for this version of it.
-    fn is_known(&self, inode: &Inode, attributes: &Attributes) -> bool {
-        let told = self.table.last_told(inode).map(|told| told.version);
-        let same_version = inode.kind != NodeKind::Record || told == Some(attributes.version);
-        same_version && self.table.id(inode) == Some(attributes.id)
+    /// Whether the node stands for the file with these attributes: for a record, for this version of it.
+    fn is_known(&self, node: &Node, attributes: &Attributes) -> bool {
+        match node {
+            Node::Record(node) => self.is_known_record(node.id, attributes),
+            Node::Directory(id) => self.table.id(*id) == Some(attributes.id),
+            Node::Attachment(node) => self.table.id(node.id) == Some(attributes.id),
+        }
     }
 
-    fn inode(&self, ino: Ino) -> Result<Arc<Inode>> {
+    fn is_known_record(&self, node: NodeId, attributes: &Attributes) -> bool {
+        let told = self.table.last_told(node).map(|told| told.version);
+        told == Some(attributes.version) && self.table.id(node) == Some(attributes.id)
+    }
+
+    fn known(&self, ino: Ino) -> Result<Node> {
         self.table.get(ino).ok_or_else(stale)
     }
 
     /// Where a file is; stale when it is nowhere.
-    fn place(&self, inode: &Inode) -> Result<(Folder, EntryName)> {
-        let place = self.table.place(inode).ok_or_else(stale)?;
+    fn place(&self, node: NodeId) -> Result<(Folder, EntryName)> {
+        let place = self.table.place(node).ok_or_else(stale)?;
         Ok((self.folder(place.parent)?, place.name))
     }
 
@@ -372,6 +406,7 @@ impl Vfs {
         let begun = self.begun;
         Attributes {
             id: FileId { dev: 0, ino: number },
+            number: 0,
             names: 2,
             kind: NodeKind::Directory,
             size: 0,

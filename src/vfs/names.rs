@@ -1,13 +1,14 @@
 //! Removing and renaming files.
 
-use super::inode::Inode;
-use super::settle::Occasion;
-use super::table::Place;
-use super::{Ino, Vfs, below_root, existing};
+use super::entries::Place;
+use super::ids::Ino;
+use super::node::Node;
+use super::verdict::Occasion;
+use super::{Vfs, below_root, existing};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Folder, NodeKind};
+use crate::store::Folder;
 use crate::volume::Rename;
 
 impl Vfs {
@@ -25,17 +26,22 @@ impl Vfs {
         let folder = self.folder(parent)?;
         match folder.remove(&place.name) {
             // Nothing but a draft in memory, and what its commit would have found.
-            Err(error) if error.kind() == Kind::NotFound && drafting => folder.discard_kept(&place.name)?,
+            Err(error) if error.kind() == Kind::NotFound && drafting => {
+                folder.record(&place.name).discard_kept()?
+            }
             result => result?,
         }
-        if let Some(inode) = self.table.unlink(&place) {
-            abandon(&inode);
+        if let Some(node) = self.table.unlink(&place) {
+            abandon(&node);
         }
         Ok(())
     }
 
     fn unsaved_at(&self, place: &Place) -> bool {
-        self.table.at(place).is_some_and(|inode| inode.body().unsaved())
+        let node = self.table.at(place);
+        node.as_ref()
+            .and_then(Node::as_record)
+            .is_some_and(|node| node.lock().is_unsaved())
     }
 
     /// Renames `from` to `to`, each a directory and a name in it.
@@ -71,21 +77,17 @@ impl Vfs {
     /// Before a record is renamed it is committed, so that editors find committed what they rename. One that cannot be
     /// is renamed as the draft that it is.
     fn settle_at(&self, place: &Place) -> Result<()> {
-        let Some(inode) = self
-            .table
-            .at(place)
-            .filter(|inode| inode.kind == NodeKind::Record)
-        else {
+        let Some(Node::Record(node)) = self.table.at(place) else {
             return Ok(());
         };
-        let mut body = inode.body();
-        match self.settle(&inode, &mut body, Occasion::Last) {
-            Err(error) if body.unsaved() && error.kind() != Kind::PlainSecret => Err(error),
+        let mut record = node.lock();
+        match self.settle(&node, &mut record, Occasion::Last) {
+            Err(error) if record.is_unsaved() && error.kind() != Kind::PlainSecret => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// The draft goes with the inode; the volume renames what is beneath it, if anything.
+    /// The draft goes with the node; the volume renames what is beneath it, if anything.
     fn rename_unsaved(
         &self,
         source: &Folder,
@@ -123,17 +125,17 @@ impl Vfs {
             self.changed(target, &to);
             return;
         }
-        let Some(inode) = self.table.at(from) else {
+        let Some(node) = self.table.at(from) else {
             return;
         };
         match target.lookup(&to.name) {
             // A record's draft may be in memory only, and then the volume has nothing, or something beneath it.
-            Ok(attributes) if attributes.kind != inode.kind => {
+            Ok(attributes) if attributes.kind != node.kind() => {
                 let nameless = self.table.transform(from, to, &attributes);
-                nameless.iter().for_each(|inode| abandon(inode));
+                nameless.iter().for_each(abandon);
                 // The same content under another size of blocks, another time of change.
-                self.pages.drop_attributes(inode.ino);
-                self.pages.drop_soon(inode.ino);
+                self.pages.drop_attributes(node.ino());
+                self.pages.drop_soon(node.ino());
             }
             _ => {
                 let displaced = self.table.rename(from, to.clone());
@@ -147,21 +149,18 @@ impl Vfs {
 
     /// A record has other attributes through what was done here: another time of change, perhaps another backing file.
     fn changed(&self, folder: &Folder, place: &Place) {
-        if let Some(inode) = self.table.at(place)
-            && inode.kind == NodeKind::Record
+        if let Some(Node::Record(node)) = self.table.at(place)
             && let Ok(attributes) = folder.lookup(&place.name)
         {
-            self.table.became(&inode, &attributes);
-            inode.body().refresh(attributes);
+            self.table.became(node.id, &attributes);
+            node.lock().refresh(attributes);
         }
     }
 }
 
 /// A file that lost its name: its draft will never be committed, and lives as long as somebody has it open.
-fn abandon(inode: &Inode) {
-    let mut body = inode.body();
-    if body.opens == 0 {
-        body.writing = None;
+fn abandon(node: &Node) {
+    if let Node::Record(node) = node {
+        node.lock().abandon();
     }
-    body.rest();
 }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use super::handle::{Fh, OpenFile};
-use super::inode::{Body, Inode, Promise, Writing, stale};
-use super::table::Place;
-use super::{Ino, Node, Vfs, access, below_root};
+use super::entries::Place;
+use super::ids::{Fh, Ino};
+use super::node::{AttachmentNode, Node, RecordNode, stale};
+use super::open_file::{OpenContent, OpenFile, OpenRecord};
+use super::record_state::{Held, Pages, Record, RecordState};
+use super::{NodeInfo, Vfs, access, below_root};
 use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Attributes, NodeKind, Snapshot};
+use crate::store::{Attachment, Draft, Folder, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,6 +25,8 @@ pub struct OpenMode {
     pub truncate: bool,
     /// O_EXCL: fail if it exists.
     pub exclusive: bool,
+    /// O_SYNC or O_DSYNC: the kernel has every write synced.
+    pub synchronous: bool,
 }
 
 /// An open under way.
@@ -45,6 +49,30 @@ pub struct Opened {
     pub no_flush: bool,
 }
 
+/// Where the content of a record comes from that is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// Memory has text that the volume has not: that is what the name leads to.
+    Memory,
+    /// What the same thread found when it was told to look again.
+    Retry,
+    /// The volume, which is asked what the name leads to now.
+    Volume,
+    /// Nowhere: the name leads to something else by now.
+    Gone,
+}
+
+impl Source {
+    fn of(is_unsaved: bool, has_name: bool, retried: bool, mode: OpenMode) -> Self {
+        match () {
+            () if is_unsaved && has_name => Self::Memory,
+            () if retried && !is_unsaved && (has_name || !mode.write) => Self::Retry,
+            () if has_name => Self::Volume,
+            () => Self::Gone,
+        }
+    }
+}
+
 impl Vfs {
     /// Opens a file; `opener` is the thread that asks.
     ///
@@ -53,11 +81,10 @@ impl Vfs {
     /// [`Kind::NotFound`], [`Kind::IsADirectory`], [`Kind::TooManyOpen`]; the volume's.
     pub fn open(&self, ino: Ino, mode: OpenMode, opener: u32) -> Result<Opened> {
         let opening = self.opening(mode, opener)?;
-        let inode = self.inode(ino)?;
-        match inode.kind {
-            NodeKind::Directory => Err(Error::new(Kind::IsADirectory, "a directory")),
-            NodeKind::Record => self.open_record(inode, opening),
-            NodeKind::Attachment => self.open_attachment(inode, opening),
+        match self.known(ino)? {
+            Node::Directory(_) => Err(Error::new(Kind::IsADirectory, "a directory")),
+            Node::Record(node) => self.open_record(node, opening),
+            Node::Attachment(node) => self.open_attachment(node, opening),
         }
     }
 
@@ -66,127 +93,189 @@ impl Vfs {
         Ok(Opening { mode, opener, slot })
     }
 
-    fn open_record(&self, inode: Arc<Inode>, opening: Opening) -> Result<Opened> {
+    fn open_record(&self, node: Arc<RecordNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
         if self.store.read_only() && (mode.write || mode.truncate) {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
-        let keep_cache = {
-            let mut body = inode.body();
-            let mut keep_cache = self.load(&inode, &mut body, mode)?;
-            if body.held.is_none() {
-                let held = self.limits.hold(body.snapshot_size());
-                body.held = Some(held.inspect_err(|_| body.rest())?);
-            } else {
-                body.recount();
+        let mut record = node.lock();
+        let mut keep_cache = self.load(&node, &mut record, mode, opening.opener)?;
+        if mode.truncate {
+            let truncated = self.edit(&node, &mut record, |draft| draft.resize(0));
+            truncated.inspect_err(|_| record.rest())?;
+            keep_cache = false;
+        } else if record.pages == Pages::None
+            && let RecordState::Open(Held { snapshot, .. }) = record.state()
+        {
+            // Under the lock of a node that nobody has had open: the kernel has no page of it, no READ of it is under way
+            // whose page this would wait for, and its size is this content's.
+            keep_cache = self.pages.fill(node.id.ino, &snapshot.view);
+            if keep_cache {
+                self.transferred(Op::Open, snapshot.view.len());
+                record.pages = Pages::Of(snapshot.attributes.version);
             }
-            if mode.truncate {
-                self.begin(&inode, &mut body)?.resize(0)?;
-                keep_cache = false;
-            } else if !body.touched
-                && body.writing.is_none()
-                && let Some(snapshot) = &body.snapshot
-            {
-                // Under the lock of an inode that nobody has had open: the kernel has no page of it, no READ of it is
-                // under way whose page this would wait for, and its size is this content's.
-                keep_cache = self.pages.fill(inode.ino, &snapshot.view);
-                if keep_cache {
-                    self.transferred(Op::Open, snapshot.view.len());
-                }
-                body.cached = keep_cache.then_some(snapshot.attributes.version);
-            }
-            body.opened(mode.write, None);
-            keep_cache
-        };
-        Ok(self.handle(inode, None, opening, keep_cache))
+        }
+        record.opened(mode.write);
+        drop(record);
+        Ok(self.opened_record(node, opening, keep_cache))
     }
 
-    /// Brings a record's content into memory, as it was when it was looked up. Whether the kernel's pages hold that
+    fn opened_record(&self, node: Arc<RecordNode>, opening: Opening, keep_cache: bool) -> Opened {
+        let Opening { mode, opener, slot } = opening;
+        let open = OpenRecord::new(node, opener, mode.write, mode.synchronous);
+        if mode.truncate {
+            open.written();
+        }
+        let fh = self.files.add(OpenFile {
+            content: OpenContent::Record(open),
+            append: mode.append,
+            _slot: slot,
+        });
+        Opened {
+            fh,
+            keep_cache,
+            // Closing decides something only about a record that may have been written.
+            no_flush: !mode.write,
+        }
+    }
+
+    /// Brings a record's content into memory, as it is on the volume now. Returns whether the kernel's pages hold that
     /// content.
     ///
     /// # Errors
-    /// [`Kind::Stale`] when it is another by now.
-    pub(super) fn load(&self, inode: &Inode, body: &mut Body, mode: OpenMode) -> Result<bool> {
-        let place = self.place(inode);
-        let promise = body.promised.take();
-        let promised = match mode.truncate {
-            // How long ago does not matter of what is not read.
-            true => promise.as_ref().map(Promise::looked_up),
-            false => promise.as_ref().and_then(Promise::snapshot),
-        };
-        if let Some(promised) = promised
-            && body.writing.is_none()
-            && (place.is_ok() || !mode.write)
-        {
-            let unchanged = body.cached == Some(promised.attributes.version);
-            body.snapshot = Some(promised.clone());
-            // Others who looked it up meanwhile get the same.
-            body.promised = promise;
-            return Ok(unchanged);
+    /// [`Kind::Stale`] when the name leads to another record than the one that was looked up.
+    pub(super) fn load(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        mode: OpenMode,
+        opener: u32,
+    ) -> Result<bool> {
+        let retry = self.retries.take(opener, node.id.ino);
+        let place = self.place(node.id);
+        match Source::of(record.is_unsaved(), place.is_ok(), retry.is_some(), mode) {
+            Source::Memory => Ok(false),
+            Source::Retry => match retry {
+                Some(snapshot) => self.hold(record, snapshot),
+                None => Err(stale()),
+            },
+            Source::Volume => {
+                let (folder, name) = place?;
+                self.load_from(node, record, (&folder, &name), mode)
+                    .inspect_err(|error| self.look_again_if_stale(node, opener, error))
+            }
+            Source::Gone => {
+                self.look_once_more(node.id, opener);
+                Err(place.err().unwrap_or_else(stale))
+            }
         }
-        let (folder, name) = place.inspect_err(|_| self.contend(inode))?;
-        if body.writing.is_some() || body.writers > 0 {
-            return Ok(body.cached.is_some());
-        }
-        let attributes = folder.lookup(&name)?;
-        // Of a record that is truncated, nothing is read: it does not matter which it was, or is by now.
-        let any = mode.truncate && body.opens == 0;
-        let current = any || self.is_known(inode, &attributes);
-        if current && attributes.kept_draft {
-            let draft = folder.load_draft(&name)?.ok_or_else(stale)?;
-            body.snapshot = folder.open_record(&name).ok();
-            body.writing = Some(Writing {
-                draft: draft.within(self.limits.memory())?,
-                saved: true,
-                refused: false,
-                failed: None,
-            });
-            body.cached = None;
-            return Ok(false);
-        }
-        let snapshot = match current {
-            true => Some(folder.open_seen(&name, &attributes)?),
-            false => None,
-        };
-        let is_wanted = |snapshot: &Snapshot| any || snapshot.attributes.version == attributes.version;
-        let Some(snapshot) = snapshot.filter(is_wanted) else {
-            self.contend(inode);
-            return Err(stale());
-        };
-        let unchanged = body.cached == Some(snapshot.attributes.version);
-        body.cached = body.cached.filter(|_| unchanged);
-        body.snapshot = Some(snapshot);
-        Ok(unchanged)
     }
 
-    fn open_attachment(&self, inode: Arc<Inode>, opening: Opening) -> Result<Opened> {
+    fn look_again_if_stale(&self, node: &RecordNode, opener: u32, error: &Error) {
+        if error.kind() == Kind::Stale {
+            self.look_once_more(node.id, opener);
+        }
+    }
+
+    fn load_from(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        (folder, name): (&Folder, &EntryName),
+        mode: OpenMode,
+    ) -> Result<bool> {
+        let attributes = folder.lookup(name)?;
+        // Of a record that is truncated, nothing is read: it does not matter which it was, or is by now.
+        let any = mode.truncate && !record.is_open();
+        if !any && !self.is_known_record(node.id, &attributes) {
+            return Err(stale());
+        }
+        if attributes.kept_draft {
+            return self.load_kept(record, (folder, name));
+        }
+        let snapshot = folder.record(name).open_seen(&attributes)?;
+        if !any && snapshot.attributes.version != attributes.version {
+            return Err(stale());
+        }
+        self.hold(record, snapshot)
+    }
+
+    fn load_kept(&self, record: &mut Record, (folder, name): (&Folder, &EntryName)) -> Result<bool> {
+        if record.draft().is_some() {
+            // The very draft that memory has, by its version.
+            return Ok(false);
+        }
+        let draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
+        let beneath = folder
+            .record(name)
+            .open()
+            .ok()
+            .map(|snapshot| snapshot.attributes);
+        record.found_kept(draft.within(self.limits.memory())?, beneath);
+        Ok(false)
+    }
+
+    /// Returns whether the kernel's pages hold this content.
+    fn hold(&self, record: &mut Record, snapshot: Snapshot) -> Result<bool> {
+        let version = snapshot.attributes.version;
+        if record.holds(&snapshot) {
+            return Ok(record.pages == Pages::Of(version));
+        }
+        let memory = self.limits.hold(snapshot.view.len() as u64)?;
+        record.hold(Held {
+            snapshot,
+            _memory: memory,
+        });
+        Ok(record.pages == Pages::Of(version))
+    }
+
+    fn open_attachment(&self, node: Arc<AttachmentNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
         let writable = mode.write || mode.truncate;
-        let (folder, name) = self.place(&inode)?;
-        let attachment = Arc::new(folder.open_attachment(&name, access(writable))?);
+        let (folder, name) = self.place(node.id)?;
+        let attachment = Arc::new(Attachment::open(&folder, &name, access(writable))?);
         let attributes = attachment.attributes()?;
-        if self.table.id(&inode) != Some(attributes.id) {
-            if inode.body().opens > 0 {
+        if self.table.id(node.id) != Some(attributes.id) {
+            if node.lock().any(false).is_some() {
                 return Err(stale());
             }
-            self.table.became(&inode, &attributes);
+            self.table.became(node.id, &attributes);
         }
-        let told = self.table.last_told(&inode);
+        let told = self.table.last_told(node.id);
         if told.is_none_or(|told| told.version != attributes.version) {
             // Others write to it too: the kernel must not go by the old size.
-            self.pages.drop_attributes(inode.ino);
+            self.pages.drop_attributes(node.id.ino);
         }
         if mode.truncate {
+            node.written();
             attachment.resize(0)?;
         }
         let keep_cache = {
-            let mut body = inode.body();
-            let unchanged = body.cached == Some(attributes.version);
-            body.cached = Some(attributes.version);
-            body.opened(mode.write, Some(&attachment));
-            unchanged && !mode.truncate
+            let mut open = node.lock();
+            let pages = std::mem::replace(&mut open.pages, Pages::Of(attributes.version));
+            open.opened(&attachment);
+            pages == Pages::Of(attributes.version) && !mode.truncate
         };
-        Ok(self.handle(inode, Some(attachment), opening, keep_cache))
+        Ok(self.opened_attachment(node, attachment, opening, keep_cache))
+    }
+
+    fn opened_attachment(
+        &self,
+        node: Arc<AttachmentNode>,
+        attachment: Arc<Attachment>,
+        opening: Opening,
+        keep_cache: bool,
+    ) -> Opened {
+        let fh = self.files.add(OpenFile {
+            content: OpenContent::Attachment(node, attachment),
+            append: opening.mode.append,
+            _slot: opening.slot,
+        });
+        Opened {
+            fh,
+            keep_cache,
+            no_flush: true,
+        }
     }
 
     /// Creates the file `name` in `parent`, and opens it. A record comes into being in memory, and is on the volume
@@ -202,7 +291,7 @@ impl Vfs {
         permissions: u16,
         mode: OpenMode,
         opener: u32,
-    ) -> Result<(Node, Opened)> {
+    ) -> Result<(NodeInfo, Opened)> {
         below_root(parent)?;
         let opening = self.opening(mode, opener)?;
         if self.store.read_only() {
@@ -213,44 +302,70 @@ impl Vfs {
             name: EntryName::parse(name)?,
         };
         let folder = self.folder(parent)?;
-        let drafted = self.look_up_written(&folder, &place);
-        if drafted.is_some() || folder.occupant(Op::Create, &place.name)?.is_some() {
+        if self.exists(&folder, &place)? {
             // It came into being since the kernel looked.
-            if let Some(node) = drafted {
-                self.forget(node.ino, 1);
-            }
             if mode.exclusive {
                 return Err(Error::new(Kind::Exists, "the name exists"));
             }
-            let node = self.lookup(parent, name)?;
             drop(opening);
-            let opened = self
-                .open(node.ino, mode, opener)
-                .inspect_err(|_| self.forget(node.ino, 1))?;
-            return Ok((node, opened));
+            return self.open_existing(parent, name, mode, opener);
         }
         match place.name.is_record() {
             true => self.create_record(place, permissions, opening),
             false => {
-                let attachment = folder.create_attachment(&place.name, permissions & 0o1777)?;
+                let attachment = Attachment::create(&folder, &place.name, permissions & 0o1777)?;
                 self.created_attachment(place, attachment, opening)
             }
         }
     }
 
-    fn create_record(&self, place: Place, permissions: u16, opening: Opening) -> Result<(Node, Opened)> {
-        let inode = self.table.enter_draft(place);
+    fn exists(&self, folder: &Folder, place: &Place) -> Result<bool> {
+        if let Some(drafted) = self.look_up_unsaved(folder, place) {
+            self.forget(drafted.ino, 1);
+            return Ok(true);
+        }
+        Ok(folder.occupant(Op::Create, &place.name)?.is_some())
+    }
+
+    /// Nobody tries again for a create: what is replaced between the lookup and the open is looked up again here.
+    fn open_existing(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: OpenMode,
+        opener: u32,
+    ) -> Result<(NodeInfo, Opened)> {
+        let mut found = self.lookup(parent, name, opener)?;
+        let mut opened = self.open(found.ino, mode, opener);
+        if opened.as_ref().is_err_and(|error| error.kind() == Kind::Stale) {
+            self.forget(found.ino, 1);
+            found = self.lookup(parent, name, opener)?;
+            opened = self.open(found.ino, mode, opener);
+        }
+        let opened = opened.inspect_err(|_| self.forget(found.ino, 1))?;
+        Ok((found, opened))
+    }
+
+    fn create_record(&self, place: Place, permissions: u16, opening: Opening) -> Result<(NodeInfo, Opened)> {
+        let node = self.table.enter_draft(place);
         let attributes = {
-            let mut body = inode.body();
-            let draft = body.begin(self.store.max_record(), self.limits.memory())?;
-            draft.mode = Some(permissions & 0o1777);
-            let attributes = Attributes::of_draft(draft, None);
-            body.held = Some(self.limits.hold(0)?);
-            body.opened(opening.mode.write, None);
+            let mut record = node.lock();
+            let begun = self.edit(&node, &mut record, |draft: &mut Draft| {
+                draft.mode = Some(permissions & 0o1777);
+                Ok(draft.attributes(None))
+            });
+            let attributes = begun.inspect_err(|_| self.uncreate(&node))?;
+            record.opened(opening.mode.write);
             attributes
         };
-        let node = self.node(inode.ino, None, attributes, true);
-        Ok((node, self.handle(inode, None, opening, false)))
+        let info = self.info(node.id.ino, None, attributes, true);
+        Ok((info, self.opened_record(node, opening, false)))
+    }
+
+    /// The kernel is not told of a record whose draft could not be begun.
+    fn uncreate(&self, node: &RecordNode) {
+        self.table.drafting_ends(node.id);
+        self.forget(node.id.ino, 1);
     }
 
     fn created_attachment(
@@ -258,37 +373,50 @@ impl Vfs {
         place: Place,
         attachment: Attachment,
         opening: Opening,
-    ) -> Result<(Node, Opened)> {
+    ) -> Result<(NodeInfo, Opened)> {
         let attachment = Arc::new(attachment);
         let attributes = attachment.attributes()?;
-        let inode = self.table.enter(place, &attributes);
-        inode.body().opened(opening.mode.write, Some(&attachment));
-        let node = self.node(inode.ino, None, attributes, true);
-        Ok((node, self.handle(inode, Some(attachment), opening, false)))
+        let node = match self.table.enter(place, &attributes) {
+            Node::Attachment(node) => node,
+            // Not reached: an attachment's attributes enter an attachment.
+            Node::Directory(_) | Node::Record(_) => return Err(stale()),
+        };
+        node.written();
+        node.lock().opened(&attachment);
+        let info = self.info(node.id.ino, None, attributes, true);
+        Ok((info, self.opened_attachment(node, attachment, opening, false)))
     }
+}
 
-    fn handle(
-        &self,
-        inode: Arc<Inode>,
-        attachment: Option<Arc<Attachment>>,
-        opening: Opening,
-        keep_cache: bool,
-    ) -> Opened {
-        let Opening { mode, opener, slot } = opening;
-        // Closing decides something only about a record that may have been written.
-        let no_flush = attachment.is_some() || !mode.write;
-        let fh = self.handles.add_file(OpenFile {
-            inode,
-            opener,
-            writer: mode.write,
-            append: mode.append,
-            attachment,
-            _slot: slot,
-        });
-        Opened {
-            fh,
-            keep_cache,
-            no_flush,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: OpenMode = OpenMode {
+        write: false,
+        append: false,
+        truncate: false,
+        exclusive: false,
+        synchronous: false,
+    };
+    const WRITE: OpenMode = OpenMode { write: true, ..READ };
+
+    #[test]
+    fn where_the_content_of_an_opened_record_comes_from() {
+        for (is_unsaved, has_name, retried, mode, source) in [
+            (false, true, false, READ, Source::Volume),
+            (false, true, true, READ, Source::Retry),
+            (false, true, true, WRITE, Source::Retry),
+            // It was replaced once more: to read what was there when the open began is right, to write over it is not.
+            (false, false, true, READ, Source::Retry),
+            (false, false, true, WRITE, Source::Gone),
+            (false, false, false, READ, Source::Gone),
+            (true, true, false, READ, Source::Memory),
+            (true, true, true, WRITE, Source::Memory),
+            (true, false, false, READ, Source::Gone),
+        ] {
+            let decided = Source::of(is_unsaved, has_name, retried, mode);
+            assert_eq!(decided, source, "{is_unsaved} {has_name} {retried} {mode:?}");
         }
     }
 }

@@ -1,169 +1,225 @@
 //! When a draft becomes the record: at close, fsync, rename, truncate and the end of the session.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::inode::{Body, Inode};
+use super::entries::Place;
+use super::node::{RecordNode, stale};
+use super::record_state::{Held, Record, RecordState, Verdict};
+use super::verdict::{Next, Occasion};
 use super::{Target, Vfs};
+use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
-use crate::store::{Draft, Uncommitted};
+use crate::store::{Draft, Folder, Snapshot, Uncommitted};
 use crate::volume::Durability;
 
-/// Why a draft is settled, which decides how an unfinished one is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Occasion {
-    /// A descriptor is closed, by the process that opened it or by one that inherited it: `(cat a; cat b) > x.json`
-    /// closes it twice, and the first time is not the end of the write.
-    Close {
-        /// Whether it is the opener's.
-        by_opener: bool,
-    },
-    /// The caller wants to know that it is on the disk.
-    Sync,
-    /// Nobody is left who could go on writing, and nobody to hear of an error.
-    Last,
-    /// The session ends: whatever is not saved now is lost.
-    End,
-    /// The size was changed by path: what is left need not be a record yet.
-    Resize,
-}
-
-impl Occasion {
-    /// Whether a draft may stay as it is, in memory, because more is likely to come.
-    fn can_wait(self, draft: &Draft, verdict: Kind) -> bool {
-        match self {
-            // A shell duplicates the descriptor and closes the first before anything is written.
-            Self::Close { .. } if draft.text().is_empty() => true,
-            Self::Close { by_opener } => !by_opener && verdict == Kind::IncompleteRecord,
-            Self::Sync | Self::Last | Self::End | Self::Resize => false,
-        }
-    }
-
-    /// Whether a draft that is kept is no error to the caller.
-    fn forgives(self, draft: &Draft, verdict: Kind) -> bool {
-        draft.text().is_empty() || (self == Self::Resize && verdict == Kind::IncompleteRecord)
-    }
-}
-
-/// What is wrong with the draft itself: keeping it is all that can be done.
-fn is_verdict(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret | Kind::TooLarge
-    )
-}
+/// How often drafts that nobody has open, and that the volume did not take, are tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 impl Vfs {
-    /// The draft of a record, begun where there is none, about to be changed.
+    /// Changes the text of a record, in its draft; one is begun where there is none.
     ///
     /// # Errors
-    /// [`Kind::NoSpace`] when the session's drafts take too much memory.
-    pub(super) fn begin<'body>(&self, inode: &Inode, body: &'body mut Body) -> Result<&'body mut Draft> {
-        let begins = !body.unsaved();
-        let draft = body.begin(self.store.max_record(), self.limits.memory())?;
-        if begins && self.table.place(inode).is_some() {
-            self.table.set_drafting(inode, true);
+    /// Those of `change`; [`Kind::NoSpace`] when the session's drafts take too much memory; [`Kind::Stale`] when others
+    /// replaced the record and somebody is writing to that one.
+    pub(super) fn edit<T>(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        change: impl FnOnce(&mut Draft) -> Result<T>,
+    ) -> Result<T> {
+        let was_unsaved = record.is_unsaved();
+        if !was_unsaved {
+            self.take_back_name(node)?;
         }
-        Ok(draft)
+        let (most, memory) = (self.store.max_record(), self.limits.memory());
+        let changed = record.edit(
+            |text| Draft::new(text.to_vec(), most).within(memory),
+            |draft| {
+                draft.number = u32::try_from(node.id.ino.0).ok();
+                change(draft)
+            },
+        );
+        if !was_unsaved && record.is_unsaved() {
+            self.table.drafting_begins(node.id);
+        }
+        changed
     }
 
-    /// Commits the draft of a record, or keeps it on the volume when it cannot be committed. One without a name is
-    /// nobody's any more, and left alone.
+    /// What is typed into a record that others replaced meanwhile is what its name leads to again: nothing typed is lost.
+    fn take_back_name(&self, node: &RecordNode) -> Result<()> {
+        match self.table.reclaim(node.id) {
+            Some(true) => {
+                self.table.drafting_begins(node.id);
+                // The kernel was told of the other file.
+                if let Some(place) = self.table.place(node.id) {
+                    self.forget_name_soon(place);
+                }
+                Ok(())
+            }
+            // Without a name, the draft lives in memory as long as somebody has it open: as any removed file.
+            None if self.table.is_displaced(node.id) => Err(stale()),
+            Some(false) | None => Ok(()),
+        }
+    }
+
+    /// Commits the draft of a record, or keeps it on the volume when it cannot be committed; and answers whoever waits
+    /// for that, also when it was tried before. A draft without a name is nobody's any more, and left alone.
     ///
     /// # Errors
-    /// What [`Folder::commit`](crate::store::Folder::commit) says; the draft is kept whatever that is, in memory where
-    /// the volume cannot have it.
-    pub(super) fn settle(&self, inode: &Inode, body: &mut Body, occasion: Occasion) -> Result<()> {
-        let settled = self.try_to_settle(inode, body, occasion);
-        if let Err(error) = &settled
-            && !is_verdict(error.kind())
+    /// What [`Record::commit`](crate::store::Record::commit) says; the draft is kept whatever that is, in memory where the volume cannot have it.
+    pub(super) fn settle(&self, node: &RecordNode, record: &mut Record, occasion: Occasion) -> Result<()> {
+        match record.state() {
+            RecordState::Idle | RecordState::Open(_) => Ok(()),
+            RecordState::Drafting { .. } => self.commit(node, record, occasion),
+            RecordState::Kept { verdict, .. } | RecordState::Refused { verdict, .. } => {
+                match verdict.why.clone() {
+                    Some(why) => self.tell_again(node, record, occasion, why),
+                    None if record.content().is_empty() => Ok(()),
+                    None if occasion == Occasion::Sync => self.commit(node, record, occasion),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn tell_again(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        occasion: Occasion,
+        why: Error,
+    ) -> Result<()> {
+        if !occasion.hears(why.kind()) {
+            return Ok(());
+        }
+        self.report_refusal(node, record, &why);
+        Err(why)
+    }
+
+    /// The observers are told once what is wrong with a draft.
+    fn report_refusal(&self, node: &RecordNode, record: &mut Record, why: &Error) {
+        if let Some(verdict) = record.verdict()
+            && !std::mem::replace(&mut verdict.reported, true)
         {
-            self.note_failure(inode, body, error);
-        }
-        settled
-    }
-
-    /// Reports why a draft is in memory only: when that begins, and when it is for another reason.
-    fn note_failure(&self, inode: &Inode, body: &mut Body, error: &Error) {
-        let Some(writing) = body.writing.as_mut().filter(|writing| !writing.saved) else {
-            return;
-        };
-        let before = writing.failed.replace(error.clone());
-        if before.is_none_or(|before| before.kind() != error.kind()) {
-            self.store.report(&Event::SaveFailed {
-                path: self.path(Target::Inode(inode.ino)),
-                kind: error.kind(),
-                reason: error.to_string(),
+            self.store.report(&Event::DraftKept {
+                path: self.path(Target::Inode(node.id.ino)),
+                kind: why.kind(),
+                reason: why.to_string(),
             });
         }
     }
 
-    fn try_to_settle(&self, inode: &Inode, body: &mut Body, occasion: Occasion) -> Result<()> {
-        let Some(place) = self.table.place(inode) else {
+    fn commit(&self, node: &RecordNode, record: &mut Record, occasion: Occasion) -> Result<()> {
+        let Some(place) = self.place_to_commit(node)? else {
             return Ok(());
         };
-        let Some(writing) = body.writing.as_mut().filter(|writing| !writing.saved) else {
-            return Ok(());
-        };
-        if writing.refused && matches!(occasion, Occasion::Last | Occasion::End) {
-            // Whoever closed it was told.
-            return Err(Error::new(Kind::PlainSecret, "the draft holds a secret in plain"));
-        }
         if occasion != Occasion::End {
             // Losing it would be worse than saving what cannot be taken note of.
-            let admitted = self.store.admit(Op::Commit);
-            admitted.inspect_err(|_| self.held_back.store(true, Ordering::Relaxed))?;
+            if let Err(why) = self.store.admit(Op::Commit) {
+                return self.not_taken(node, record, why, occasion);
+            }
         }
         let folder = self.folder(place.parent)?;
         let durability = match occasion {
-            Occasion::Sync => Durability::Durable,
-            _ => folder.durability(),
+            Occasion::Sync | Occasion::Write => Durability::Durable,
+            _ => self.store.durability(),
         };
-        let committed = match writing.draft.text().is_empty() {
-            true => Err(Error::new(Kind::IncompleteRecord, "the record is empty")),
-            false => folder.commit(&place.name, &writing.draft, durability),
-        };
-        let error = match committed {
+        match try_commit(&folder, &place, record, durability) {
             Ok(snapshot) => {
-                let as_written = *snapshot.view == *writing.draft.text();
-                body.cached = as_written.then_some(snapshot.attributes.version);
-                self.table.became(inode, &snapshot.attributes);
-                body.snapshot = Some(snapshot);
-                body.writing = None;
-                body.recount();
-                self.table.set_drafting(inode, false);
-                if !as_written {
-                    self.pages.drop_attributes(inode.ino);
-                    self.pages.drop_soon(inode.ino);
-                }
-                return Ok(());
+                self.committed(node, record, snapshot);
+                Ok(())
             }
-            Err(error) if !is_verdict(error.kind()) => return Err(error),
-            Err(error) if occasion.can_wait(&writing.draft, error.kind()) => return Ok(()),
-            Err(error) => error,
-        };
-        let forgiven = occasion.forgives(&writing.draft, error.kind());
-        if !forgiven {
-            self.store.report(&Event::DraftKept {
-                path: folder.path_of(&place.name),
-                kind: error.kind(),
-                reason: error.to_string(),
+            Err(why) => match occasion.next(record.content().is_empty(), why.kind()) {
+                Next::Stay => Ok(()),
+                Next::StayAndTell => self.not_taken(node, record, why, occasion),
+                next => {
+                    let tell = next == Next::KeepAndTell;
+                    self.keep(node, record, (&folder, &place), durability, why, tell)?;
+                    match record.trouble().cloned().filter(|_| tell && occasion.answers()) {
+                        Some(why) => Err(why),
+                        None => Ok(()),
+                    }
+                }
+            },
+        }
+    }
+
+    /// Where the draft is to be committed; nowhere when its name was removed here. Others who put a record there, with
+    /// nobody writing to it, do not win over what was typed.
+    fn place_to_commit(&self, node: &RecordNode) -> Result<Option<Place>> {
+        self.take_back_name(node)?;
+        Ok(self.table.place(node.id))
+    }
+
+    fn committed(&self, node: &RecordNode, record: &mut Record, snapshot: Snapshot) {
+        self.table.became(node.id, &snapshot.attributes);
+        let memory = self.limits.hold_counted(snapshot.view.len() as u64);
+        let as_written = record.committed(Held {
+            snapshot,
+            _memory: memory,
+        });
+        self.table.drafting_ends(node.id);
+        if !as_written {
+            self.pages.drop_attributes(node.id.ino);
+            self.pages.drop_soon(node.id.ino);
+        }
+    }
+
+    /// The volume did not take it: it stays in memory, and is tried again.
+    fn not_taken(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        why: Error,
+        occasion: Occasion,
+    ) -> Result<()> {
+        self.hold_back();
+        if record.failed(why.clone()) {
+            self.store.report(&Event::SaveFailed {
+                path: self.path(Target::Inode(node.id.ino)),
+                kind: why.kind(),
+                reason: why.to_string(),
             });
         }
-        match folder.keep_draft(&place.name, &writing.draft, durability) {
+        match occasion.answers() {
+            true => Err(why),
+            false => Ok(()),
+        }
+    }
+
+    fn keep(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        (folder, place): (&Folder, &Place),
+        durability: Durability,
+        why: Error,
+        tell: bool,
+    ) -> Result<()> {
+        let Some(draft) = record.draft() else {
+            return Ok(());
+        };
+        let verdict = Verdict {
+            // To have nothing in it yet is no mistake.
+            why: (!draft.text().is_empty()).then(|| why.clone()),
+            reported: false,
+        };
+        match folder.record(&place.name).keep(draft, durability) {
             Ok(attributes) => {
-                writing.saved = true;
-                self.table.became(inode, &attributes);
-                self.table.set_drafting(inode, false);
+                record.kept(verdict);
+                self.table.became(node.id, &attributes);
+                self.table.drafting_ends(node.id);
             }
-            // It stays where it is, in memory: the name leads to it as long as the session lasts.
-            Err(kept) if kept.kind() == Kind::PlainSecret => writing.refused = true,
-            Err(kept) => return Err(kept),
+            // The name leads to it as long as the session lasts.
+            Err(error) if error.kind() == Kind::PlainSecret => record.refused(verdict),
+            Err(error) => return self.not_taken(node, record, error, Occasion::Sync),
         }
-        match forgiven {
-            true => Ok(()),
-            false => Err(error),
+        if tell {
+            self.report_refusal(node, record, &why);
         }
+        Ok(())
     }
 
     /// The drafts that could not be committed, at most so many: those that only memory has, and those that the volume
@@ -172,64 +228,77 @@ impl Vfs {
     /// # Errors
     /// The volume's.
     pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
-        let unsaved = self.table.drafting().into_iter().filter_map(|inode| {
-            let reason = {
-                let body = inode.body();
-                let writing = body.writing.as_ref().filter(|writing| !writing.saved)?;
-                match (&writing.failed, writing.refused) {
-                    (Some(error), _) => {
-                        format!("it is in memory only, for the volume cannot have it: {error}")
-                    }
-                    (None, true) => "it holds a secret in plain text, and is in memory only".to_owned(),
-                    (None, false) => return None,
-                }
-            };
-            Some(Uncommitted {
-                path: self.table.path(&inode)?,
-                reason,
-            })
-        });
-        let mut found: Vec<Uncommitted> = unsaved.take(most).collect();
+        let mut found = Vec::new();
+        for node in self.table.drafting() {
+            let why = node.lock().trouble().map(ToString::to_string);
+            if let Some(reason) = why
+                && let Some(path) = self.table.path(node.id)
+                && found.len() < most
+            {
+                let reason = format!("{reason}; it is in memory only");
+                found.push(Uncommitted { path, reason });
+            }
+        }
         found.extend(self.store.uncommitted(most - found.len())?);
         Ok(found)
     }
 
     /// Settles the drafts that nobody can write to any more.
     pub fn settle_closed(&self) {
-        for inode in self.table.drafting() {
-            let mut body = inode.body();
-            if body.writers == 0
-                && let Err(error) = self.settle(&inode, &mut body, Occasion::Last)
+        for node in self.table.drafting() {
+            let mut record = node.lock();
+            if !record.has_writers()
+                && let Err(error) = self.settle(&node, &mut record, Occasion::Last)
             {
-                log::debug!("after the last close: {error}");
+                log::debug!("after the last close: {error:#}");
             }
         }
     }
 
-    /// Settles the drafts that nobody can write to any more, if some could not be before because no observer could take
-    /// note of it.
+    /// Drafts that nobody writes any more wait for the volume, or for the observers, to take them.
+    fn hold_back(&self) {
+        self.held_back.lock().get_or_insert_with(Stopwatch::start);
+        self.holds_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Settles the drafts that nobody can write to any more, if some could not be before: at most once a second.
     pub fn settle_held_back(&self) {
-        if self.held_back.load(Ordering::Relaxed) && self.store.admit(Op::Commit).is_ok() {
-            self.held_back.store(false, Ordering::Relaxed);
+        if !self.holds_back.load(Ordering::Relaxed) {
+            return;
+        }
+        let is_due = self
+            .held_back
+            .lock()
+            .is_some_and(|since| since.elapsed() >= TRY_AGAIN);
+        if is_due && self.store.admit(Op::Commit).is_ok() {
+            *self.held_back.lock() = None;
+            self.holds_back.store(false, Ordering::Relaxed);
             self.settle_closed();
         }
     }
 
     /// Settles whatever is unsettled, at the end of the session. What cannot be saved even now is reported.
     pub fn settle_all(&self) {
-        for inode in self.table.drafting() {
-            let mut body = inode.body();
-            let result = self.settle(&inode, &mut body, Occasion::End);
+        for node in self.table.drafting() {
+            let mut record = node.lock();
+            let result = self.settle(&node, &mut record, Occasion::End);
             if let Err(error) = result
-                && body.unsaved()
+                && record.is_unsaved()
             {
-                let path = self.path(Target::Inode(inode.ino));
+                let path = self.path(Target::Inode(node.id.ino));
                 self.store.report(&Event::Trouble {
                     what: format!(
-                        "the draft of {path:?} is lost with the session, for it could not be saved: {error}"
+                        "the draft of {path:?} is lost with the session, for it could not be saved: {error:#}"
                     ),
                 });
             }
         }
+    }
+}
+
+fn try_commit(folder: &Folder, place: &Place, record: &Record, durability: Durability) -> Result<Snapshot> {
+    match record.draft() {
+        Some(draft) if !draft.text().is_empty() => folder.record(&place.name).commit(draft, durability),
+        _ => Err(Error::new(Kind::IncompleteRecord, "the record is empty")),
     }
 }

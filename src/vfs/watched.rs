@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::table::Place;
-use super::{CACHE_LIFETIME, Ino, PageCache, ROOT, Vfs};
+use super::entries::Place;
+use super::ids::{Ino, ROOT};
+use super::lock_order::{Ordered, Rank};
+use super::node::Node;
+use super::record_state::Pages;
+use super::{CACHE_LIFETIME, PageCache, Vfs};
 use crate::clock::Stopwatch;
 use crate::name::EntryName;
 use crate::store::{Attributes, Concern, Folder, NodeKind};
@@ -36,7 +38,7 @@ const MAX_PENDING: usize = 4096;
 /// What a session watches.
 pub(super) struct Watched {
     watcher: Option<&'static Watcher>,
-    directories: Mutex<HashMap<Ino, Directory>>,
+    directories: Ordered<HashMap<Ino, Directory>>,
     changes: Arc<Changes>,
     begun: Stopwatch,
     /// When the lease ends, in milliseconds since it began.
@@ -60,7 +62,7 @@ pub(super) struct Began {
 
 /// What was told and not looked at yet.
 struct Changes {
-    pending: Mutex<HashMap<Ino, Pending>>,
+    pending: Ordered<HashMap<Ino, Pending>>,
     pages: Arc<dyn PageCache>,
 }
 
@@ -68,6 +70,8 @@ struct Changes {
 struct Pending {
     /// And whether the name is another file's, or nobody's.
     entries: HashMap<Box<[u8]>, bool>,
+    /// The kernel was told what is no longer so, by what was done here.
+    forget: Vec<EntryName>,
     /// Its own attributes.
     itself: bool,
     anything: bool,
@@ -100,9 +104,9 @@ impl Watched {
     pub(super) fn new(pages: Arc<dyn PageCache>) -> Self {
         Self {
             watcher: Watcher::of_process(),
-            directories: Mutex::default(),
+            directories: Ordered::new(Rank::Watched, HashMap::new()),
             changes: Arc::new(Changes {
-                pending: Mutex::default(),
+                pending: Ordered::new(Rank::Pending, HashMap::new()),
                 pages,
             }),
             begun: Stopwatch::start(),
@@ -195,6 +199,8 @@ enum Fate {
     Same,
     /// It has other attributes.
     Changed(Ino),
+    /// Others wrote to it: what the kernel has of its content may be wrong, and be mapped.
+    Rewritten(Ino),
     /// It is something else, or nothing.
     Other,
     /// The kernel does not know it.
@@ -239,8 +245,10 @@ impl Vfs {
             self.notice(ino, pending);
         }
         if self.table.len() > MAX_KNOWN {
-            for (parent, name) in self.table.expendable() {
-                self.pages.drop_name(parent, &name);
+            for (node, place) in self.table.files() {
+                if node.is_expendable() {
+                    self.pages.drop_name(place.parent, &place.name);
+                }
             }
         }
     }
@@ -255,6 +263,9 @@ impl Vfs {
     fn notice(&self, ino: Ino, pending: Pending) {
         if pending.ended {
             self.watched.forget(ino);
+        }
+        for name in &pending.forget {
+            self.pages.drop_name(ino, name);
         }
         let Ok(folder) = self.folder(ino) else {
             return self.pages.drop_attributes(ino);
@@ -280,6 +291,10 @@ impl Vfs {
             match self.fate(&folder, &place) {
                 Fate::Same => {}
                 Fate::Changed(changed) => self.pages.drop_attributes(changed),
+                Fate::Rewritten(changed) => {
+                    self.pages.drop_attributes(changed);
+                    self.pages.drop_soon(changed);
+                }
                 Fate::Other => {
                     relist = true;
                     self.pages.drop_name(ino, &place.name);
@@ -297,28 +312,55 @@ impl Vfs {
     }
 
     fn fate(&self, folder: &Folder, place: &Place) -> Fate {
-        let Some((inode, told)) = self.table.told_at(place) else {
+        let Some((node, told)) = self.table.told_at(place) else {
             return Fate::Unknown;
         };
-        if inode.kind == NodeKind::Record {
-            match inode.try_body() {
+        if let Node::Record(node) = &node {
+            match node.try_lock() {
                 // What is written here is what the name leads to.
-                Some(body) if body.written().is_some() => return Fate::Same,
+                Some(record) if record.is_unsaved() => return Fate::Same,
                 Some(_) => {}
                 None => return Fate::Busy,
             }
         }
         match (told, folder.peek(&place.name)) {
             (Some(told), Ok(Some(stat))) if told.id == stat.id && !told.kept_draft => {
-                let hidden = inode.kind == NodeKind::Attachment && stat.nlink > 1;
-                match told.version == stat.version() {
-                    true => Fate::Same,
-                    false if inode.kind == NodeKind::Record || hidden => Fate::Other,
-                    false => Fate::Changed(inode.ino),
+                match &node {
+                    _ if told.version == stat.version() => Fate::Same,
+                    Node::Record(_) => Fate::Other,
+                    // It has become hidden.
+                    Node::Attachment(_) if stat.nlink > 1 => Fate::Other,
+                    Node::Attachment(file) if file.take_written() => self.written_here(&node, folder, place),
+                    Node::Attachment(file) => {
+                        file.lock().pages = Pages::Any;
+                        Fate::Rewritten(node.ino())
+                    }
+                    Node::Directory(_) => Fate::Changed(node.ino()),
                 }
             }
             _ => Fate::Other,
         }
+    }
+
+    /// An attachment has another version through what was written here: the kernel's pages hold it.
+    fn written_here(&self, node: &Node, folder: &Folder, place: &Place) -> Fate {
+        if let Ok(attributes) = folder.lookup(&place.name) {
+            self.table.became(node.id(), &attributes);
+        }
+        Fate::Changed(node.ino())
+    }
+
+    /// Has the kernel forget a name that it was told leads elsewhere.
+    pub(super) fn forget_name_soon(&self, place: Place) {
+        let changes = &self.watched.changes;
+        changes
+            .pending
+            .lock()
+            .entry(place.parent)
+            .or_default()
+            .forget
+            .push(place.name);
+        changes.pages.notice_soon();
     }
 
     /// Has somebody look whether the kernel was told of `place` what is so.

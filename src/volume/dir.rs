@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::metadata::{inherit_owner, set_mode, stat};
-use super::stat::{FileType, Stat};
+use super::stat::{FileType, STATX, Stat};
 use crate::error::{Error, Result};
 
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.
@@ -180,7 +180,7 @@ impl Dir {
     /// The operating system's.
     pub fn stat(&self, name: &str) -> Result<Stat> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let statx = rustix::fs::statx(&self.fd, name, flags, StatxFlags::BASIC_STATS)
+        let statx = rustix::fs::statx(&self.fd, name, flags, STATX)
             .map_err(|errno| self.failed(errno, "reading attributes", name))?;
         Ok(Stat::from_statx(&statx, true))
     }

@@ -1,19 +1,21 @@
 //! Modes, times and owners of files.
 
+use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{AtFlags, Mode, StatxFlags, Timestamps, XattrFlags};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Mode, Timestamps, XattrFlags};
 
 use super::dir::Dir;
-use super::stat::Stat;
+use super::stat::{STATX, Stat};
 use crate::clock::Timestamp;
 use crate::error::{Doing, Result};
 
-/// The extended attribute that holds the permission bits a user gave a file in the mount, as octal text. The volume's
-/// own bits stay what the service needs: they are the operator's, these are the user's.
-const SHOWN_MODE: &str = "user.tenantfs.mode";
+/// The extended attribute that holds what the mount shows. It is called after the first thing that it held.
+const SHOWN: &str = "user.tenantfs.mode";
+
+/// The longest that it can be, in bytes: a mode, and three numbers.
+const LONGEST_SHOWN: usize = 80;
 
 impl Dir {
     /// Sets the times of `name`; `None` leaves one as it is.
@@ -25,30 +27,21 @@ impl Dir {
             .map_err(|errno| self.failed(errno, "setting times", name))
     }
 
-    /// The permission bits that the user gave `name` in the mount, if they are not the volume's.
-    pub fn shown_mode(&self, name: &str) -> Option<u16> {
-        let mut buffer = [0; 8];
-        let len = rustix::fs::lgetxattr(self.proc_path(name), SHOWN_MODE, &mut buffer[..]).ok()?;
-        parse_mode(buffer.get(..len)?)
+    /// What the mount shows of `name` that the volume's own attributes do not say.
+    pub fn shown(&self, name: &str) -> Shown {
+        let mut buffer = [0; LONGEST_SHOWN];
+        let read = rustix::fs::lgetxattr(self.proc_path(name), SHOWN, &mut buffer[..]);
+        Shown::parse(buffer.get(..read.unwrap_or(0)).unwrap_or_default())
     }
 
-    /// Sets (or with `None` forgets) the permission bits that the mount shows for `name`.
+    /// Has the mount show that of `name`.
     ///
     /// # Errors
     /// [`Unsupported`](crate::error::Kind::Unsupported) where the file system has no user attributes.
-    pub fn set_shown_mode(&self, name: &str, mode: Option<u16>) -> Result<()> {
-        let path = self.proc_path(name);
-        let changed = match mode {
-            Some(mode) => {
-                let octal = format!("{mode:o}");
-                rustix::fs::lsetxattr(path, SHOWN_MODE, octal.as_bytes(), XattrFlags::empty())
-            }
-            None => match rustix::fs::lremovexattr(path, SHOWN_MODE) {
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-                removed => removed,
-            },
-        };
-        changed.map_err(|errno| self.failed(errno, "setting the mode that is shown", name))
+    pub fn set_shown(&self, name: &str, shown: Shown) -> Result<()> {
+        let text = shown.to_string();
+        rustix::fs::lsetxattr(self.proc_path(name), SHOWN, text.as_bytes(), XattrFlags::empty())
+            .map_err(|errno| self.failed(errno, "setting what the mount shows", name))
     }
 
     /// The xattr calls know no directory handles; a magic link of our own descriptor is the next best thing, and the
@@ -91,26 +84,25 @@ impl Times {
 /// # Errors
 /// The operating system's.
 pub fn stat(fd: impl AsFd) -> Result<Stat> {
-    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-        .doing("reading attributes")?;
+    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, STATX).doing("reading attributes")?;
     Ok(Stat::from_statx(&statx, false))
 }
 
-/// The permission bits that the user gave an open file, if they are not the volume's.
-pub fn shown_mode(file: &File) -> Option<u16> {
-    let mut buffer = [0; 8];
-    let len = rustix::fs::fgetxattr(file, SHOWN_MODE, &mut buffer[..]).ok()?;
-    parse_mode(buffer.get(..len)?)
+/// As [`Dir::shown`], of an open file.
+pub fn shown(file: &File) -> Shown {
+    let mut buffer = [0; LONGEST_SHOWN];
+    let read = rustix::fs::fgetxattr(file, SHOWN, &mut buffer[..]);
+    Shown::parse(buffer.get(..read.unwrap_or(0)).unwrap_or_default())
 }
 
-/// As [`Dir::set_shown_mode`], for an open file.
+/// As [`Dir::set_shown`], for an open file.
 ///
 /// # Errors
 /// [`Unsupported`](crate::error::Kind::Unsupported) where the file system has no user attributes.
-pub fn set_shown_mode(file: &File, mode: u16) -> Result<()> {
-    let octal = format!("{mode:o}");
-    rustix::fs::fsetxattr(file, SHOWN_MODE, octal.as_bytes(), XattrFlags::empty())
-        .doing("setting the mode that is shown")
+pub fn set_shown(file: &File, shown: Shown) -> Result<()> {
+    let text = shown.to_string();
+    rustix::fs::fsetxattr(file, SHOWN, text.as_bytes(), XattrFlags::empty())
+        .doing("setting what the mount shows")
 }
 
 /// Sets the times of an open file.
@@ -147,7 +139,103 @@ pub(super) fn inherit_owner(fd: impl AsFd, like: &Stat, new: &Stat) {
     }
 }
 
-fn parse_mode(octal: &[u8]) -> Option<u16> {
-    let text = std::str::from_utf8(octal).ok()?;
-    u16::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o1777)
+/// What the mount shows of a file that the volume's own attributes do not say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Shown {
+    /// The permission bits that its user gave it. The volume's own stay what the service needs: they are the operator's.
+    pub mode: Option<u16>,
+    /// The inode number that it has although another file came in its place.
+    pub number: Option<Numbered>,
+}
+
+/// An inode number that was given to one content of a file: what others write into it has another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Numbered {
+    /// The number.
+    pub number: u32,
+    /// The file's size, in bytes.
+    pub size: u64,
+    /// The last change of its content.
+    pub mtime: Timestamp,
+}
+
+impl Numbered {
+    /// Gives a number to the content that a file has now.
+    pub fn given_to(stat: &Stat, number: u32) -> Self {
+        Self {
+            number,
+            size: stat.size,
+            mtime: stat.mtime,
+        }
+    }
+
+    /// Whether it was given to the content that a file has now.
+    pub fn is_of(&self, stat: &Stat) -> bool {
+        (self.size, self.mtime) == (stat.size, stat.mtime)
+    }
+}
+
+impl Shown {
+    /// Understands the attribute: `640` or `-`, and where there is a number ` 1f2e3d4c 35 1764302400.123456789`. What
+    /// cannot be understood says nothing.
+    fn parse(attribute: &[u8]) -> Self {
+        let mut words = std::str::from_utf8(attribute).unwrap_or_default().split(' ');
+        let mode = words.next().and_then(|octal| u16::from_str_radix(octal, 8).ok());
+        let number = || {
+            let number = u32::from_str_radix(words.next()?, 16).ok()?;
+            let size = words.next()?.parse().ok()?;
+            let (seconds, nanos) = words.next()?.split_once('.')?;
+            let mtime = Timestamp {
+                seconds: seconds.parse().ok()?,
+                nanos: nanos.parse().ok()?,
+            };
+            Some(Numbered { number, size, mtime })
+        };
+        Self {
+            mode: mode.filter(|mode| *mode <= 0o1777),
+            number: { number }(),
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            Some(mode) => write!(f, "{mode:o}")?,
+            None => f.write_str("-")?,
+        }
+        match self.number {
+            Some(Numbered { number, size, mtime }) => {
+                write!(f, " {number:x} {size} {}.{:09}", mtime.seconds, mtime.nanos)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_understood_as_it_was_written() {
+        let mtime = Timestamp {
+            seconds: 1_764_302_400,
+            nanos: 5,
+        };
+        let number = Some(Numbered {
+            number: 0x1f2e,
+            size: 35,
+            mtime,
+        });
+        for mode in [None, Some(0o640)] {
+            for number in [None, number] {
+                let shown = Shown { mode, number };
+                assert_eq!(Shown::parse(shown.to_string().as_bytes()), shown);
+            }
+        }
+        for nothing in ["", "9", "2000", "x 1 2 3.4", "\u{e9}"] {
+            assert_eq!(Shown::parse(nothing.as_bytes()).mode, None, "{nothing}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What the volume says of a file.
 
-use rustix::fs::{Statx, StatxAttributes, makedev};
+use rustix::fs::{Statx, StatxAttributes, StatxFlags, makedev};
 
 use crate::clock::Timestamp;
 
@@ -71,7 +71,12 @@ pub struct Stat {
     pub mtime: Timestamp,
     /// Last change of the inode.
     pub ctime: Timestamp,
+    /// When the file came into being; the epoch where the file system does not say.
+    pub born: Timestamp,
 }
+
+/// What is asked for.
+pub(super) const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
 impl Stat {
     /// Whether this is a regular file.
@@ -116,6 +121,7 @@ impl Stat {
             atime: timestamp(statx.stx_atime),
             mtime: timestamp(statx.stx_mtime),
             ctime: timestamp(statx.stx_ctime),
+            born: timestamp(statx.stx_btime),
         }
     }
 }

@@ -513,6 +513,22 @@ pub(crate) fn errno(uid: u32, directory: &Path, statement: &str) -> String {
     python(uid, directory, code, &[statement]).trim_end().to_owned()
 }
 
+/// What writing `text` to a file meets, as `cat > path` does it: `ok`, or an errno's name.
+pub(crate) fn write(mount: &Mount<'_>, path: &str, text: &str) -> String {
+    let code = "
+import errno, os, sys
+descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+os.write(descriptor, sys.argv[2].encode())
+try:
+    os.close(descriptor)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+else:
+    print('ok')
+";
+    mount.python(code, &[path, text]).trim_end().to_owned()
+}
+
 /// Runs a command that must succeed. Returns what it printed.
 pub(crate) fn success(command: Command, input: &str) -> String {
     let said = format!("{command:?}");

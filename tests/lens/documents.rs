@@ -15,6 +15,10 @@ pub(crate) struct Rules {
     pub(crate) secrets: (usize, usize),
     /// What a secret's value may be.
     pub(crate) secret_values: SecretValues,
+    /// Whether values may be NaN and Infinity, which are on volumes and are no JSON.
+    pub(crate) constants: bool,
+    /// How many names only some readers take for the owner's or a secret's.
+    pub(crate) doubtful: (usize, usize),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -29,12 +33,15 @@ pub(crate) const PLAIN: Rules = Rules {
     foreign: false,
     secrets: (0, 0),
     secret_values: SecretValues::Any,
+    constants: false,
+    doubtful: (0, 0),
 };
 
 /// A stored text that its owner sees, whoever wrote it.
 pub(crate) const STORED: Rules = Rules {
     owners: (1, 1),
     secrets: (0, 2),
+    constants: true,
     ..PLAIN
 };
 
@@ -46,35 +53,43 @@ pub(crate) const WRITTEN: Rules = Rules {
     ..PLAIN
 };
 
-/// Anything that is a JSON object.
+/// Anything that some reader takes for a JSON object.
 pub(crate) const WILD: Rules = Rules {
     owners: (0, 3),
     foreign: true,
     secrets: (0, 2),
     secret_values: SecretValues::Any,
+    constants: true,
+    doubtful: (0, 1),
 };
 
 /// A JSON object whose owner, where it is not foreign, is `alice`; its secrets are `api_key` and `token`.
 pub(crate) fn object(rules: Rules) -> impl Strategy<Value = String> {
-    let plain = vec((plain_key(), value()), 0..5);
+    let plain = vec((plain_key(), value(rules.constants)), 0..5);
+    let doubtful = vec(
+        (doubtful_key(), value(rules.constants)),
+        rules.doubtful.0..=rules.doubtful.1,
+    );
     let owners = vec(
         (owner_key(), owner_value(rules.foreign)),
         rules.owners.0..=rules.owners.1,
     );
     let count = rules.secrets.0..=rules.secrets.1;
-    let secrets = |keys| vec((select(keys), secret_value(rules.secret_values)), count.clone());
+    let secrets = |keys| vec((select(keys), secret_value(rules)), count.clone());
     let api_keys = secrets(vec![r#""api_key""#, r#""api\u005fkey""#, r#""\u0061pi_key""#]);
     let tokens = secrets(vec![r#""token""#, r#""to\u006ben""#]);
-    let members = (plain, owners, api_keys, tokens).prop_map(|(mut all, owners, api_keys, tokens)| {
-        all.extend(owners);
-        all.extend(
-            api_keys
-                .into_iter()
-                .chain(tokens)
-                .map(|(key, value)| (key.to_owned(), value)),
-        );
-        all
-    });
+    let members = (plain, doubtful, owners, api_keys, tokens).prop_map(
+        |(mut all, doubtful, owners, api_keys, tokens)| {
+            all.extend(doubtful.into_iter().chain(owners));
+            all.extend(
+                api_keys
+                    .into_iter()
+                    .chain(tokens)
+                    .map(|(key, value)| (key.to_owned(), value)),
+            );
+            all
+        },
+    );
     let members = members.boxed();
     let members = prop_oneof![members.clone(), members.prop_shuffle()];
     let spaced = members.prop_flat_map(|members| {
@@ -94,15 +109,19 @@ pub(crate) fn object(rules: Rules) -> impl Strategy<Value = String> {
 }
 
 /// A value in any spelling.
-fn value() -> impl Strategy<Value = String> {
+fn value(constants: bool) -> impl Strategy<Value = String> {
+    let words = ["null", "true", "false", "NaN", "Infinity", "-Infinity"];
+    let words = if constants { &words[..] } else { &words[..3] };
     let scalar = prop_oneof![
-        select(vec!["null", "true", "false"]).prop_map(str::to_owned),
+        select(words.to_vec()).prop_map(str::to_owned),
         select(vec![
             "0",
             "-0",
             "1E+05",
             "0.10",
             "1e-400",
+            "1e400",
+            "-2E+999",
             "18446744073709551616",
             "-1.5e300",
             "12e3"
@@ -143,11 +162,14 @@ fn string() -> impl Strategy<Value = String> {
             r"\u0000",
             r"\u00e9",
             r"\ud83d\ude00",
+            r"\ud83d",
+            r"\uDE00",
             "}",
             "{",
             ",",
             ":",
-            " "
+            " ",
+            "NaN",
         ])
         .prop_map(str::to_owned),
         "[a-zé€😀\u{7f}\u{2028}]{1,3}",
@@ -161,6 +183,9 @@ fn plain_key() -> impl Strategy<Value = String> {
         r#""User_id""#,
         r#""user_id ""#,
         r#""user_i""#,
+        r#""user\ud83did""#,
+        r#""User_id\ude00""#,
+        r#""\ud83d""#,
         r#""api_keys""#,
         r#""""#,
     ]);
@@ -168,6 +193,18 @@ fn plain_key() -> impl Strategy<Value = String> {
         string().prop_map(|key| key.replacen('"', "\"x", 1)),
         near_misses.prop_map(str::to_owned)
     ]
+}
+
+/// The owner's name or a secret's, to who drops a lone surrogate.
+fn doubtful_key() -> impl Strategy<Value = String> {
+    select(vec![
+        r#""user_id\ud83d""#,
+        r#""\uDE00\ud83duser\u005fid""#,
+        r#""user\ude00_id""#,
+        r#""api_\ud83dkey""#,
+        r#""\ud83dtoken""#,
+    ])
+    .prop_map(str::to_owned)
 }
 
 fn owner_key() -> impl Strategy<Value = String> {
@@ -191,6 +228,7 @@ fn owner_value(foreign: bool) -> impl Strategy<Value = String> {
         "1",
         r#"["alice"]"#,
         r#""""#,
+        r#""alice\ud83d""#,
     ]);
     let value = if foreign {
         prop_oneof![ours, others].boxed()
@@ -200,15 +238,21 @@ fn owner_value(foreign: bool) -> impl Strategy<Value = String> {
     value.prop_map(str::to_owned)
 }
 
-fn secret_value(values: SecretValues) -> impl Strategy<Value = String> {
+fn secret_value(rules: Rules) -> impl Strategy<Value = String> {
     let spellings = [
+        "null",
         r#""sk-8f2e""#,
         r#""sk-8f2e \" , }""#,
+        r#""sk-8f2e\ud83d""#,
         r#"{"a":["sk-8f2e"]}"#,
-        "null",
+        r#"{"sk-8f2e":NaN}"#,
     ];
-    let first = if values == SecretValues::Null { 3 } else { 0 };
-    select(spellings[first..].to_vec()).prop_map(str::to_owned)
+    let end = match rules.secret_values {
+        SecretValues::Null => 1,
+        SecretValues::Any if rules.constants => spellings.len(),
+        SecretValues::Any => spellings.len() - 1,
+    };
+    select(spellings[..end].to_vec()).prop_map(str::to_owned)
 }
 
 fn space() -> impl Strategy<Value = String> {

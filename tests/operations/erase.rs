@@ -247,11 +247,8 @@ fn a_journal_that_was_emptied_is_begun_anew_and_one_that_is_none_is_left_alone()
     let before = files(&volume.root());
     let output = erased(&volume, &["--user-id", "alice"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("the journal of an erasure is none"),
-        "{}",
-        stderr(&output)
-    );
+    let said = format!("({}): it is not one: look at it", journal.display());
+    assert!(stderr(&output).contains(&said), "{}", stderr(&output));
     assert_eq!(files(&volume.root()), before);
     plant("");
     let output = erased(&volume, &["--user-id", "alice"]);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use super::{ask, asked, json_lines, record_of, stderr, stdout};
 use crate::common::{ALICE, BOB, LAYOUTS, Layout, Volume};
 
@@ -48,6 +50,13 @@ fn records_are_listed_by_user_by_many_users_and_all() {
         let stored = volume.stored(&BOB, "schedules", "c.json");
         assert_eq!(line["size"], stored.replace(r#", "api_key":"sk-bob""#, "").len());
         assert!(line["mtime"].as_str().unwrap().ends_with('Z'));
+
+        // What Python writes and JSON does not have: the line is JSON all the same.
+        let text = r#"{"loss": NaN, "user_id": "bob"}"#;
+        volume.plant(&BOB, "schedules", "c.json", text);
+        let contents = asked(&volume, "list", &["--user-id", "bob", "--contents"]);
+        let line = &json_lines(&contents)[0];
+        assert_eq!((&line["text"], &line["record"]), (&text.into(), &Value::Null));
 
         // Fewer users than directories, and more.
         for more in [0, 2000] {

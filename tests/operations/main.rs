@@ -9,6 +9,7 @@ mod export;
 mod list;
 mod migrate;
 mod repair;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tenantfs::error::Kind;
 use tenantfs::event::{Event, Op};
 use tenantfs::layout::Layout;
-use tenantfs::store::{Draft, Folder, NodeKind, Options, Store};
+use tenantfs::store::{Attachment, Draft, Folder, NodeKind, Options, Store};
 use tenantfs::volume::{Access, Durability, Rename};
 
 use super::{Disk, Noted, SECRET, name, principal, replace};
@@ -35,7 +35,7 @@ fn record_of(owner: &str, rest: &str) -> Vec<u8> {
 }
 
 fn view(folder: &Folder, entry: &str) -> String {
-    String::from_utf8(folder.open_record(&name(entry)).unwrap().view.to_vec()).unwrap()
+    String::from_utf8(folder.record(&name(entry)).open().unwrap().view.to_vec()).unwrap()
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_record_is_owned_on_the_volume_and_as_written_in_the_store() {
     for layout in LAYOUTS {
         let disk = Disk::new(layout);
         let folder = disk.open("alice").folder("results").unwrap();
-        let saved = folder.save(&name("x.json"), b"{\"n\": 1}\n").unwrap();
+        let saved = folder.record(&name("x.json")).save(b"{\"n\": 1}\n").unwrap();
         assert_eq!(*saved.view, *b"{\"n\": 1}\n");
         assert_eq!(view(&folder, "x.json"), "{\"n\": 1}\n");
         let stored = fs::read_to_string(disk.directory("alice", "results").join("x.json")).unwrap();
@@ -59,15 +59,15 @@ fn what_another_tenant_has_is_absent() {
     for layout in LAYOUTS {
         let disk = Disk::new(layout);
         let bobs = disk.open("bob").folder("schedules").unwrap();
-        bobs.save(&name("x.json"), b"{}").unwrap();
-        bobs.create_attachment(&name("plot.png"), 0o600).unwrap();
+        bobs.record(&name("x.json")).save(b"{}").unwrap();
+        Attachment::create(&bobs, &name("plot.png"), 0o600).unwrap();
         let alices = disk.open("alice").folder("schedules").unwrap();
         assert_eq!(alices.list().unwrap(), []);
         assert_eq!(
-            alices.open_record(&name("x.json")).unwrap_err().kind(),
+            alices.record(&name("x.json")).open().unwrap_err().kind(),
             Kind::NotFound
         );
-        alices.save(&name("x.json"), br#"{"n":1}"#).unwrap();
+        alices.record(&name("x.json")).save(br#"{"n":1}"#).unwrap();
         assert_eq!(view(&bobs, "x.json"), "{}");
     }
 }
@@ -78,8 +78,8 @@ fn a_colliding_user_is_refused_and_cannot_be_second() {
         let disk = Disk::new(layout);
         let stores = COLLIDING.map(|user| disk.open(user));
         let folders = stores.map(|store| store.folder("schedules").unwrap());
-        folders[0].save(&name("x.json"), b"{}").unwrap();
-        let late = folders[1].save(&name("y.json"), b"{}").unwrap_err();
+        folders[0].record(&name("x.json")).save(b"{}").unwrap();
+        let late = folders[1].record(&name("y.json")).save(b"{}").unwrap_err();
         assert_eq!(late.kind(), Kind::HashCollision);
         assert_eq!(folders[1].list().unwrap(), []);
         let again = disk.open_with(COLLIDING[1], disk.options()).err().unwrap();
@@ -97,7 +97,8 @@ fn the_owner_marker_holds_the_full_hash() {
         store
             .folder("schedules")
             .unwrap()
-            .save(&name("x.json"), b"{}")
+            .record(&name("x.json"))
+            .save(b"{}")
             .unwrap();
         let resource = disk.directory("alice", "schedules");
         let hash_directory = match layout {
@@ -138,19 +139,19 @@ fn a_read_only_store_changes_nothing() {
         let (record, attachment) = (name("x.json"), name("n.txt"));
         let draft = Draft::new(b"{".to_vec(), 10);
         let refusals = [
-            folder.save(&record, b"{}").map(drop),
-            folder.keep_draft(&record, &draft, Durability::Ordered).map(drop),
-            folder.create_attachment(&name("new"), 0o600).map(drop),
-            folder.open_attachment(&attachment, Access::ReadWrite).map(drop),
+            folder.record(&record).save(b"{}").map(drop),
+            folder.record(&record).keep(&draft, Durability::Ordered).map(drop),
+            Attachment::create(&folder, &name("new"), 0o600).map(drop),
+            Attachment::open(&folder, &attachment, Access::ReadWrite).map(drop),
             folder.make_folder(&name("new"), 0o700).map(drop),
             folder.remove_folder(&name("sub")),
             folder.remove(&record),
             folder.rename(&record, &folder, &name("y.json"), Rename::Replace),
-            folder.set_mode(&record, 0o600),
-            folder.set_times(&record, Default::default()),
+            folder.record(&record).set_mode(0o600),
+            folder.record(&record).set_times(Default::default()),
             folder.set_own_mode(0o700),
             folder.set_own_times(Default::default()),
-            folder.discard_draft(&record).map(drop),
+            folder.record(&record).discard_draft().map(drop),
         ];
         for (index, refusal) in refusals.into_iter().enumerate() {
             assert_eq!(refusal.unwrap_err().kind(), Kind::ReadOnly, "refusal {index}");
@@ -206,13 +207,13 @@ fn whatever_is_no_file_of_the_tenant_is_hidden_and_in_the_way() {
         let begin = Instant::now();
         let absent = [
             folder.lookup(&entry).map(drop),
-            folder.open_record(&entry).map(drop),
+            folder.record(&entry).open().map(drop),
             folder.open_folder(&entry).map(drop),
-            folder.open_attachment(&entry, Access::Read).map(drop),
+            Attachment::open(&folder, &entry, Access::Read).map(drop),
             folder.remove(&entry),
             folder.remove_folder(&entry),
             folder.rename(&entry, &folder, &name("y.json"), Rename::Replace),
-            folder.set_mode(&entry, 0o600),
+            folder.record(&entry).set_mode(0o600),
         ];
         for (index, result) in absent.into_iter().enumerate() {
             assert_eq!(result.unwrap_err().kind(), Kind::NotFound, "{what} {index}");
@@ -220,7 +221,7 @@ fn whatever_is_no_file_of_the_tenant_is_hidden_and_in_the_way() {
         assert_eq!(folder.list().unwrap(), [], "{what}");
         noted.events.lock().clear();
         assert_eq!(
-            folder.save(&entry, b"{}").unwrap_err().kind(),
+            folder.record(&entry).save(b"{}").unwrap_err().kind(),
             Kind::NameTaken,
             "{what}"
         );
@@ -242,7 +243,7 @@ fn whatever_is_no_file_of_the_tenant_is_hidden_and_in_the_way() {
         fs::rename(directory.join(other.as_str()), directory.join(entry.as_str())).unwrap();
         assert_eq!(folder.lookup(&entry).unwrap_err().kind(), Kind::NotFound);
         assert_eq!(
-            folder.create_attachment(&entry, 0o600).unwrap_err().kind(),
+            Attachment::create(&folder, &entry, 0o600).unwrap_err().kind(),
             Kind::NameTaken
         );
         assert_eq!(
@@ -287,9 +288,12 @@ fn a_record_may_be_as_large_as_max_record_and_no_larger() {
         .folder("schedules")
         .unwrap();
     let text = |len: usize| format!(r#"{{"x":"{}"}}"#, "x".repeat(len - 8));
-    folder.save(&name("x.json"), text(100).as_bytes()).unwrap();
+    folder.record(&name("x.json")).save(text(100).as_bytes()).unwrap();
     assert_eq!(view(&folder, "x.json"), text(100));
-    let error = folder.save(&name("x.json"), text(101).as_bytes()).unwrap_err();
+    let error = folder
+        .record(&name("x.json"))
+        .save(text(101).as_bytes())
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::TooLarge);
     assert_eq!(view(&folder, "x.json"), text(100));
 }
@@ -299,7 +303,7 @@ fn bad_text_leaves_the_record_and_the_draft() {
     let (disk, folder) = schedules();
     let entry = name("x.json");
     let file = disk.directory("alice", "schedules").join("x.json");
-    folder.save(&entry, b"{\"n\":1}").unwrap();
+    folder.record(&entry).save(b"{\"n\":1}").unwrap();
     let before = fs::read(&file).unwrap();
     for (text, kind) in [
         ("{", Kind::IncompleteRecord),
@@ -308,7 +312,7 @@ fn bad_text_leaves_the_record_and_the_draft() {
         (r#"{"api_key":"k"}"#, Kind::PlainSecret),
     ] {
         assert_eq!(
-            folder.save(&entry, text.as_bytes()).unwrap_err().kind(),
+            folder.record(&entry).save(text.as_bytes()).unwrap_err().kind(),
             kind,
             "{text}"
         );
@@ -316,19 +320,19 @@ fn bad_text_leaves_the_record_and_the_draft() {
     }
     let mut draft = Draft::new(b"{\"n\":2".to_vec(), 1000);
     draft.mode = Some(0o640);
-    let shown = folder.keep_draft(&entry, &draft, Durability::Ordered).unwrap();
+    let shown = folder.record(&entry).keep(&draft, Durability::Ordered).unwrap();
     assert_eq!((shown.kind, shown.size, shown.mode), (NodeKind::Record, 6, 0o640));
     // It is there after a new login, and gone when it is completed.
     let folder = disk.open("alice").folder("schedules").unwrap();
-    let mut draft = folder.load_draft(&entry).unwrap().unwrap();
+    let mut draft = folder.record(&entry).load_draft().unwrap().unwrap();
     assert_eq!((draft.text(), draft.mode), (&b"{\"n\":2"[..], Some(0o640)));
     draft.append(b"}").unwrap();
-    let snapshot = folder.commit(&entry, &draft, Durability::Durable).unwrap();
+    let snapshot = folder.record(&entry).commit(&draft, Durability::Durable).unwrap();
     assert_eq!(
         (&*snapshot.view, snapshot.attributes.mode),
         (&b"{\"n\":2}"[..], 0o640)
     );
-    assert!(folder.load_draft(&entry).unwrap().is_none());
+    assert!(folder.record(&entry).load_draft().unwrap().is_none());
     assert!(!folder.lookup(&entry).unwrap().kept_draft);
 }
 
@@ -337,7 +341,7 @@ fn a_kept_draft_never_puts_a_secret_on_the_volume() {
     let (disk, folder) = schedules();
     for text in [r#"{"api_key": "sk-8f2e""#, r#"{"api\u005fkey": "sk-8f2e"}"#] {
         let draft = Draft::new(text.as_bytes().to_vec(), 1000);
-        let kept = folder.keep_draft(&name("x.json"), &draft, Durability::Ordered);
+        let kept = folder.record(&name("x.json")).keep(&draft, Durability::Ordered);
         assert_eq!(kept.unwrap_err().kind(), Kind::PlainSecret, "{text}");
         for entry in fs::read_dir(disk.directory("alice", "schedules")).unwrap() {
             let content = fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -350,19 +354,17 @@ fn a_kept_draft_never_puts_a_secret_on_the_volume() {
 #[test]
 fn a_secret_outlives_every_way_of_saving() {
     let (backup, temporary, record) = (name("x.json~"), name("x.tmp"), name("x.json"));
-    let in_place = |folder: &Folder| folder.save(&record, b"{\"n\":2}").map(drop);
+    let in_place = |folder: &Folder| folder.record(&record).save(b"{\"n\":2}").map(drop);
     let backup_first = |folder: &Folder| {
         folder.rename(&record, folder, &backup, Rename::Replace)?;
-        folder.save(&record, b"{\"n\":2}").map(drop)
+        folder.record(&record).save(b"{\"n\":2}").map(drop)
     };
     let from_attachment = |folder: &Folder| {
-        folder
-            .create_attachment(&temporary, 0o600)?
-            .write(0, b"{\"n\":2}")?;
+        Attachment::create(folder, &temporary, 0o600)?.write(0, b"{\"n\":2}")?;
         folder.rename(&temporary, folder, &record, Rename::Replace)
     };
     let from_record = |folder: &Folder| {
-        folder.save(&name("t.json"), b"{\"n\":2}")?;
+        folder.record(&name("t.json")).save(b"{\"n\":2}")?;
         folder.rename(&name("t.json"), folder, &record, Rename::Replace)
     };
     type Way<'w> = &'w dyn Fn(&Folder) -> tenantfs::error::Result<()>;
@@ -384,8 +386,7 @@ fn a_secret_outlives_every_way_of_saving() {
             .into_iter()
             .filter(|entry| !entry.is_record())
         {
-            let content = folder
-                .open_attachment(&entry, Access::Read)
+            let content = Attachment::open(&folder, &entry, Access::Read)
                 .unwrap()
                 .read(0, 1000)
                 .unwrap();
@@ -410,7 +411,7 @@ fn a_secret_that_was_renamed_away_is_not_revived_over_a_newer_record() {
     folder
         .rename(&name("x.json"), &folder, &name("older"), Rename::Replace)
         .unwrap();
-    folder.save(&name("x.json"), b"{}").unwrap();
+    folder.record(&name("x.json")).save(b"{}").unwrap();
     assert!(!fs::read_to_string(&file).unwrap().contains(SECRET));
 }
 
@@ -426,7 +427,10 @@ fn a_foreign_owner_is_replaced_and_the_observer_told() {
     )
     .unwrap();
     let folder = store.folder("schedules").unwrap();
-    let saved = folder.save(&name("x.json"), &record_of("bob", "")).unwrap();
+    let saved = folder
+        .record(&name("x.json"))
+        .save(&record_of("bob", ""))
+        .unwrap();
     assert_eq!(*saved.view, *record_of("alice", ""));
     let path = || "schedules/x.json".to_owned();
     let expected = [
@@ -456,9 +460,9 @@ fn new_files_belong_to_whom_their_directory_or_predecessor_does() {
             "{path:?}"
         );
     };
-    folder.save(&name("x.json"), b"{}").unwrap();
+    folder.record(&name("x.json")).save(b"{}").unwrap();
     expect(&directory.join("x.json"), 4321, 8765, 0o660);
-    folder.create_attachment(&name("n.txt"), 0o600).unwrap();
+    Attachment::create(&folder, &name("n.txt"), 0o600).unwrap();
     expect(&directory.join("n.txt"), 4321, 8765, 0o660);
     assert_eq!(
         folder.lookup(&name("n.txt")).unwrap().mode,
@@ -470,7 +474,7 @@ fn new_files_belong_to_whom_their_directory_or_predecessor_does() {
 
     chown(directory.join("x.json"), Some(1111), Some(2222)).unwrap();
     fs::set_permissions(directory.join("x.json"), fs::Permissions::from_mode(0o640)).unwrap();
-    folder.save(&name("x.json"), b"{\"n\":1}").unwrap();
+    folder.record(&name("x.json")).save(b"{\"n\":1}").unwrap();
     expect(&directory.join("x.json"), 1111, 2222, 0o640);
 }
 
@@ -513,7 +517,7 @@ fn a_race_never_shows_what_is_not_ours() {
                 false => Duration::from_secs(30),
             };
             while begin.elapsed() < lasts(seen) {
-                match folder.open_record(&name("x.json")) {
+                match folder.record(&name("x.json")).open() {
                     Ok(snapshot) => {
                         assert_eq!(*snapshot.view, *contents[0]);
                         seen[0] += 1;
@@ -539,7 +543,8 @@ fn another_reader_of_the_volume_never_meets_a_part_of_a_record() {
         |round| {
             let entry = name(["x.json", "y.json"][round as usize % 2]);
             folder
-                .save(&entry, texts[round as usize / 2 % 2].as_bytes())
+                .record(&entry)
+                .save(texts[round as usize / 2 % 2].as_bytes())
                 .unwrap();
             if round % 5 == 4 {
                 folder.remove(&entry).unwrap();
@@ -575,7 +580,7 @@ fn two_commits_at_once_leave_one_of_them() {
         thread::scope(|scope| {
             for writer in ["1", "2"] {
                 let (folder, entry) = (folder.clone(), &entry);
-                scope.spawn(move || folder.save(entry, writer_text(writer).as_bytes()).unwrap());
+                scope.spawn(move || folder.record(entry).save(writer_text(writer).as_bytes()).unwrap());
             }
         });
         let shown = view(&folder, entry.as_str());

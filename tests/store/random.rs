@@ -13,7 +13,7 @@ use tenantfs::identity::UserId;
 use tenantfs::layout::Layout;
 use tenantfs::name::Resource;
 use tenantfs::record::Lens;
-use tenantfs::store::{Draft, Folder, NodeKind, Options, Store};
+use tenantfs::store::{Attachment, Draft, Folder, NodeKind, Options, Store};
 use tenantfs::volume::{Access, Durability, Rename};
 
 use super::model::{MAX_RECORD, Node, Outcome, Sight, Tree, is_record};
@@ -211,28 +211,26 @@ impl Tenant {
         let model = root.at(path);
         let (real, expected): (Result<()>, Outcome) = match &step.act {
             Act::Save(text) => (
-                folder.save(&entry, &text.bytes()).map(drop),
+                folder.record(&entry).save(&text.bytes()).map(drop),
                 model.save(lens, step.name, &text.bytes()),
             ),
             Act::Keep(text) if is_record(step.name) => {
                 let draft = Draft::new(text.bytes(), 1024);
                 (
-                    folder.keep_draft(&entry, &draft, Durability::Ordered).map(drop),
+                    folder.record(&entry).keep(&draft, Durability::Ordered).map(drop),
                     model.keep(step.name, &text.bytes()),
                 )
             }
             Act::Discard => {
                 model.kept.remove(step.name);
-                (folder.discard_draft(&entry).map(drop), Ok(()))
+                (folder.record(&entry).discard_draft().map(drop), Ok(()))
             }
             Act::Create(text) => (
-                folder
-                    .create_attachment(&entry, 0o600)
-                    .and_then(|file| file.write(0, &text.bytes())),
+                Attachment::create(&folder, &entry, 0o600).and_then(|file| file.write(0, &text.bytes())),
                 model.create(step.name, &text.bytes()),
             ),
             Act::Append(text) => {
-                let file = folder.open_attachment(&entry, Access::ReadWrite);
+                let file = Attachment::open(&folder, &entry, Access::ReadWrite);
                 (
                     file.and_then(|file| file.append(&text.bytes())),
                     model.append(step.name, &text.bytes()),
@@ -307,14 +305,14 @@ impl Tenant {
                 absent
             );
             assert_eq!(
-                folder.open_record(&key).map(drop).map_err(|error| error.kind()),
+                folder.record(&key).open().map(drop).map_err(|error| error.kind()),
                 absent
             );
             assert_eq!(
                 folder.open_folder(&key).map(drop).map_err(|error| error.kind()),
                 absent
             );
-            let attachment = folder.open_attachment(&key, Access::Read);
+            let attachment = Attachment::open(folder, &key, Access::Read);
             assert_eq!(attachment.map(drop).map_err(|error| error.kind()), absent);
             return;
         };
@@ -322,26 +320,25 @@ impl Tenant {
         assert_eq!((attributes.kind, attributes.kept_draft), (kind, draft));
         let mut shown = None;
         if draft {
-            let text = folder.load_draft(&key).unwrap().unwrap().text().to_vec();
+            let text = folder.record(&key).load_draft().unwrap().unwrap().text().to_vec();
             assert_eq!(&text, &tree.kept[entry]);
             shown = Some(text);
         }
         match tree.entries.get(entry) {
             Some(Node::Record(stored)) => {
-                let view = folder.open_record(&key).unwrap().view;
+                let view = folder.record(&key).open().unwrap().view;
                 assert_eq!(*view, *self.lens.view(stored).unwrap().text);
                 shown.get_or_insert(view.to_vec());
             }
             Some(Node::Attachment(content)) => {
-                let read = folder
-                    .open_attachment(&key, Access::Read)
+                let read = Attachment::open(folder, &key, Access::Read)
                     .unwrap()
                     .read(0, 4096)
                     .unwrap();
                 assert_eq!(&read, content);
                 shown = Some(read);
             }
-            _ => assert_eq!(folder.open_record(&key).unwrap_err().kind(), Kind::NotFound),
+            _ => assert_eq!(folder.record(&key).open().unwrap_err().kind(), Kind::NotFound),
         }
         if kind != NodeKind::Directory {
             let shown = shown.unwrap();

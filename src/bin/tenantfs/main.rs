@@ -60,6 +60,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Whoever gives commands is told everything; users of the mount see errnos.
             eprintln!("tenantfs: {}", one_line(&format!("{error:#}")));
             exit::code(error.kind())
         }

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use tenantfs::admin::{Erasure, would_erase};
 use tenantfs::audit::Record;
 use tenantfs::daemon::{Client, Whose};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::identity::UserId;
 
 use super::progress::Progress;
@@ -13,6 +13,12 @@ use super::{become_account, confined, found, interrupted, open, print_json, tell
 use crate::account;
 use crate::cli::{ClientArgs, EraseArgs};
 use crate::config::{self, VolumeSettings};
+
+/// What is said where not everything could be erased.
+const LEFT: [&str; 2] = [
+    "place may have something of this user's, and was left: mend what is said of it, and run this again",
+    "places may have something of this user's, and were left: mend what is said of them, and run this again",
+];
 
 pub(crate) fn erase(args: EraseArgs) -> Result<()> {
     let user = UserId::new(args.user_id.as_str())?;
@@ -48,19 +54,13 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
         },
     )?;
     let ground = open(&settings)?;
-    let erasure = Erasure::begin(&ground, &user)?;
-    // From here on nobody can log in as this user; whoever has, is ended.
-    if let Some(daemon) = daemon {
-        match daemon.revoke(Whose::UserId(user.as_str().to_owned())) {
-            Err(error) if error.kind() != Kind::NotFound => {
-                return Err(error.context("ending the user's sessions"));
-            }
-            _ => {}
-        }
-    }
     let mut progress = Progress::start("erasing")?.quiet();
-    let receipt = erasure.run(&mut progress);
+    // Once it has begun nobody can log in as this user; whoever has, is ended.
+    let end_sessions = || daemon.map_or(Ok(()), |daemon| end_sessions(daemon, &user));
+    let receipt = Erasure::begin(&ground, &user, &progress, end_sessions)
+        .and_then(|erasure| erasure.run(&mut progress));
     progress.finish()?;
+    // Its user may read the line, should there be one again, and is told no path.
     let said = match &receipt {
         Ok(receipt) => serde_json::to_string(receipt).unwrap_or_default(),
         Err(error) => error.to_string(),
@@ -88,36 +88,44 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
         );
     }
     interrupted(receipt.finished.is_some())?;
-    found(receipt.left, "files may be this user's, and were left")
+    found(receipt.left, LEFT)
+}
+
+fn end_sessions(daemon: Client, user: &UserId) -> Result<()> {
+    match daemon.revoke(Whose::UserId(user.as_str().to_owned())) {
+        Err(error) if error.kind() != Kind::NotFound => Err(error.context("ending the user's sessions")),
+        _ => Ok(()),
+    }
 }
 
 fn dry_run(settings: &VolumeSettings, user: &UserId) -> Result<()> {
     let ground = confined(open(settings)?, false, None)?;
     let mut progress = Progress::start("looking")?.quiet();
     let (mut stdout, mut printed) = (std::io::stdout().lock(), Ok(()));
-    would_erase(&ground, user, &mut progress, &mut |path| {
+    let complete = would_erase(&ground, user, &mut progress, &mut |path| {
         if printed.is_ok() {
             printed = writeln!(stdout, "{}", serde_json::json!({ "would_erase": path }));
         }
     })?;
+    let left = progress.count();
     progress.finish()?;
-    printed.map_err(|error| Error::io(&error, "printing"))
+    printed.doing("printing")?;
+    interrupted(complete)?;
+    found(left, LEFT)
 }
 
 fn confirm(user: &UserId) -> Result<()> {
     let stdin = std::io::stdin();
-    let refused = |why: &'static str| Err(Error::new(Kind::Config, why));
     if !stdin.is_terminal() {
-        return refused("nothing was erased: there is no terminal to ask on; use --yes");
+        return Err(Error::config(
+            "nothing was erased: there is no terminal to ask on; use --yes",
+        ));
     }
     eprint!("Everything of this user is erased for good. To confirm, type the user id again: ");
     let mut line = String::new();
-    stdin
-        .lock()
-        .read_line(&mut line)
-        .map_err(|error| Error::io(&error, "asking"))?;
+    stdin.lock().read_line(&mut line).doing("asking")?;
     match line.trim_end_matches(['\r', '\n']) == user.as_str() {
         true => Ok(()),
-        false => refused("nothing was erased: that was another user id"),
+        false => Err(Error::config("nothing was erased: that was another user id")),
     }
 }

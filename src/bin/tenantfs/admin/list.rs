@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use tenantfs::admin::{self, Listed, Listing, Users, Whose};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::identity::UserId;
 use tenantfs::name::Resource;
 
@@ -25,7 +25,8 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
             Whose::Users(users)
         }
         (None, Some(path)) => {
-            let (users, wrong) = read_users(path)?;
+            let read = read_users(path).doing("reading the users file").at(path);
+            let (users, wrong) = read.map_err(|error| error.as_kind(Kind::Config))?;
             wrong_lines = wrong;
             Whose::Users(users)
         }
@@ -37,8 +38,10 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
         .as_ref()
         .filter(|resource| !ground.resources.contains(resource))
     {
-        let why = format!("there is no resource {:?}; see --resources", unknown.as_str());
-        return Err(Error::new(Kind::Config, why));
+        return Err(Error::config(format!(
+            "there is no resource {:?}; see --resources",
+            unknown.as_str()
+        )));
     }
     let listing = Listing {
         resource: resource.as_ref(),
@@ -58,9 +61,7 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
     let complete = admin::list(&ground, &whose, listing, &mut progress, &mut each);
     let unreadable = progress.count();
     progress.finish()?;
-    printed
-        .and_then(|()| output.flush())
-        .map_err(|error| Error::io(&error, "printing"))?;
+    printed.and_then(|()| output.flush()).doing("printing")?;
     let complete = complete?;
     if args.json {
         let counts =
@@ -68,25 +69,30 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
         print_json(&serde_json::json!({ "listed": counts }))?;
     }
     interrupted(complete)?;
-    found(unreadable, "could not be looked at")?;
-    found(wrong_lines, "lines of the users file name no user")
+    found(
+        unreadable,
+        [
+            "part of the volume could not be looked at",
+            "parts of the volume could not be looked at",
+        ],
+    )?;
+    found(
+        wrong_lines,
+        [
+            "line of the users file names no new user",
+            "lines of the users file name no new user",
+        ],
+    )
 }
 
 /// The users that a file names, and how many of its lines name none. These are told, and the rest is done.
-fn read_users(path: &Path) -> Result<(Users, u64)> {
-    let doing = |error: std::io::Error| {
-        let why = format!("the users file {}: {error}; correct --users-file", path.display());
-        Error::new(Kind::Config, why)
-    };
-    let mut file = BufReader::new(File::open(path).map_err(doing)?);
+fn read_users(path: &Path) -> std::io::Result<(Users, u64)> {
+    let mut file = BufReader::new(File::open(path)?);
     let (mut users, mut wrong) = (Users::default(), 0);
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
-        let read = (&mut file)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(doing)?;
+        let read = (&mut file).take(MAX_LINE).read_until(b'\n', &mut line)?;
         if read == 0 {
             break;
         }
@@ -96,7 +102,7 @@ fn read_users(path: &Path) -> Result<(Users, u64)> {
         };
         if !line.ends_with(b"\n") && read as u64 == MAX_LINE {
             tell("too long to be a user id");
-            file.skip_until(b'\n').map_err(doing)?;
+            file.skip_until(b'\n')?;
             continue;
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
@@ -105,7 +111,7 @@ fn read_users(path: &Path) -> Result<(Users, u64)> {
             continue;
         }
         let user = std::str::from_utf8(text)
-            .map_err(|_| Error::new(Kind::Config, "not UTF-8"))
+            .map_err(|_| Error::config("not UTF-8"))
             .and_then(UserId::new);
         match user.map(|user| users.add(user)) {
             Ok(true) => {}

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use tenantfs::admin::{self, Ground};
 use tenantfs::audit::Record;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Error, Result};
 use tenantfs::volume::Volume;
 
 use super::progress::Progress;
@@ -15,8 +15,9 @@ use crate::config::VolumeSettings;
 
 pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
     if args.from == args.to && args.to_volume.is_none() {
-        let why = "the volume is to keep the layout that it has; correct --from or --to";
-        return Err(Error::new(Kind::Config, why));
+        return Err(Error::config(
+            "the volume is to keep the layout that it has; correct --from or --to",
+        ));
     }
     let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
     become_account(&settings)?;
@@ -32,7 +33,8 @@ pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
         layout: args.from,
         ..open(&settings)?
     };
-    let target = args.to_volume.as_deref().map(Volume::open).transpose()?;
+    let target = args.to_volume.as_deref().map(Volume::open).transpose();
+    let target = target.map_err(|error| error.context("--to-volume"))?;
     let handle = target.as_ref().map(|target| target.root().as_fd());
     let ground = confined(ground, true, handle)?;
     let mut progress = Progress::start("migrating")?;
@@ -50,5 +52,12 @@ pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
         );
     }
     interrupted(done.complete)?;
-    found(done.left, "were left where they were")
+    let left = match target {
+        Some(_) => ["part was not copied", "parts were not copied"],
+        None => [
+            "directory was left where it was: until another run has moved it, nobody can log in",
+            "directories were left where they were: until another run has moved them, nobody can log in",
+        ],
+    };
+    found(done.left, left)
 }

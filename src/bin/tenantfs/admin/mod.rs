@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::Mode;
 use tenantfs::admin::{self, Ground, Reseal};
 use tenantfs::audit::{self, Record};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::identity::UserId;
 use tenantfs::name::{EntryName, Resource};
 use tenantfs::session::confine::{Confinement, confine};
@@ -75,7 +75,7 @@ pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
         }
     }
     interrupted(seen.complete)?;
-    found(problems, "problems were found")
+    found(problems, ["problem was found", "problems were found"])
 }
 
 pub(crate) fn reseal(args: ResealArgs) -> Result<()> {
@@ -108,7 +108,10 @@ pub(crate) fn reseal(args: ResealArgs) -> Result<()> {
         );
     }
     interrupted(done.complete)?;
-    found(done.left, "were left as they were")
+    found(
+        done.left,
+        ["file was left as it was", "files were left as they were"],
+    )
 }
 
 pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
@@ -117,14 +120,13 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
     let id = EntryName::parse(format!("{}.json", args.id).as_bytes())?;
     let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
     if settings.keys.is_none() {
-        return Err(Error::new(
-            Kind::Config,
+        return Err(Error::config(
             "nothing can be opened without sealing keys; use --sealing-keys FILE",
         ));
     }
     become_account(&settings)?;
     let secret = admin::unseal(&checked(open(&settings)?)?, &user, &resource, &id, &args.member);
-    // Before it is shown: what cannot be accounted for is not.
+    // Before it is shown: what cannot be accounted for is not. Its user reads the line, too, and is told no path.
     let reason = secret.as_ref().err().map(Error::to_string);
     tell(
         &settings,
@@ -143,7 +145,7 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
         .write_all(secret.as_bytes())
         .and_then(|()| stdout.write_all(b"\n"))
         .and_then(|()| stdout.flush());
-    written.map_err(|error| Error::io(&error, "printing the secret"))
+    written.doing("printing the secret")
 }
 
 pub(crate) fn export(args: ExportArgs) -> Result<()> {
@@ -168,7 +170,13 @@ pub(crate) fn export(args: ExportArgs) -> Result<()> {
         false => eprintln!("{} files, {} bytes", done.files, done.bytes),
     }
     interrupted(done.complete)?;
-    found(done.left, "were left out; the manifest says why")
+    found(
+        done.left,
+        [
+            "part was left out; the manifest says why",
+            "parts were left out; the manifest says why",
+        ],
+    )
 }
 
 /// The volume, for who only looks at it.
@@ -229,7 +237,7 @@ fn tell(settings: &VolumeSettings, record: &Record<'_>) -> Result<()> {
 
 fn print_json(value: &serde_json::Value) -> Result<()> {
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{value}").map_err(|error| Error::io(&error, "printing"))
+    writeln!(stdout, "{value}").doing("printing")
 }
 
 fn interrupted(complete: bool) -> Result<()> {
@@ -242,9 +250,11 @@ fn interrupted(complete: bool) -> Result<()> {
     }
 }
 
-fn found(count: u64, what: &str) -> Result<()> {
+/// What was found, in the words for one and for many: an error where there is something.
+fn found(count: u64, [one, many]: [&str; 2]) -> Result<()> {
     match count {
         0 => Ok(()),
-        count => Err(Error::new(Kind::ProblemsFound, format!("{count} {what}"))),
+        1 => Err(Error::new(Kind::ProblemsFound, format!("1 {one}"))),
+        count => Err(Error::new(Kind::ProblemsFound, format!("{count} {many}"))),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tenantfs::admin::{Finding, Monitor};
-use tenantfs::error::{Error, Result};
+use tenantfs::error::{Doing, Error, Result};
 
 /// In how many parts the bar is divided.
 const PARTS: u64 = 1000;
@@ -37,8 +37,7 @@ impl<'a> Progress<'a> {
     pub(super) fn start(doing: &'static str) -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .map_err(|error| Error::io(&error, "waiting for signals"))?;
+            signal_hook::flag::register(signal, Arc::clone(&interrupted)).doing("waiting for signals")?;
         }
         // Hidden by itself where there is no terminal.
         let bar = ProgressBar::new(PARTS);
@@ -111,7 +110,7 @@ impl Monitor for Progress<'_> {
             serde_json::to_writer(&mut stdout, finding).map_err(std::io::Error::from)?;
             stdout.write_all(b"\n")
         });
-        let printed = printed.map_err(|error| Error::io(&error, "printing"));
+        let printed = printed.doing("printing");
         let told = match &self.told {
             Some(told) if finding.repaired => told(finding),
             _ => Ok(()),

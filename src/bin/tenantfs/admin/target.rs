@@ -10,10 +10,12 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags};
 use tenantfs::admin::Target;
 use tenantfs::clock::Timestamp;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 
 /// How archives are called.
 const ARCHIVE: &str = ".tar.zst";
+
+const WRITING: &str = "writing the export";
 
 /// A target that is there, and that nobody else can read.
 pub(super) enum Place {
@@ -27,51 +29,61 @@ impl Place {
     ///
     /// # Errors
     /// [`Kind::Config`] when there is something already; that it cannot be made.
-    pub(super) fn make(to: &Path, (uid, gid): (u32, u32)) -> Result<Self> {
-        let shown = to.display();
-        let wrong = |why: String| Error::new(Kind::Config, format!("--to {shown}: {why}"));
+    pub(super) fn make(to: &Path, owner: (u32, u32)) -> Result<Self> {
         if to == Path::new("-") {
             return Ok(Self::Output);
         }
-        if to.to_str().is_some_and(|name| name.ends_with(ARCHIVE)) {
-            let file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(to);
-            let there = file.and_then(|file| Ok((file.metadata()?, file)));
-            let (metadata, file) = there.map_err(|error| wrong(error.to_string()))?;
-            if !metadata.is_file() || metadata.len() > 0 {
-                return Err(wrong(
-                    "there is something already, and nothing is overwritten".to_owned(),
-                ));
-            }
-            return Ok(Self::Archive {
-                path: to.to_owned(),
-                file,
-            });
+        let made = match to.to_str().is_some_and(|name| name.ends_with(ARCHIVE)) {
+            true => Self::archive(to),
+            false => Self::directory_at(to, owner),
+        };
+        made.map_err(|error| error.as_kind(Kind::Config))
+    }
+
+    fn archive(to: &Path) -> Result<Self> {
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(to)
+            .doing("making the archive")
+            .at(to)?;
+        let metadata = file.metadata().doing("looking at the archive").at(to)?;
+        if !metadata.is_file() || metadata.len() > 0 {
+            return Err(Error::config(format!(
+                "--to {}: there is something already, and nothing is overwritten; name another file",
+                to.display()
+            )));
         }
-        let made = std::fs::DirBuilder::new().mode(0o700).create(to);
-        match made {
+        Ok(Self::Archive {
+            path: to.to_owned(),
+            file,
+        })
+    }
+
+    fn directory_at(to: &Path, (uid, gid): (u32, u32)) -> Result<Self> {
+        match std::fs::DirBuilder::new().mode(0o700).create(to) {
             Ok(()) if rustix::process::geteuid().is_root() => {
-                chown(to, Some(uid), Some(gid)).map_err(|error| wrong(error.to_string()))?;
+                chown(to, Some(uid), Some(gid))
+                    .doing("giving the directory to the volume's account")
+                    .at(to)?;
             }
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(wrong(error.to_string()));
-            }
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.doing("making the directory").at(to)?,
         }
-        let mut entries = std::fs::read_dir(to).map_err(|error| wrong(error.to_string()))?;
+        let mut entries = std::fs::read_dir(to).doing("looking at the directory").at(to)?;
         if entries.next().is_some() {
-            let why =
-                format!("the directory is not empty; name an empty one, a new one, a file *{ARCHIVE}, or -");
-            return Err(wrong(why));
+            return Err(Error::config(format!(
+                "--to {}: the directory is not empty; name an empty one, a new one, a file *{ARCHIVE}, or -",
+                to.display()
+            )));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(to, flags, Mode::empty())
-            .map_err(|errno| wrong(format!("it cannot be opened: {errno}")))?;
+            .doing("opening the directory")
+            .at(to)?;
         Ok(Self::Directory {
             path: to.to_owned(),
             handle,
@@ -94,25 +106,21 @@ impl Place {
         Ok(match self {
             Self::Directory { path, handle } => Box::new(Directory { path, handle }),
             Self::Archive { path, file } => {
-                let doing = format!("writing {}", path.display());
-                let synced = file
-                    .try_clone()
-                    .map_err(|error| Error::io(&error, doing.clone()))?;
-                let encoder = zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)
-                    .map_err(|error| Error::io(&error, doing.clone()))?;
+                let synced = file.try_clone().doing(WRITING).at(&path)?;
+                let encoder = zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL);
                 Box::new(Archive {
-                    tar: Some(tar::Builder::new(encoder)),
+                    tar: Some(tar::Builder::new(encoder.doing(WRITING).at(&path)?)),
                     finish: move |encoder: zstd::Encoder<'static, File>| {
                         encoder.finish()?;
                         synced.sync_all()
                     },
-                    doing,
+                    path,
                 })
             }
             Self::Output => Box::new(Archive {
                 tar: Some(tar::Builder::new(BufWriter::new(io::stdout()))),
                 finish: |mut output: BufWriter<Stdout>| output.flush(),
-                doing: "writing to standard output".to_owned(),
+                path: "standard output".into(),
             }),
         })
     }
@@ -126,39 +134,41 @@ struct Directory {
 impl Target for Directory {
     fn file(&mut self, path: &str, _: u64, mtime: Timestamp, content: &mut dyn Read) -> Result<()> {
         let path = self.path.join(path);
-        let doing = |error: io::Error| Error::io(&error, format!("writing {}", path.display()));
-        if let Some(parent) = path.parent() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(parent)
-                .map_err(doing)?;
-        }
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(doing)?;
-        io::copy(content, &mut file).map_err(doing)?;
-        file.set_permissions(Permissions::from_mode(0o600))
-            .map_err(doing)?;
-        let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds(mtime), mtime.nanos);
-        file.set_modified(changed).map_err(doing)?;
-        file.sync_data().map_err(doing)
+        write_file(&path, mtime, content).doing(WRITING).at(path)
     }
 
     fn finish(&mut self) -> Result<()> {
         rustix::fs::syncfs(self.handle.as_fd())
-            .map_err(|errno| Error::os(errno, format!("writing {}", self.path.display())))
+            .doing(WRITING)
+            .at(&self.path)
     }
+}
+
+/// Makes a file that only its owner can read, and the directories that it is in.
+fn write_file(path: &Path, mtime: Timestamp, content: &mut dyn Read) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)?;
+    }
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    io::copy(content, &mut file)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::new(seconds(mtime), mtime.nanos))?;
+    file.sync_data()
 }
 
 struct Archive<W: Write, F> {
     /// None when it is finished.
     tar: Option<tar::Builder<W>>,
     finish: F,
-    doing: String,
+    /// Where it is, for messages.
+    path: PathBuf,
 }
 
 impl<W: Write, F: FnMut(W) -> io::Result<()>> Target for Archive<W, F> {
@@ -169,13 +179,16 @@ impl<W: Write, F: FnMut(W) -> io::Result<()>> Target for Archive<W, F> {
         header.set_mtime(seconds(mtime));
         let Some(tar) = &mut self.tar else { return Ok(()) };
         tar.append_data(&mut header, path, content)
-            .map_err(|error| Error::io(&error, self.doing.clone()))
+            .doing(WRITING)
+            .at(&self.path)
     }
 
     fn finish(&mut self) -> Result<()> {
         let Some(tar) = self.tar.take() else { return Ok(()) };
-        let written = tar.into_inner().and_then(&mut self.finish);
-        written.map_err(|error| Error::io(&error, self.doing.clone()))
+        tar.into_inner()
+            .and_then(&mut self.finish)
+            .doing(WRITING)
+            .at(&self.path)
     }
 }
 

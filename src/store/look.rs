@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::attributes::{Attributes, NodeKind};
+use super::draft::Kept;
 use super::facts::{Fact, Subject, Verdict};
-use super::folder::Folder;
+use super::found::{Found, Snapshot, Stored, Verified};
+use super::tenant::Tenant;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::record::Hidden;
-use crate::volume::{self, Access, FileType, Reading, Stat};
+use crate::volume::{self, Access, Dir, FileType, Reading, Shown, Stat};
 
 /// What a stored record may be longer than its view: the owner, a secret, and room to spare. In bytes.
 const HIDDEN_PART: u64 = 64 << 10;
@@ -30,79 +30,91 @@ const RETRY_AFTER: Duration = Duration::from_millis(2);
 /// Why what is no file is hidden.
 const SPECIAL: &str = "neither a file nor a directory of the volume";
 
-/// A record as it was at one moment: the bytes that were verified are the bytes that are served.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The record's attributes; their size is the view's.
-    pub attributes: Attributes,
-    /// The content as the mount shows it.
-    pub view: Arc<[u8]>,
+/// One directory of a tenant, about to be looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) tenant: &'a Tenant,
+    pub(super) dir: &'a Dir,
+    /// As in the mount, when it was opened.
+    pub(super) path: &'a str,
 }
 
-/// A verified record, with the bytes of the volume for those who write the next one.
-pub(super) struct Stored {
-    pub(super) stat: Stat,
-    pub(super) mode: Option<u16>,
-    pub(super) text: Zeroizing<Vec<u8>>,
-    pub(super) has_secret: bool,
-    pub(super) view: Arc<[u8]>,
-}
-
-impl Stored {
-    pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            attributes: Attributes::of(&self.stat, NodeKind::Record, self.mode)
-                .with_view(self.view.len() as u64),
-            view: Arc::clone(&self.view),
-        }
-    }
-}
-
-/// What an open for reading met.
-pub(super) enum Verified {
-    Absent,
-    /// Not to be shown, and why.
-    Unfit(Stat, String),
-    /// Not to be shown, for where or when it was read: that is no fact about the file.
-    Unread(&'static str),
-    Owned(Stored),
-}
-
-/// What a name on the volume leads to.
-pub(super) enum Found<T> {
-    Absent,
-    /// Not to be told apart from absent, except by the operator.
-    Hidden,
-    Visible(T),
-}
-
-impl<T> Found<T> {
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
-        match self {
-            Self::Absent => Found::Absent,
-            Self::Hidden => Found::Hidden,
-            Self::Visible(value) => Found::Visible(change(value)),
-        }
+impl Look<'_> {
+    /// What `name` is called in the mount.
+    pub(super) fn path_of(&self, name: &EntryName) -> String {
+        format!("{}/{name}", self.path)
     }
 
-    /// For readers: hidden is absent.
-    pub(super) fn visible(self) -> Result<T> {
-        match self {
-            Self::Visible(value) => Ok(value),
-            Self::Absent | Self::Hidden => Err(not_found()),
+    pub(super) fn denied(&self, op: Op, name: &EntryName, kind: Kind, reason: impl Into<String>) {
+        self.tenant.denied(op, self.path_of(name), kind, reason);
+    }
+
+    /// The attributes of `name`, verified; those of its kept draft where it has one.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when it is absent or hidden. The volume's.
+    pub(super) fn lookup(&self, name: &EntryName) -> Result<Attributes> {
+        self.see(name)?.visible()
+    }
+
+    /// What is under `name`, kept drafts included.
+    fn see(&self, name: &EntryName) -> Result<Found<Attributes>> {
+        let committed = self.examine(name)?;
+        if !name.is_record() {
+            return Ok(committed);
+        }
+        Ok(match committed {
+            Found::Absent => match self.kept(name)? {
+                Some(kept) => Found::Visible(kept.attributes(None, &self.tenant.numbers)),
+                None => Found::Absent,
+            },
+            Found::Visible(record) if record.kind == NodeKind::Record => match self.kept(name)? {
+                Some(kept) => Found::Visible(kept.attributes(Some(record), &self.tenant.numbers)),
+                None => Found::Visible(record),
+            },
+            Found::Hidden => {
+                // To whoever has a clock, hidden is as absent: the same is asked of the volume.
+                let _ = self.kept(name);
+                Found::Hidden
+            }
+            other => other,
+        })
+    }
+
+    fn kept(&self, name: &EntryName) -> Result<Option<Kept>> {
+        Kept::peek(self.dir, &self.tenant.full_hash, name)
+    }
+
+    /// As [`lookup`](Self::lookup), for those who want to create `name`: what is visible there, if anything.
+    ///
+    /// # Errors
+    /// [`Kind::NameTaken`] when it is hidden; the observer is told. The volume's.
+    pub(super) fn occupant(&self, op: Op, name: &EntryName) -> Result<Option<Attributes>> {
+        match self.see(name)? {
+            Found::Absent => Ok(None),
+            Found::Visible(attributes) => Ok(Some(attributes)),
+            Found::Hidden => Err(self.taken(op, name)),
         }
     }
-}
 
-/// One error for absent and hidden names.
-pub(super) fn not_found() -> Error {
-    Error::new(Kind::NotFound, "no such file or directory")
-}
+    /// Tells the observer that `name` cannot be created, and returns what its program is told.
+    pub(super) fn taken(&self, op: Op, name: &EntryName) -> Error {
+        self.denied(op, name, Kind::NameTaken, "the name is taken by something hidden");
+        Error::new(Kind::NameTaken, "the name cannot be used")
+    }
 
-impl Folder {
+    /// # Errors
+    /// [`Kind::Exists`] when `name` is visible, [`Kind::NameTaken`] when it is hidden; the volume's.
+    pub(super) fn vacant(&self, op: Op, name: &EntryName) -> Result<()> {
+        match self.occupant(op, name)? {
+            None => Ok(()),
+            Some(_) => Err(Error::new(Kind::Exists, "the name exists")),
+        }
+    }
+
     /// What the volume has under `name`; kept drafts are not looked at.
     pub(super) fn examine(&self, name: &EntryName) -> Result<Found<Attributes>> {
-        let stat = match self.dir().stat(name.as_str()) {
+        let stat = match self.dir.stat(name.as_str()) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(Found::Absent),
             result => result?,
         };
@@ -122,7 +134,7 @@ impl Folder {
 
     /// The record `name`, as committed.
     pub(super) fn snapshot(&self, name: &EntryName) -> Result<Found<Snapshot>> {
-        if let Ok(stat) = self.dir().stat(name.as_str())
+        if let Ok(stat) = self.dir.stat(name.as_str())
             && let Some(view) = self.recall_view(name, &stat)
             && let Some(Found::Visible(attributes)) = self.known(name, &stat)
         {
@@ -149,11 +161,11 @@ impl Folder {
 
     /// Opens, reads once and verifies: nothing is asked of the name after it was opened.
     pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
-        let limit = stored_limit(self.max_record());
+        let limit = stored_limit(self.tenant.options.max_record);
         let too_large = |stat| Verified::Unfit(stat, "larger than max_size".into());
         let mut attempt = 1;
         loop {
-            let file = match self.dir().open_file(entry, Access::Read) {
+            let file = match self.dir.open_file(entry, Access::Read) {
                 Ok(file) => file,
                 Err(error) => match self.obstacle(entry, error.kind())? {
                     Some(verdict) => return Ok(verdict),
@@ -177,11 +189,15 @@ impl Folder {
                 }
                 Reading::Torn => return Ok(Verified::Unread("written to whenever it is read")),
             };
-            match self.lens().view(&text) {
-                Ok(view) if view.text.len() as u64 > self.max_record() => return Ok(too_large(stat)),
+            match self.tenant.lens.view(&text) {
+                Ok(view) if view.text.len() as u64 > self.tenant.options.max_record => {
+                    return Ok(too_large(stat));
+                }
                 Ok(view) => {
+                    let shown = volume::shown(&file);
                     return Ok(Verified::Owned(Stored {
-                        mode: volume::shown_mode(&file),
+                        number: self.tenant.numbers.of(&stat, NodeKind::Record, shown),
+                        shown,
                         stat,
                         text,
                         has_secret: view.has_secret,
@@ -201,7 +217,7 @@ impl Folder {
 
     /// Why `entry` cannot be opened as a file; none when it came, went or changed in between, and is worth another look.
     fn obstacle(&self, entry: &str, kind: Kind) -> Result<Option<Verified>> {
-        let found = match self.dir().stat(entry) {
+        let found = match self.dir.stat(entry) {
             Err(error) if error.kind() == Kind::NotFound => None,
             found => Some(found?),
         };
@@ -220,26 +236,33 @@ impl Folder {
     /// What was found out before about this version of the file.
     fn recall(&self, name: &EntryName, stat: &Stat) -> Option<Found<Attributes>> {
         let recalled = self.known(name, stat);
-        self.observe(&Event::Verified {
+        self.tenant.observe(&Event::Verified {
             remembered: recalled.is_some(),
         });
         recalled
     }
 
     fn known(&self, name: &EntryName, stat: &Stat) -> Option<Found<Attributes>> {
-        let mut facts = self.facts();
+        let mut facts = self.tenant.facts.lock();
         let fact = facts.get(subject(name, stat), &stat.version())?;
         Some(match &fact.verdict {
             Verdict::Hidden => Found::Hidden,
-            Verdict::Plain(kind) => Found::Visible(Attributes::of(stat, *kind, fact.mode)),
+            Verdict::Plain(kind) => Found::Visible(self.tenant.attributes(stat, *kind, fact.shown)),
             Verdict::Record(size, _) => {
-                Found::Visible(Attributes::of(stat, NodeKind::Record, fact.mode).with_view(*size))
+                let attributes = self.tenant.attributes(stat, NodeKind::Record, fact.shown);
+                Found::Visible(attributes.with_view(*size))
             }
         })
     }
 
     fn recall_view(&self, name: &EntryName, stat: &Stat) -> Option<Arc<[u8]>> {
-        match &self.facts().get(subject(name, stat), &stat.version())?.verdict {
+        match &self
+            .tenant
+            .facts
+            .lock()
+            .get(subject(name, stat), &stat.version())?
+            .verdict
+        {
             Verdict::Record(_, view) => view.clone(),
             _ => None,
         }
@@ -252,7 +275,13 @@ impl Folder {
             as_record: name.is_record(),
             as_type: FileType::Regular,
         };
-        match &self.facts().get(subject, &attributes.version)?.verdict {
+        match &self
+            .tenant
+            .facts
+            .lock()
+            .get(subject, &attributes.version)?
+            .verdict
+        {
             Verdict::Record(_, Some(view)) if !attributes.kept_draft => Some(Snapshot {
                 attributes: *attributes,
                 view: Arc::clone(view),
@@ -265,22 +294,27 @@ impl Folder {
         let view = Arc::clone(&stored.view);
         let fact = Fact {
             version: stored.stat.version(),
-            mode: stored.mode,
+            shown: stored.shown,
             verdict: Verdict::Record(view.len() as u64, Some(view)),
         };
-        self.facts()
+        self.tenant
+            .facts
+            .lock()
             .remember(subject(name, &stored.stat), fact, clock::now());
     }
 
     fn show(&self, name: &EntryName, stat: &Stat, kind: NodeKind) -> Found<Attributes> {
-        let mode = self.dir().shown_mode(name.as_str());
+        let shown = self.dir.shown(name.as_str());
         let fact = Fact {
             version: stat.version(),
-            mode,
+            shown,
             verdict: Verdict::Plain(kind),
         };
-        self.facts().remember(subject(name, stat), fact, clock::now());
-        Found::Visible(Attributes::of(stat, kind, mode))
+        self.tenant
+            .facts
+            .lock()
+            .remember(subject(name, stat), fact, clock::now());
+        Found::Visible(self.tenant.attributes(stat, kind, shown))
     }
 
     /// The operator is told once for each version of the file, and not again as long as that is remembered.
@@ -288,10 +322,13 @@ impl Folder {
         self.tell_hidden(name, reason);
         let fact = Fact {
             version: stat.version(),
-            mode: None,
+            shown: Shown::default(),
             verdict: Verdict::Hidden,
         };
-        self.facts().remember(subject(name, stat), fact, clock::now());
+        self.tenant
+            .facts
+            .lock()
+            .remember(subject(name, stat), fact, clock::now());
         Found::Hidden
     }
 

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use crate::budget::{Charge, Share};
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::volume::Times;
+use crate::store::attributes::{Attributes, NodeKind};
+use crate::volume::{FileId, Times, Version};
 
 /// The text of a record while it is being written: a file in memory.
 pub struct Draft {
@@ -16,6 +17,8 @@ pub struct Draft {
     text: Zeroizing<Vec<u8>>,
     /// What the next commit must put on the record, beside the text.
     pub mode: Option<u16>,
+    /// The inode number under which it was typed: what it becomes keeps it.
+    pub number: Option<u32>,
     /// Times set since the last write; a write supersedes the modification time.
     pub times: Times,
     /// Last change of the text.
@@ -30,6 +33,7 @@ impl Draft {
         Self {
             text: Zeroizing::new(text),
             mode: None,
+            number: None,
             times: Times::default(),
             changed: clock::now(),
             max,
@@ -58,6 +62,33 @@ impl Draft {
     /// The last change of the text, or what a program set in its place.
     pub fn mtime(&self) -> Timestamp {
         self.times.mtime.unwrap_or(self.changed)
+    }
+
+    /// The attributes of a record that is shown as this draft; `committed` are those of the record beneath it, if any.
+    pub fn attributes(&self, committed: Option<&Attributes>) -> Attributes {
+        let size = self.len();
+        Attributes {
+            id: committed.map_or(FileId { dev: 0, ino: 0 }, |record| record.id),
+            number: self.number.or(committed.map(|record| record.number)).unwrap_or(0),
+            names: 1,
+            kind: NodeKind::Record,
+            size,
+            blocks: size.div_ceil(512),
+            mode: self.mode.or(committed.map(|record| record.mode)).unwrap_or(0o600),
+            atime: self
+                .times
+                .atime
+                .or(committed.map(|record| record.atime))
+                .unwrap_or(self.changed),
+            mtime: self.mtime(),
+            ctime: self.changed,
+            version: Version {
+                size,
+                mtime: self.mtime(),
+                ctime: self.changed,
+            },
+            kept_draft: false,
+        }
     }
 
     /// Overwrites and extends the text from `offset` on; a gap is filled with zeros, as in a file.

@@ -8,22 +8,22 @@ use crate::identity::UserId;
 use crate::seal::{Closed, Sealer};
 
 /// The longest first line, in bytes: a name of 255 bytes and a user id of 512, each escaped, and the rest.
-pub(super) const MAX_HEADER: u64 = 8192;
+pub(in crate::store) const MAX_HEADER: u64 = 8192;
 
 const FORMAT: u32 = 1;
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Header {
+pub(in crate::store) struct Header {
     /// The version of this format.
     tenantfs_draft: u32,
     /// The full hash of the user who wrote it.
-    pub(super) owner: String,
+    pub(in crate::store) owner: String,
     /// The record it would become.
-    pub(super) name: String,
+    pub(in crate::store) name: String,
     /// The permission bits its user gave it.
-    pub(super) mode: Option<u16>,
+    pub(in crate::store) mode: Option<u16>,
     /// How the text is sealed; absent where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<Sealed>,
@@ -39,8 +39,8 @@ struct Sealed {
 }
 
 /// A kept draft, as far as it was read.
-pub(super) struct DraftFile {
-    pub(super) header: Header,
+pub(in crate::store) struct DraftFile {
+    pub(in crate::store) header: Header,
     text_at: usize,
     bytes: Zeroizing<Vec<u8>>,
 }
@@ -50,7 +50,7 @@ impl DraftFile {
     ///
     /// # Errors
     /// [`Kind::Io`] when it cannot be sealed.
-    pub(super) fn new(
+    pub(in crate::store) fn new(
         user: &UserId,
         sealer: Option<&Sealer>,
         name: &str,
@@ -83,7 +83,7 @@ impl DraftFile {
     }
 
     /// Understands what was read, which need not be all; none when it is no draft.
-    pub(super) fn parse(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
+    pub(in crate::store) fn parse(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let header: Header = serde_json::from_slice(bytes.get(..end)?).ok()?;
         (header.tenantfs_draft == FORMAT).then_some(Self {
@@ -94,12 +94,12 @@ impl DraftFile {
     }
 
     /// What the file has.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::store) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// How long the text is, in a file of `size` bytes.
-    pub(super) fn text_size(&self, size: u64) -> u64 {
+    pub(in crate::store) fn text_size(&self, size: u64) -> u64 {
         let stored = size.saturating_sub(self.text_at as u64);
         self.header.sealed.as_ref().map_or(stored, |sealed| sealed.size)
     }
@@ -108,7 +108,10 @@ impl DraftFile {
     ///
     /// # Errors
     /// Why it cannot be opened.
-    pub(super) fn text(&self, sealer: Option<&Sealer>) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
+    pub(in crate::store) fn text(
+        &self,
+        sealer: Option<&Sealer>,
+    ) -> std::result::Result<Zeroizing<Vec<u8>>, Closed> {
         let stored = self.bytes.get(self.text_at..).unwrap_or_default();
         let Some(Sealed { size, .. }) = self.header.sealed else {
             return Ok(Zeroizing::new(stored.to_vec()));
@@ -125,21 +128,21 @@ impl DraftFile {
     }
 
     /// Whose key seals it; none where it is not sealed, or says so of somebody who cannot be.
-    pub(super) fn sealed_by(&self) -> Option<UserId> {
+    pub(in crate::store) fn sealed_by(&self) -> Option<UserId> {
         let sealed = self.header.sealed.as_ref()?;
         let user = UserId::new(sealed.user_id.as_str()).ok()?;
         (user.full_hash() == self.header.owner).then_some(user)
     }
 
     /// Whether it is sealed, and not under the active key.
-    pub(super) fn is_outdated(&self, sealer: &Sealer) -> bool {
+    pub(in crate::store) fn is_outdated(&self, sealer: &Sealer) -> bool {
         let sealed = std::str::from_utf8(self.bytes.get(self.text_at..).unwrap_or_default());
         self.header.sealed.is_some() && !sealed.is_ok_and(|sealed| sealer.is_active(sealed))
     }
 }
 
 /// The most that a file may have for a text of at most `max` bytes.
-pub(super) fn limit(max: u64) -> u64 {
+pub(in crate::store) fn limit(max: u64) -> u64 {
     // The text form of what is sealed is a third longer, and has a key's id and a nonce with it.
     MAX_HEADER + max + max / 3 + 256
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
-use super::wire;
+use super::path_bytes;
 use crate::error::{Error, Result};
 
 /// What identifies a mount while it is there, for this mounter and for the next one. Once it is gone, another mount may be
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(super) struct MountEntry {
     pub(super) identity: Identity,
-    #[serde(with = "wire::path")]
+    #[serde(with = "path_bytes")]
     mountpoint: PathBuf,
 }
 

@@ -1,0 +1,147 @@
+//! Making, changing and removing directories, and removing what is in them.
+
+use super::attributes::NodeKind;
+use super::folder::Folder;
+use super::look::Look;
+use super::reserved::sweep;
+use super::shown::{change_mode_of, optional};
+use crate::error::{Error, Kind, Result};
+use crate::event::Op;
+use crate::name::EntryName;
+use crate::volume::Times;
+
+/// Directories in one directory, at most so many of which are counted: the counting is done anew whenever one comes or goes.
+const MAX_COUNTED: u32 = 256;
+
+/// What a directory has for links that are not counted: programs then expect any number of directories in it.
+const NOT_COUNTED: u32 = 1;
+
+impl Folder {
+    /// Makes the directory `name`.
+    ///
+    /// # Errors
+    /// [`Kind::NotPermitted`] for the name of a record; [`Kind::Exists`], [`Kind::NameTaken`]; the volume's.
+    pub fn make_folder(&self, name: &EntryName, mode: u16) -> Result<Self> {
+        let look = self.look();
+        look.tenant.claim()?;
+        if name.is_record() {
+            return Err(no_directorys_name());
+        }
+        look.vacant(Op::Mkdir, name)?;
+        let folder = self.child(look.dir.make_dir(name.as_str())?, name)?;
+        if folder.attributes()?.mode != mode {
+            optional(change_mode_of(folder.look().dir, ".", mode))?;
+        }
+        Ok(folder)
+    }
+
+    /// Removes the directory `name`.
+    ///
+    /// # Errors
+    /// [`Kind::DirectoryNotEmpty`], also when what is in it is hidden; the volume's.
+    pub fn remove_folder(&self, name: &EntryName) -> Result<()> {
+        let look = self.look();
+        look.tenant.claim()?;
+        match look.lookup(name)?.kind {
+            NodeKind::Directory => {}
+            _ => return Err(Error::new(Kind::NotADirectory, "not a directory")),
+        }
+        self.open_folder(name)?.sweep_if_empty()?;
+        look.dir.remove_dir(name.as_str())
+    }
+
+    /// Nobody is helped by a directory that looks empty and cannot be removed.
+    pub(super) fn sweep_if_empty(&self) -> Result<()> {
+        if !self.names()?.is_empty() {
+            return Ok(());
+        }
+        let dir = self.look().dir;
+        let mut ours = Vec::new();
+        dir.entries(|entry| ours.extend(std::str::from_utf8(entry).ok().map(str::to_owned)))?;
+        ours.iter().for_each(|entry| sweep(dir, entry, true));
+        Ok(())
+    }
+
+    /// Removes the record or attachment `name`, and what is kept beside it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::IsADirectory`]; the volume's.
+    pub fn remove(&self, name: &EntryName) -> Result<()> {
+        if name.is_record() {
+            return self.record(name).remove();
+        }
+        let look = self.look();
+        look.tenant.claim()?;
+        match look.lookup(name)?.kind {
+            NodeKind::Directory => Err(Error::new(Kind::IsADirectory, "a directory")),
+            _ => look.dir.unlink(name.as_str()),
+        }
+    }
+
+    /// Sets the directory's own permission bits, as the mount shows them.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where the volume's file system has no user attributes.
+    pub fn set_own_mode(&self, mode: u16) -> Result<()> {
+        let Look { tenant, dir, .. } = self.look();
+        tenant.claim()?;
+        change_mode_of(dir, ".", mode)
+    }
+
+    /// Sets the directory's own times.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn set_own_times(&self, times: Times) -> Result<()> {
+        let Look { tenant, dir, .. } = self.look();
+        tenant.claim()?;
+        dir.set_times(".", times)
+    }
+
+    /// Makes the directory's entries durable.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn sync(&self) -> Result<()> {
+        self.look().dir.sync()
+    }
+
+    /// The number of links to show where the volume's directory has so many `names`: 2, and one for each visible directory
+    /// in it. The volume's own number would count what is hidden. What others do to those that are hidden shows with the
+    /// next change of that number.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn links(&self, names: u32) -> Result<u32> {
+        if names <= 2 {
+            // None is in it; or 1, from a file system that does not count either.
+            return Ok(names);
+        }
+        if names > 2 + MAX_COUNTED {
+            return Ok(NOT_COUNTED);
+        }
+        let look = self.look();
+        if let Some(links) = look.tenant.facts.lock().links(self.id(), names) {
+            return Ok(links);
+        }
+        let mut links = 2;
+        for entry in look.dir.directories()? {
+            let Ok(name) = EntryName::parse(&entry) else {
+                continue;
+            };
+            let found = look.lookup(&name);
+            links += u32::from(found.is_ok_and(|found| found.kind == NodeKind::Directory));
+        }
+        // Counted while others came or went, it holds for no number.
+        if look.dir.stat_self()?.nlink == names {
+            let mut facts = look.tenant.facts.lock();
+            facts.remember_links(self.id(), names, links);
+        }
+        Ok(links)
+    }
+}
+
+/// What is said of a directory that would have the name of a record.
+pub(super) fn no_directorys_name() -> Error {
+    Error::new(Kind::NotPermitted, "a directory cannot have the name of a record")
+}

@@ -1,0 +1,165 @@
+//! Making a draft the record.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::handle::Record;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Op};
+use crate::record::Put;
+use crate::store::attributes::NodeKind;
+use crate::store::draft::Draft;
+use crate::store::found::{Found, Snapshot, Stored};
+use crate::store::shown::show;
+use crate::volume::{self, Durability, Numbered, Shown, Staged, Stat, Times};
+
+/// A record that is ready to be placed.
+struct Composed {
+    /// What the volume gets.
+    stored: Zeroizing<Vec<u8>>,
+    /// What the mount shows of it. Not simply what was written: an owner may have been corrected, a secret removed.
+    view: Arc<[u8]>,
+    owner_overridden: bool,
+    /// The permission bits that the mount shows, where they are not to be the volume's.
+    mode: Option<u16>,
+    /// The inode number that it keeps.
+    number: Option<u32>,
+    times: Times,
+    /// Whose owner, group and permission bits on the volume it gets.
+    like: Stat,
+    /// Whether there is a record that it replaces.
+    replaces: bool,
+}
+
+impl Composed {
+    /// What the mount shows of it, once it is the file with these attributes.
+    fn shown(&self, stat: &Stat) -> Shown {
+        Shown {
+            mode: self.mode,
+            number: self.number.map(|number| Numbered::given_to(stat, number)),
+        }
+    }
+}
+
+impl Record<'_> {
+    /// Commits `text` as the record; see [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub fn save(&self, text: &[u8]) -> Result<Snapshot> {
+        let options = &self.look.tenant.options;
+        self.commit(&Draft::new(text.to_vec(), options.max_record), options.durability)
+    }
+
+    /// Makes a draft the record: owned, with the secrets it had, and in place at once. What was kept beside it is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRecord`], [`Kind::IncompleteRecord`], [`Kind::PlainSecret`], [`Kind::TooLarge`],
+    /// [`Kind::NameTaken`]; [`Kind::NoSpace`] and whatever else the volume says. Then nothing has changed.
+    pub fn commit(&self, draft: &Draft, durability: Durability) -> Result<Snapshot> {
+        let committed = self.put_in_place(draft, durability)?;
+        if self.discard_draft()? && durability == Durability::Durable {
+            // A draft that comes back after a power cut would hide what was committed.
+            self.dir().sync()?;
+        }
+        Ok(committed)
+    }
+
+    /// As [`commit`](Self::commit), for somebody else than who types in the mount: what is kept there stays, and wins when
+    /// it is completed.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub(in crate::store) fn put_in_place(&self, draft: &Draft, durability: Durability) -> Result<Snapshot> {
+        self.look.tenant.claim()?;
+        if !self.name.is_record() {
+            return Err(Error::new(Kind::InvalidArgument, "a record's name ends in .json"));
+        }
+        if draft.text().len() as u64 > self.look.tenant.options.max_record {
+            return Err(Error::new(Kind::TooLarge, "the record is larger than max_size"));
+        }
+        loop {
+            let composed = self.compose(draft)?;
+            match self.place(&composed, durability) {
+                // It was absent, and was created by somebody else meanwhile: now it has to be verified.
+                Err(error) if error.kind() == Kind::Exists => {}
+                placed => return self.placed(composed, &placed?),
+            }
+        }
+    }
+
+    /// The text with its owner, and with the secrets of the record that it takes the place of.
+    fn compose(&self, draft: &Draft) -> Result<Composed> {
+        let current = match self.look.read_record(self.name)? {
+            Found::Visible(stored) => Some(stored),
+            Found::Absent => None,
+            Found::Hidden => return Err(self.look.taken(Op::Commit, self.name)),
+        };
+        let put = self.put(current.as_ref(), draft.text())?;
+        let stored = Zeroizing::new(put.stored);
+        let view = self.look.tenant.lens.view(&stored).map_err(|reason| {
+            let what = format!("the record could not be shown once it is committed: {reason}");
+            Error::new(Kind::Io, what)
+        })?;
+        Ok(Composed {
+            view: view.text.into(),
+            stored,
+            owner_overridden: put.owner_overridden,
+            mode: draft
+                .mode
+                .or(current.as_ref().and_then(|stored| stored.shown.mode)),
+            number: draft.number.or(current.as_ref().map(|stored| stored.number)),
+            times: Times {
+                mtime: Some(draft.mtime()),
+                ..draft.times
+            },
+            like: match &current {
+                Some(stored) => stored.stat,
+                None => self.dir().stat_self()?,
+            },
+            replaces: current.is_some(),
+        })
+    }
+
+    fn put(&self, current: Option<&Stored>, text: &[u8]) -> Result<Put> {
+        let lens = &self.look.tenant.lens;
+        let away = match current {
+            Some(_) => None,
+            None => self.away()?,
+        };
+        let attached = self.look.tenant.attached.lock().clone();
+        match (current.or(away.as_ref()), attached.filter(|_| self.attaches)) {
+            (None, Some(attached)) => lens.put_attaching(text, &attached),
+            (base, _) => lens.put(base.map(|stored| stored.text.as_slice()), text),
+        }
+    }
+
+    fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
+        let mut staged = Staged::new(self.dir(), &composed.like)?;
+        staged.write(&composed.stored)?;
+        volume::set_times(staged.file(), composed.times)?;
+        let shown = composed.shown(&volume::stat(staged.file())?);
+        let mode = shown.mode.filter(|mode| *mode != staged.mode());
+        show(staged.file(), Shown { mode, ..shown })?;
+        match composed.replaces {
+            true => staged.place(self.name.as_str(), durability),
+            false => staged.place_new(self.name.as_str(), durability),
+        }
+    }
+
+    fn placed(&self, composed: Composed, stat: &Stat) -> Result<Snapshot> {
+        self.observe(&Event::Committed { path: self.path() });
+        if composed.owner_overridden {
+            self.observe(&Event::OwnerOverridden { path: self.path() });
+        }
+        self.discard_away()?;
+        let shown = composed.shown(stat);
+        let attributes = self.look.tenant.attributes(stat, NodeKind::Record, shown);
+        Ok(Snapshot {
+            attributes: attributes.with_view(composed.view.len() as u64),
+            view: composed.view,
+        })
+    }
+}
