@@ -194,6 +194,16 @@ pub enum Event {
         /// What is wrong with it.
         reason: String,
     },
+    /// The volume could not have a draft: it is in memory only, and lost with the session if that stays so. Told when it
+    /// begins, and when the reason changes.
+    SaveFailed {
+        /// The record.
+        path: String,
+        /// What its program sees.
+        kind: Kind,
+        /// What the volume said.
+        reason: String,
+    },
     /// A handler panicked; the operation got EIO, and the session goes on.
     Panicked {
         /// The operation.
@@ -387,6 +397,10 @@ impl Observer for LogObserver {
             Event::SecretDropped { path } => log::info!("{session}: the secret of {path:?} is gone for good"),
             Event::DraftKept { path, reason, .. } => {
                 log::warn!("{session}: {path:?} not committed, kept as a draft: {reason}");
+            }
+            Event::SaveFailed { path, kind, reason } => {
+                let errno = kind.errno().name;
+                log::warn!("{session}: {path:?} cannot be saved, and is in memory only: {reason} ({errno})");
             }
             Event::Panicked { op } => {
                 log::error!("{session}: panic in {op}; this is a bug, please report it");

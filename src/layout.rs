@@ -40,6 +40,14 @@ impl Layout {
         }
     }
 
+    /// The directories in the volume's root that have everybody's.
+    pub fn outermost(self, resources: &[Resource]) -> Vec<&str> {
+        match self {
+            Self::ResourceFirst => resources.iter().map(|resource| resource.as_str()).collect(),
+            Self::UserFirst => vec!["users"],
+        }
+    }
+
     /// How many of [`components`](Self::components) lead to the hash directory, where the owner marker is.
     pub fn marker_depth(self) -> usize {
         2

@@ -278,6 +278,107 @@ fn guessing_keys_gets_slower_for_the_one_who_guesses() {
 }
 
 #[test]
+fn a_login_that_the_volume_refuses_is_told_as_that_and_as_nothing_else() {
+    let volume = Volume::new(Layout::default());
+    volume.plant(&ALICE, "schedules", "x.json", r#"{"user_id":"alice"}"#);
+    let daemon = Daemon::start(&volume, &[]);
+    let resource = volume.root().join("schedules");
+    let directory = volume.directory(&ALICE, "schedules");
+    let aside = volume.root().join("aside");
+    let failure = |uid, args: &[&str]| {
+        let answer = daemon.json(uid, args, ALICE.api_key);
+        assert!(answer["error"].is_object(), "{answer}");
+        answer["error"].clone()
+    };
+    for (errno, spoil) in [
+        ("EACCES", "chmod 0 schedules"),
+        ("EACCES", "chmod 500 schedules/2bd806c97f0e00af"),
+        (
+            "ENOTDIR",
+            "mv schedules/2bd806c97f0e00af aside; touch schedules/2bd806c97f0e00af",
+        ),
+        (
+            "ELOOP",
+            "mv schedules/2bd806c97f0e00af aside; ln -s nowhere schedules/2bd806c97f0e00af",
+        ),
+    ] {
+        common::success(root_shell(&volume, spoil), "");
+        let told = failure(ALICE.uid, &["login"]);
+        assert_eq!(told["code"], "volume_failed", "{errno}: {told}");
+        let uid = ALICE.uid.to_string();
+        let to_root = failure(0, &["login", "--uid", &uid]);
+        assert_eq!(to_root["code"], "volume_failed", "{to_root}");
+        let message = to_root["message"].as_str().unwrap();
+        assert!(message.contains(volume.root().to_str().unwrap()), "{message}");
+        assert!(
+            daemon.log().contains(message),
+            "the operator's log has it too\n{message}"
+        );
+        common::set_mode(&resource, 0o750);
+        if aside.exists() {
+            fs::remove_file(&directory).unwrap();
+            fs::rename(&aside, &directory).unwrap();
+        }
+        common::set_mode(&directory, 0o750);
+    }
+    daemon.login(&ALICE);
+}
+
+fn root_shell(volume: &Volume, script: &str) -> std::process::Command {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-euc", script]).current_dir(volume.root());
+    command
+}
+
+#[test]
+fn the_same_user_in_another_group_is_told_that_the_kernel_will_refuse_it_and_gid_lets_it_in() {
+    const OTHER: u32 = 100;
+    let volume = Volume::new(Layout::default());
+    let daemon = Daemon::start(&volume, &[]);
+    let program = common::daemon::reachable_program(&volume);
+    let login = |gid, options: &[&str]| {
+        let mut command = common::as_group(ALICE.uid, gid, volume.base(), program.to_str().unwrap());
+        command
+            .arg("login")
+            .arg("--socket")
+            .arg(&daemon.socket)
+            .args(options);
+        let output = run(command, ALICE.api_key);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).trim_end(),
+            daemon.place(ALICE.uid).to_str().unwrap()
+        );
+        said(&output)
+    };
+    let sees = |gid| {
+        let mut command = common::as_group(ALICE.uid, gid, volume.base(), "ls");
+        command.arg(daemon.place(ALICE.uid));
+        run(command, "").status.success()
+    };
+    assert_eq!(login(ALICE.uid, &[]), "");
+    assert!(sees(ALICE.uid) && !sees(OTHER));
+    let told = login(OTHER, &[]);
+    for words in ["(100)", "EACCES", "--gid 100", "61001"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let told = login(OTHER, &["--gid", "100"]);
+    assert!(told.contains("log out and log in with --gid 100"), "{told}");
+    assert_eq!(
+        daemon.json(ALICE.uid, &["status"], "")["sessions"][0]["gid"],
+        ALICE.uid
+    );
+
+    daemon.asked(ALICE.uid, &["logout"], "");
+    assert_eq!(login(OTHER, &["--gid", "100"]), "");
+    assert!(sees(OTHER) && !sees(ALICE.uid));
+    assert_eq!(
+        daemon.json(ALICE.uid, &["status"], "")["sessions"][0]["gid"],
+        OTHER
+    );
+}
+
+#[test]
 fn a_login_that_a_logout_overtakes_brings_nothing_back() {
     let volume = Volume::new(Layout::default());
     let service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);

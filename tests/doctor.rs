@@ -127,7 +127,7 @@ fn each_problem_is_named_with_how_to_mend_it() {
     assert_problem(
         &doctor(&volume, &["--json"]),
         "volume",
-        "cannot be written",
+        "uid 61000 may make no files here",
         "let the server's account write",
     );
     set_mode(&volume.root(), 0o777);
@@ -202,4 +202,21 @@ fn who_is_not_root_is_told_what_that_means() {
         let (ok, message, _) = finding(&output, check);
         assert!(ok, "{check}: {message}");
     }
+}
+
+#[test]
+fn whoever_has_processes_in_another_group_is_told_what_the_kernel_will_do() {
+    let volume = Volume::new(Layout::default());
+    let program = common::daemon::reachable_program(&volume);
+    let group = |gid| {
+        let mut command = common::as_group(ALICE.uid, gid, volume.base(), program.to_str().unwrap());
+        command.args(["doctor", "--json", "--volume"]).arg(volume.root());
+        command.arg("--static-keys").arg(volume.static_keys_file());
+        finding(&run(command, ""), "group")
+    };
+    let (ok, said, _) = group(ALICE.uid);
+    assert!(ok && said.contains("61001"), "{said}");
+    let (ok, said, how) = group(100);
+    assert!(!ok && said.contains("61001") && said.contains("(100)"), "{said}");
+    assert!(how.contains("--gid 100"), "{how}");
 }

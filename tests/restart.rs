@@ -6,7 +6,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 
 use common::auth::AuthService;
 use common::daemon::Daemon;
-use common::{
-    ALICE, BOB, Conversation, Layout, OtherMount, Volume, errno, eventually, is_mounted, shell, tenantfs,
-};
+use common::mounter::MounterService;
+use common::{ALICE, BOB, Conversation, Layout, OtherMount, Volume, errno, eventually, is_mounted, shell};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something else that is mounted where the views are.
@@ -90,69 +89,6 @@ fn leftovers_of_a_killed_daemon_are_cleared_and_strangers_mounts_are_not_touched
     let _ = rustix::mount::unmount(&bobs, rustix::mount::UnmountFlags::DETACH);
     daemon.login(&BOB);
     drop(stranger);
-}
-
-/// A mounter that is a service of its own.
-struct MounterService {
-    socket: PathBuf,
-    beneath: PathBuf,
-    child: Child,
-}
-
-impl MounterService {
-    fn start(volume: &Volume) -> Self {
-        let socket = volume.base().join("mounter.sock");
-        let beneath = volume.base().join("mnt");
-        let child = Self::spawn(&socket, &beneath);
-        let service = Self {
-            socket,
-            beneath,
-            child,
-        };
-        service.listens();
-        service
-    }
-
-    fn spawn(socket: &Path, beneath: &Path) -> Child {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(socket.with_extension("log"))
-            .unwrap();
-        let mut command = tenantfs();
-        command
-            .arg("mounter")
-            .arg("--listen")
-            .arg(socket)
-            .arg("--beneath")
-            .arg(beneath);
-        command
-            .args(["--admit", &common::SERVICE_UID.to_string()])
-            .stderr(log)
-            .spawn()
-            .unwrap()
-    }
-
-    fn listens(&self) {
-        assert!(eventually(Duration::from_secs(5), || self.socket.exists()));
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.child = Self::spawn(&self.socket, &self.beneath);
-        thread::sleep(Duration::from_millis(100));
-    }
-}
-
-impl Drop for MounterService {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -342,6 +278,83 @@ fn a_restarted_daemon_brings_every_session_back_by_itself() {
         .state(ALICE.uid)
         == "none"));
     assert!(systemd.daemon().mounted().is_empty());
+}
+
+#[test]
+fn a_login_that_fails_leaves_the_session_that_waits_to_come_back_and_a_logout_is_final() {
+    let volume = Volume::new(Layout::default());
+    let mounter = MounterService::start(&volume);
+    let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
+    let options = [
+        "--auth-url",
+        service.url(),
+        "--mounter",
+        mounter.socket.to_str().unwrap(),
+    ];
+    let systemd = Supervised::start(&volume, &options);
+    let daemon = systemd.daemon();
+    let started = || -> Pid {
+        let pid = systemd.wait_for("started");
+        systemd.wait_for("notified READY=1");
+        Pid::from_raw(pid.parse().unwrap()).unwrap()
+    };
+    let becomes = |state: &str| {
+        assert!(
+            eventually(Duration::from_secs(15), || daemon.state(ALICE.uid) == state),
+            "{state}\n{}",
+            daemon.log()
+        )
+    };
+    let pid = started();
+    daemon.login(&ALICE);
+    systemd.wait_for("stored session-61001");
+    service.kill();
+    kill_process(pid, Signal::KILL).unwrap();
+    let pid = started();
+    becomes("restoring");
+    let output = daemon.ask(ALICE.uid, &["login"], ALICE.api_key);
+    assert_eq!(output.status.code(), Some(4), "nobody can be asked");
+    becomes("restoring");
+    common::set_mode(&volume.root(), 0);
+    service.restart();
+    let output = daemon.ask(ALICE.uid, &["login"], "not-a-key");
+    assert_eq!(output.status.code(), Some(3), "refused");
+    let output = daemon.ask(ALICE.uid, &["login"], ALICE.api_key);
+    assert_eq!(output.status.code(), Some(1), "the volume refuses");
+    becomes("restoring");
+    common::set_mode(&volume.root(), 0o750);
+    becomes("active");
+
+    service.kill();
+    kill_process(pid, Signal::KILL).unwrap();
+    let pid = started();
+    becomes("restoring");
+    daemon.asked(ALICE.uid, &["logout"], "");
+    systemd.wait_for("removed session-61001");
+    service.restart();
+    kill_process(pid, Signal::KILL).unwrap();
+    started();
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(daemon.state(ALICE.uid), "none");
+}
+
+#[test]
+fn a_daemon_that_waits_for_the_mounter_at_its_end_feeds_the_watchdog_meanwhile() {
+    let volume = Volume::new(Layout::default());
+    let mounter = MounterService::start(&volume);
+    let systemd = Supervised::start(&volume, &["--mounter", mounter.socket.to_str().unwrap()]);
+    let pid: i32 = systemd.wait_for("started").parse().unwrap();
+    systemd.wait_for("notified READY=1");
+    systemd.daemon().login(&ALICE);
+    systemd.wait_for("stored session-61001");
+    mounter.signal(Signal::STOP);
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    systemd.wait_for("notified STOPPING=1");
+    for _ in 0..10 {
+        systemd.wait_for("notified WATCHDOG=1");
+    }
+    systemd.wait_for("exited 0");
+    mounter.signal(Signal::CONT);
 }
 
 fn children_of(pid: Pid) -> Vec<Pid> {

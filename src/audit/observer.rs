@@ -95,7 +95,9 @@ impl Observer for Auditor {
                 kind,
                 reason,
             } => self.refused(*op, path, *kind, reason),
-            Event::DraftKept { path, kind, reason } => self.refused(Op::Commit, path, *kind, reason),
+            Event::DraftKept { path, kind, reason } | Event::SaveFailed { path, kind, reason } => {
+                self.refused(Op::Commit, path, *kind, reason);
+            }
             Event::Panicked { op } => {
                 self.refused(*op, "", Kind::Io, "panic; this is a bug, please report it")
             }

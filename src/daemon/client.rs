@@ -8,14 +8,15 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::wire::{MAX_REQUEST, Reply, Request, Whose};
-use crate::auth::ApiKey;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// How long the daemon may take: it waits for the auth service and for the mounter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest answer, in bytes: thousands of sessions with a hundred drafts each.
 const MAX_REPLY: u64 = 256 << 20;
+
+const TALKING: &str = "talking to the daemon";
 
 /// A connection to a daemon.
 #[derive(Debug)]
@@ -35,36 +36,12 @@ impl Client {
                 Kind::NotConnected,
                 format!("the daemon is not running: nobody listens on {shown}; ask the operator to start tenantfs.service"),
             ),
-            _ => Error::io(&error, format!("connecting to the daemon on {shown}")),
+            _ => Error::io(&error, "connecting to the daemon").at(socket),
         })?;
         for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
-            set(&stream, Some(PATIENCE)).map_err(|error| broken(&error))?;
+            set(&stream, Some(PATIENCE)).doing(TALKING)?;
         }
         Ok(Self { stream })
-    }
-
-    /// Logs in with `key`; as root perhaps another uid.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub fn login(self, key: ApiKey, uid: Option<u32>) -> Result<Reply> {
-        self.ask(&Request::Login { key, uid })
-    }
-
-    /// Logs out; as root perhaps another uid.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub fn logout(self, uid: Option<u32>) -> Result<Reply> {
-        self.ask(&Request::Logout { uid })
-    }
-
-    /// Every session that the caller may see.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub fn status(self) -> Result<Reply> {
-        self.ask(&Request::Status {})
     }
 
     /// Ends sessions, as root.
@@ -72,22 +49,19 @@ impl Client {
     /// # Errors
     /// What the daemon says.
     pub fn revoke(self, whose: Whose) -> Result<Reply> {
-        self.ask(&Request::Revoke(whose))
+        self.ask(&Request::Revoke(whose))?.done()
     }
 
-    /// The latest events of the caller in the audit log, at most so many; as root perhaps those of another uid.
+    /// Asks, and returns what the daemon answers: that it could not be done is an answer too.
     ///
     /// # Errors
-    /// What the daemon says.
-    pub fn audit(self, lines: u32, uid: Option<u32>) -> Result<Reply> {
-        self.ask(&Request::Audit { lines, uid })
-    }
-
-    fn ask(mut self, request: &Request) -> Result<Reply> {
+    /// [`Kind::Io`] when there is no answer, or one that makes no sense.
+    pub fn ask(mut self, request: &Request) -> Result<Reply> {
         // Room for all of it: no copy is left behind by growing.
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
         serde_json::to_writer(&mut *line, request)
-            .map_err(|error| Error::new(Kind::Io, format!("writing the request: {error}")))?;
+            .map_err(std::io::Error::from)
+            .doing("writing the request")?;
         line.push(b'\n');
         // A daemon that has too much to do answers without reading.
         let sent = self.stream.write_all(&line);
@@ -97,11 +71,10 @@ impl Client {
             .shutdown(std::net::Shutdown::Write)
             .and_then(|()| (&self.stream).take(MAX_REPLY).read_to_end(&mut answer));
         if answer.is_empty() {
-            sent.map_err(|error| broken(&error))?;
-            read.map_err(|error| broken(&error))?;
+            sent.doing(TALKING)?;
+            read.doing(TALKING)?;
         }
         match serde_json::from_slice(&answer) {
-            Ok(Reply::Error(failure)) => Err(failure.into()),
             Ok(reply) => Ok(reply),
             Err(error) => Err(Error::new(
                 Kind::Io,
@@ -109,8 +82,4 @@ impl Client {
             )),
         }
     }
-}
-
-fn broken(error: &std::io::Error) -> Error {
-    Error::io(error, "talking to the daemon")
 }

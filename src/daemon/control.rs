@@ -9,10 +9,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use super::refusal::{Answer, Refusal, RefusedAs};
 use super::requests::Requests;
 use super::sessions::Sessions;
-use super::wire::{Failure, Reply, Request, Whose};
-use crate::error::{Error, Kind, Result};
+use super::wire::{Code, Reply, Request, Whose};
+use crate::error::{Error, Kind};
 
 /// How long a client may take to send its request, and to take its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +54,7 @@ pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
             }
             None => {
                 let why = "too many connections to the daemon at once; try again in a moment";
-                let reply = line(&Reply::Error(Failure::from(&Error::new(Kind::Busy, why))));
+                let reply = line(&Reply::Error(Refusal::busy(why).told(false)));
                 // As much as goes in without waiting.
                 let _ = stream.try_write(&reply);
             }
@@ -100,13 +101,18 @@ impl Drop for Counted {
 async fn converse(mut stream: UnixStream, uid: u32, sessions: &Arc<Sessions>) {
     let mut requests = Requests::default();
     loop {
-        let reply = match timeout(PATIENCE, requests.next(&mut stream)).await {
+        let answer = match timeout(PATIENCE, requests.next(&mut stream)).await {
             Err(_) | Ok(Ok(None)) => return,
             Ok(Ok(Some(request))) => answer(request, uid, sessions).await,
-            Ok(Err(error)) => Err(error),
+            Ok(Err(error)) => Err(error).refused_as(Code::BadRequest),
         };
-        let done = matches!(&reply, Err(error) if error.kind() == Kind::InvalidArgument);
-        let reply = reply.unwrap_or_else(|error| Reply::Error(Failure::from(&error)));
+        let done = matches!(&answer, Err(refusal) if refusal.code == Code::BadRequest);
+        let reply = answer.unwrap_or_else(|refusal| {
+            if refusal.is_operators() {
+                log::warn!("asked by uid {uid}: {:#}", refusal.error);
+            }
+            Reply::Error(refusal.told(is_operator(uid)))
+        });
         let sent = timeout(PATIENCE, stream.write_all(&line(&reply))).await;
         if done || !matches!(sent, Ok(Ok(()))) {
             return;
@@ -114,11 +120,16 @@ async fn converse(mut stream: UnixStream, uid: u32, sessions: &Arc<Sessions>) {
     }
 }
 
-async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Result<Reply> {
+/// Whether a client may know where on the volume something is: root, and the account that this process has.
+fn is_operator(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Answer<Reply> {
     match request {
-        Request::Login { key, uid } => {
+        Request::Login { key, uid, gid } => {
             let uid = subject(peer, uid)?;
-            sessions.login(uid, key).await.map(Reply::Session)
+            sessions.login(uid, gid, key).await.map(Reply::Session)
         }
         Request::Logout { uid } => {
             let uid = subject(peer, uid)?;
@@ -134,8 +145,7 @@ async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Result
         Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
         Request::Revoke(whose) => match peer {
             0 => sessions.end(&whose, "revoked").await.map(Reply::Ended),
-            _ => Err(Error::new(
-                Kind::NotPermitted,
+            _ => Err(not_permitted(
                 "only root may revoke sessions; to end your own, log out",
             )),
         },
@@ -143,14 +153,15 @@ async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Result
 }
 
 /// Whom a request is about: whoever asks, unless root names somebody.
-fn subject(peer: u32, named: Option<u32>) -> Result<u32> {
+fn subject(peer: u32, named: Option<u32>) -> Answer<u32> {
     match named {
-        Some(uid) if peer != 0 && uid != peer => Err(Error::new(
-            Kind::NotPermitted,
-            "only root may do this for another user",
-        )),
+        Some(uid) if peer != 0 && uid != peer => Err(not_permitted("only root may do this for another user")),
         named => Ok(named.unwrap_or(peer)),
     }
+}
+
+fn not_permitted(why: &'static str) -> Refusal {
+    Refusal::new(Code::NotPermitted, Error::new(Kind::NotPermitted, why))
 }
 
 fn line(reply: &Reply) -> Vec<u8> {

@@ -5,8 +5,13 @@
 
 mod client;
 mod control;
+mod live;
+mod refusal;
 mod requests;
+mod restore;
 mod sessions;
+mod setup;
+mod slot;
 mod systemd;
 mod wire;
 
@@ -15,11 +20,11 @@ use std::os::unix::net::UnixListener;
 
 pub use client::Client;
 pub use requests::Requests;
-pub use sessions::Setup;
+pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
 pub use wire::{Code, DraftStatus, Failure, Reply, Request, SessionStatus, Whose};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Result};
 use sessions::Sessions;
 
 /// Serves until `shutdown`: answers on `listener`, brings back the sessions whose keys were `kept`, and tells systemd.
@@ -33,9 +38,9 @@ pub async fn serve(
     kept: Vec<Kept>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let doing = |error: std::io::Error| Error::io(&error, "listening on the control socket");
-    listener.set_nonblocking(true).map_err(doing)?;
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(doing)?;
+    let doing = "listening on the control socket";
+    listener.set_nonblocking(true).doing(doing)?;
+    let listener = tokio::net::UnixListener::from_std(listener).doing(doing)?;
     let sessions = Sessions::new(setup);
     sessions.restore(kept);
     systemd::ready();

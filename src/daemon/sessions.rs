@@ -1,212 +1,169 @@
 //! The sessions of a host: one for each uid that is logged in.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::Level;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
 
-use super::systemd::{self, Kept};
-use super::wire::{DraftStatus, SessionStatus, Whose};
+use super::live::{ENDED_MEANWHILE, LOOK, Live};
+use super::refusal::{Answer, Refusal, RefusedAs};
+use super::setup::{Setup, Start};
+use super::slot::{Slot, Slots, TakenSlot};
+use super::systemd;
+use super::wire::{Code, SessionStatus, Whose};
 use crate::audit::{self, OwnEvent};
-use crate::auth::{ApiKey, Authenticator, State, Terms, Throttle, Validation};
-use crate::clock::{self, Timestamp};
-use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Observers, SessionChange, Subject};
-use crate::identity::Principal;
-use crate::mounter::Mounter;
-use crate::session::{Leased, Session, SessionOptions, apart};
-use crate::store::{self, Store, Uncommitted};
-use crate::vfs::Pools;
-use crate::volume::Volume;
+use crate::auth::{ApiKey, Throttle, Validation};
+use crate::clock;
+use crate::error::{Error, Kind};
+use crate::event::{Event, SessionChange, Subject};
+use crate::session::{LAST_UNMOUNT, apart};
 
-/// The most drafts that are shown of one session.
-const MAX_DRAFTS: usize = 100;
-
-/// How long looking for them may take: for one session, and for all that are asked for.
-const LOOK: Duration = Duration::from_secs(2);
+/// How long looking for the drafts of all sessions may take.
 const LOOK_AT_ALL: Duration = Duration::from_secs(10);
-
-/// When it is tried again to bring a session back, at first and after many times.
-const FIRST_RESTORE: Duration = Duration::from_millis(500);
-const LAST_RESTORE: Duration = Duration::from_secs(10);
 
 /// How often it is tried to unmount what could not be unmounted.
 const UNMOUNT_AGAIN: Duration = Duration::from_secs(2);
 
-/// What every session is made from.
-pub struct Setup {
-    /// Every tenant's data.
-    pub volume: Volume,
-    /// How it is treated.
-    pub store: store::Options,
-    /// Who is asked whose a key is.
-    pub authenticator: Box<dyn Authenticator>,
-    /// How long an answer is good.
-    pub terms: Terms,
-    /// Who is told what happens in each session.
-    pub observers: Box<Observers>,
-    /// The file that the audit log is kept in, for those who ask what it has of them.
-    pub audit: Option<PathBuf>,
-    /// Who mounts.
-    pub mounter: Mounter,
-    /// The directory that has the mountpoints, called by uid, and nothing else.
-    pub places: PathBuf,
-    /// Whether programs in the mounts may be run.
-    pub exec: bool,
-    /// What all sessions share.
-    pub pools: Pools,
-    /// The primary group of a uid. May take its time.
-    pub primary_group: fn(u32) -> u32,
-}
+/// How long the end of the daemon waits until every session is dark and its drafts are saved; and when the mounter is not
+/// waited for any more, until files are closed. Much more than that takes, unless the volume hangs.
+const SAVE_ALL: Duration = Duration::from_secs(15);
+const CLOSE_ALL: Duration = Duration::from_secs(12);
 
 /// The sessions, by uid.
 pub(super) struct Sessions {
-    setup: Setup,
-    slots: Mutex<BTreeMap<u32, Slot>>,
+    pub(super) setup: Arc<Setup>,
+    pub(super) slots: Arc<Mutex<Slots>>,
     /// Held while the audit log is read: by one at a time, however many ask.
     reading: Arc<AsyncMutex<()>>,
     throttle: Mutex<Throttle>,
     /// The daemon ends: what systemd keeps is for the next one.
     stopping: AtomicBool,
+    /// It ends without waiting for the mounter any more, which was said for all sessions together.
+    gave_up: AtomicBool,
 }
 
-/// What a uid has.
-enum Slot {
-    /// A login under way.
-    Starting,
-    /// A session of before the daemon was restarted. Its key has yet to be validated.
-    Restoring(Arc<Restoring>),
-    Live(Arc<Live>),
-}
-
-struct Restoring {
-    uid: u32,
-    key: Arc<ApiKey>,
-    since: Timestamp,
-    /// Somebody logged in, or out: what was kept does not matter any more.
-    superseded: Notify,
-}
-
-struct Live {
-    uid: u32,
-    leased: Leased,
-    since: Timestamp,
-    /// Held while it is looked for drafts.
-    looking: Arc<AsyncMutex<()>>,
-    /// Why it is to end.
-    ending: watch::Sender<Option<String>>,
-    /// How that went, when it was tried.
-    ended: watch::Sender<Option<Result<()>>>,
-}
-
-/// What a login finds.
+/// What a login finds before its key is validated.
 enum Found {
-    Nothing(TakenSlot),
+    Nothing,
+    Restoring,
     Live(Arc<Live>),
 }
 
-/// The slot of a uid that is about to be filled. Dropped, it is empty again.
-struct TakenSlot {
-    sessions: Arc<Sessions>,
-    uid: u32,
+/// What a login goes on with.
+enum Place {
+    Free(TakenSlot),
+    Live(Arc<Live>),
 }
 
 impl Sessions {
     pub(super) fn new(setup: Setup) -> Arc<Self> {
         Arc::new(Self {
-            setup,
-            slots: Mutex::default(),
+            setup: Arc::new(setup),
+            slots: Arc::default(),
             reading: Arc::default(),
             throttle: Mutex::default(),
             stopping: AtomicBool::new(false),
+            gave_up: AtomicBool::new(false),
         })
     }
 
-    /// Logs `uid` in; one that is logged in goes on with this key.
+    /// Logs `uid` in; one that is logged in goes on with this key. A session that waits to come back stays what it is until
+    /// this one has begun.
     ///
-    /// # Errors
-    /// [`Kind::AuthenticationRefused`], [`Kind::AuthenticationUnreachable`], [`Kind::HashCollision`]; [`Kind::Exists`] when
-    /// the uid is logged in as another user; [`Kind::Busy`]; [`Kind::MountFailed`]; the volume's.
-    pub(super) async fn login(self: &Arc<Self>, uid: u32, key: ApiKey) -> Result<SessionStatus> {
-        self.throttle.lock().check(uid, clock::instant())?;
-        let key = Arc::new(key);
-        let asked = clock::instant();
-        let live = match self.find(uid)? {
-            Found::Nothing(slot) => {
-                let validation = self.validate(uid, &key).await?;
-                slot.fill(key, &validation, asked).await?
-            }
-            Found::Live(live) => {
-                let validation = self.validate(uid, &key).await?;
+    /// `gid` is the group of the processes that get in, if not the uid's primary one. It may be any: whoever names a wrong
+    /// one keeps nobody out but themselves.
+    pub(super) async fn login(
+        self: &Arc<Self>,
+        uid: u32,
+        gid: Option<u32>,
+        key: ApiKey,
+    ) -> Answer<SessionStatus> {
+        let throttled = self.throttle.lock().check(uid, clock::instant());
+        throttled.refused_as(Code::Refused)?;
+        let (key, asked, found) = (Arc::new(key), clock::instant(), self.find(uid)?);
+        let validation = self.validate(uid, &key).await?;
+        let live = match self.place(uid, found)? {
+            Place::Live(live) => {
                 live.rekey(key, &validation, asked)?;
                 live
+            }
+            Place::Free(slot) => {
+                let start = Start {
+                    gid,
+                    key,
+                    validation,
+                    asked,
+                };
+                self.start(slot, start).await?
             }
         };
         Ok(live.status(LOOK).await)
     }
 
-    async fn validate(&self, uid: u32, key: &ApiKey) -> Result<Validation> {
+    async fn validate(&self, uid: u32, key: &ApiKey) -> Answer<Validation> {
         let answer = self.setup.authenticator.validate(key).await;
-        if let Err(error) = &answer {
+        answer.map_err(|error| {
             (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
                 kind: error.kind(),
                 reason: error.to_string(),
             });
-            if error.kind() == Kind::AuthenticationRefused {
+            let code = match error.kind() {
+                Kind::AuthenticationRefused => Code::Refused,
+                Kind::AuthenticationUnreachable => Code::Unreachable,
+                _ => Code::Failed,
+            };
+            if code == Code::Refused {
                 self.throttle.lock().refused(uid, clock::instant());
             }
-        }
-        answer
+            Refusal::new(code, error)
+        })
     }
 
-    fn find(self: &Arc<Self>, uid: u32) -> Result<Found> {
-        let busy = |why| Err(Error::new(Kind::Busy, why));
-        let mut slots = self.slots.lock();
-        match slots.get(&uid) {
-            Some(Slot::Starting) => return busy("another login of yours is under way"),
-            Some(Slot::Live(live)) if live.ending.borrow().is_some() => {
-                return busy("your last session is about to end; try again in a moment");
-            }
-            Some(Slot::Live(live)) => return Ok(Found::Live(Arc::clone(live))),
-            Some(Slot::Restoring(restoring)) => restoring.superseded.notify_one(),
-            None => {}
-        }
-        Ok(Found::Nothing(self.take(&mut slots, uid)))
-    }
-
-    fn take(self: &Arc<Self>, slots: &mut BTreeMap<u32, Slot>, uid: u32) -> TakenSlot {
-        slots.insert(uid, Slot::Starting);
-        TakenSlot {
-            sessions: Arc::clone(self),
-            uid,
+    fn find(&self, uid: u32) -> Answer<Found> {
+        match self.slots.lock().get(&uid) {
+            Some(Slot::Starting(_)) => Err(Refusal::busy("another login of yours is under way")),
+            Some(Slot::Live(live)) if live.is_ending() => Err(Refusal::busy(
+                "your last session is about to end; try again in a moment",
+            )),
+            Some(Slot::Live(live)) => Ok(Found::Live(Arc::clone(live))),
+            Some(Slot::Restoring(_)) => Ok(Found::Restoring),
+            None => Ok(Found::Nothing),
         }
     }
 
-    /// Mounts. Blocks.
-    fn start(&self, uid: u32, principal: &Principal, key: &ApiKey) -> Result<Session> {
-        let setup = &self.setup;
-        let observer = (setup.observers)(Subject {
-            user: Some(principal.user().hash()),
-            uid,
-        });
-        let store = Store::open(&setup.volume, principal, setup.store.clone(), observer)?;
-        store.attach_session_key(key.expose())?;
-        let options = SessionOptions {
-            mountpoint: setup.places.join(uid.to_string()),
-            make_mountpoint: true,
-            uid,
-            gid: (setup.primary_group)(uid),
-            exec: setup.exec,
-            limits: setup.pools.limits(),
+    /// Where a login goes on whose key was validated meanwhile. One that a logout has overtaken brings nothing back.
+    fn place(&self, uid: u32, found: Found) -> Answer<Place> {
+        if let Found::Live(live) = found {
+            return Ok(Place::Live(live));
+        }
+        let slots = self.slots.lock();
+        let before = match slots.get(&uid) {
+            Some(Slot::Starting(_)) => return Err(Refusal::busy("another login of yours is under way")),
+            Some(Slot::Live(live)) => return Ok(Place::Live(Arc::clone(live))),
+            Some(Slot::Restoring(restoring)) => Some(Arc::clone(restoring)),
+            None if matches!(found, Found::Restoring) => return Err(Refusal::busy(ENDED_MEANWHILE)),
+            None => None,
         };
-        Session::start(store, &setup.mounter, &options)
+        Ok(Place::Free(TakenSlot::new(&self.slots, slots, uid, before)))
+    }
+
+    /// Starts a session, and sees to it from now on.
+    pub(super) async fn start(self: &Arc<Self>, slot: TakenSlot, start: Start) -> Answer<Arc<Live>> {
+        let (uid, gid, key) = (slot.uid, start.gid, Arc::clone(&start.key));
+        let user = start.validation.principal.user().hash();
+        let setup = Arc::clone(&self.setup);
+        let mount = move || setup.mount(uid, start);
+        let leased = apart("start", mount).await.refused_as(Code::Failed)??;
+        let live = Live::new(uid, gid, leased);
+        live.keep(&key);
+        log::info!("session of {user}, uid {uid}, begins");
+        slot.fill(&live);
+        tokio::spawn(Arc::clone(self).attend(Arc::clone(&live)));
+        Ok(live)
     }
 
     /// Sees a session through to its end, and ends it: the only one who does.
@@ -225,15 +182,22 @@ impl Sessions {
         let level = if asked_for { Level::Info } else { Level::Warn };
         log::log!(level, "session of {user}, uid {}, ends: {why}", live.uid);
         live.leased.session().is(SessionChange::Ends, &why);
-        if !self.stopping.load(Ordering::SeqCst) {
-            systemd::forget(live.uid);
+        self.forget(live.uid);
+        let session = Arc::clone(live.leased.session());
+        if let Err(error) = apart("stop", move || session.stop()).await {
+            log::warn!("session of {user}: {error:#}");
         }
+        live.stopped.send_replace(true);
         loop {
             let session = Arc::clone(live.leased.session());
             let ended = apart("end", move || session.end()).await.and_then(|ended| ended);
             let done = ended.is_ok();
             if let Err(error) = &ended {
-                log::warn!("session of {user}: {error}");
+                let level = match self.gave_up.load(Ordering::SeqCst) {
+                    true => Level::Debug,
+                    false => Level::Warn,
+                };
+                log::log!(level, "session of {user}: {error:#}");
             }
             if done {
                 self.slots.lock().remove(&live.uid);
@@ -247,87 +211,14 @@ impl Sessions {
         }
     }
 
-    /// Brings back the sessions of before a restart, each as soon as its key is validated.
-    pub(super) fn restore(self: &Arc<Self>, kept: Vec<Kept>) {
-        for Kept { uid, key } in kept {
-            let restoring = Arc::new(Restoring {
-                uid,
-                key: Arc::new(key),
-                since: clock::now(),
-                superseded: Notify::new(),
-            });
-            self.slots
-                .lock()
-                .insert(uid, Slot::Restoring(Arc::clone(&restoring)));
-            tokio::spawn(Arc::clone(self).restore_one(restoring));
-        }
-    }
-
-    async fn restore_one(self: Arc<Self>, restoring: Arc<Restoring>) {
-        let uid = restoring.uid;
-        let mut wait = FIRST_RESTORE;
-        loop {
-            let asked = clock::instant();
-            let answer = tokio::select! {
-                () = restoring.superseded.notified() => return,
-                answer = self.setup.authenticator.validate(&restoring.key) => answer,
-            };
-            let restored = match (answer, self.claim(&restoring)) {
-                (_, None) => return,
-                (Ok(validation), Some(slot)) => slot
-                    .fill(Arc::clone(&restoring.key), &validation, asked)
-                    .await
-                    .map(drop),
-                (Err(error), Some(_)) => Err(error),
-            };
-            let error = match restored {
-                Ok(()) => return log::info!("the session of uid {uid} is back"),
-                Err(error) => error,
-            };
-            log::warn!("the session of uid {uid} from before the restart: {error}");
-            if matches!(error.kind(), Kind::AuthenticationRefused | Kind::HashCollision) {
-                return systemd::forget(uid);
-            }
-            if !self.put_back(&restoring) {
-                return;
-            }
-            tokio::select! {
-                () = restoring.superseded.notified() => return,
-                () = sleep(wait) => wait = (wait * 2).min(LAST_RESTORE),
-            }
-        }
-    }
-
-    /// The slot, unless somebody logged in or out meanwhile.
-    fn claim(self: &Arc<Self>, restoring: &Arc<Restoring>) -> Option<TakenSlot> {
-        let mut slots = self.slots.lock();
-        match slots.get(&restoring.uid) {
-            Some(Slot::Restoring(there)) if Arc::ptr_eq(there, restoring) => {
-                Some(self.take(&mut slots, restoring.uid))
-            }
-            _ => None,
-        }
-    }
-
-    fn put_back(&self, restoring: &Arc<Restoring>) -> bool {
-        let mut slots = self.slots.lock();
-        match slots.entry(restoring.uid) {
-            Entry::Vacant(slot) => {
-                slot.insert(Slot::Restoring(Arc::clone(restoring)));
-                true
-            }
-            Entry::Occupied(_) => false,
-        }
-    }
-
-    /// Ends sessions, and returns whose, when they have.
+    /// Ends sessions, and returns whose, when they have. One that has yet to begin ends when it does.
     ///
-    /// # Errors
-    /// [`Kind::NotFound`] when there is none; [`Kind::MountFailed`] when one serves nothing any more, but is still mounted.
-    pub(super) async fn end(&self, whose: &Whose, why: &str) -> Result<Vec<u32>> {
+    /// Refused when there is none; and when one serves nothing any more, but is still mounted.
+    pub(super) async fn end(&self, whose: &Whose, why: &str) -> Answer<Vec<u32>> {
         let (lives, mut uids) = self.start_ending(whose, why);
         if lives.is_empty() && uids.is_empty() && *whose != Whose::All {
-            return Err(Error::new(Kind::NotFound, "there is no such session"));
+            let error = Error::new(Kind::NotFound, "there is no such session");
+            return Err(Refusal::new(Code::NotLoggedIn, error));
         }
         let mut failed = None;
         for live in lives {
@@ -340,7 +231,7 @@ impl Sessions {
             }
         }
         uids.sort_unstable();
-        failed.map_or(Ok(uids), Err)
+        failed.map_or(Ok(uids), Err).refused_as(Code::MountFailed)
     }
 
     /// Tells the sessions to end. Returns those, and the uids of those that were not even there yet.
@@ -352,11 +243,15 @@ impl Sessions {
                 lives.push(Arc::clone(live));
                 true
             }
-            Slot::Restoring(restoring) if *whose == Whose::All || *whose == Whose::Uid(*uid) => {
-                restoring.superseded.notify_one();
-                if !self.stopping.load(Ordering::SeqCst) {
-                    systemd::forget(*uid);
-                }
+            Slot::Starting(told) if Slot::is_by_uid(*uid, whose) => {
+                told.get_or_insert_with(|| why.to_owned());
+                self.forget(*uid);
+                uids.push(*uid);
+                true
+            }
+            Slot::Restoring(restoring) if Slot::is_by_uid(*uid, whose) => {
+                restoring.give_up();
+                self.forget(*uid);
                 uids.push(*uid);
                 false
             }
@@ -365,23 +260,47 @@ impl Sessions {
         (lives, uids)
     }
 
-    /// Ends everything; what systemd keeps, the next daemon brings back.
-    pub(super) async fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        if let Err(error) = self.end(&Whose::All, "the daemon ends").await {
-            log::error!("{error}");
+    /// Has systemd keep the key of a session no longer, unless that is what the next daemon goes on with.
+    fn forget(&self, uid: u32) {
+        if !self.stopping.load(Ordering::SeqCst) {
+            systemd::forget(uid);
         }
     }
 
-    /// What the audit log has of a uid: the latest events.
-    ///
-    /// # Errors
-    /// [`Kind::Unsupported`] when it is not kept in a file; that file's.
-    pub(super) async fn events(&self, uid: u32, lines: u32) -> Result<Vec<OwnEvent>> {
+    /// Ends everything; what systemd keeps, the next daemon brings back. Every draft is saved before anything waits for the
+    /// mounter, and the mounter is waited for once, for all sessions: it may be gone, or wait for this process to end.
+    pub(super) async fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let (lives, _) = self.start_ending(&Whose::All, "the daemon ends");
+        let saved = async {
+            for live in &lives {
+                let _ = live.stopped.subscribe().wait_for(|stopped| *stopped).await;
+            }
+        };
+        if timeout(SAVE_ALL, saved).await.is_err() {
+            log::error!("not every draft is saved after {SAVE_ALL:?}: the volume hangs");
+        }
+        let ended = async || {
+            for live in &lives {
+                let _ = live.ended.subscribe().wait_for(Option::is_some).await;
+            }
+        };
+        if timeout(LAST_UNMOUNT, ended()).await.is_err() {
+            log::warn!(
+                "the mounter does not answer; it ends the mounts that are left when it finds this process gone"
+            );
+            self.gave_up.store(true, Ordering::SeqCst);
+            self.setup.mounter.give_up();
+            let _ = timeout(CLOSE_ALL, ended()).await;
+        }
+    }
+
+    /// What the audit log has of a uid: the latest events. Refused when it is not kept in a file, or that cannot be read.
+    pub(super) async fn events(&self, uid: u32, lines: u32) -> Answer<Vec<OwnEvent>> {
         let Some(path) = self.setup.audit.clone() else {
             let why =
                 "this daemon keeps no audit log in a file; where it goes to the journal, ask the operator";
-            return Err(Error::new(Kind::Unsupported, why));
+            return Err(Refusal::new(Code::Failed, Error::new(Kind::Unsupported, why)));
         };
         let turn = Arc::clone(&self.reading).lock_owned().await;
         let read = move || {
@@ -389,7 +308,8 @@ impl Sessions {
             drop(turn);
             events
         };
-        apart("audit mine", read).await?
+        let read = apart("audit mine", read).await;
+        read.and_then(|events| events).refused_as(Code::Failed)
     }
 
     /// What `viewer` may see: root everything, everybody else their own.
@@ -401,17 +321,11 @@ impl Sessions {
             }
             match slot {
                 Slot::Live(live) => lives.push(Arc::clone(live)),
-                Slot::Restoring(restoring) => all.push(SessionStatus {
-                    uid: *uid,
-                    user_id: None,
-                    mountpoint: self.setup.places.join(uid.to_string()).display().to_string(),
-                    state: "restoring".to_owned(),
-                    since: rfc3339(restoring.since),
-                    good_for: 0,
-                    open_files: 0,
-                    drafts: Vec::new(),
-                }),
-                Slot::Starting => {}
+                Slot::Restoring(restoring) => {
+                    let place = self.setup.places.join(uid.to_string());
+                    all.push(restoring.status(place.display().to_string()));
+                }
+                Slot::Starting(_) => {}
             }
         }
         let until = clock::instant() + LOOK_AT_ALL;
@@ -422,142 +336,4 @@ impl Sessions {
         all.sort_by_key(|status| status.uid);
         all
     }
-}
-
-impl TakenSlot {
-    /// Starts the session, and sees to it from now on.
-    async fn fill(self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<Arc<Live>> {
-        let (sessions, principal, uid) = (Arc::clone(&self.sessions), validation.principal.clone(), self.uid);
-        let own_key = Arc::clone(&key);
-        let session = apart("start", move || sessions.start(uid, &principal, &own_key)).await??;
-        keep(uid, &key);
-        let live = Arc::new(Live {
-            uid,
-            leased: Leased::new(
-                Arc::new(session),
-                key,
-                validation,
-                asked,
-                self.sessions.setup.terms,
-            ),
-            since: clock::now(),
-            looking: Arc::default(),
-            ending: watch::Sender::new(None),
-            ended: watch::Sender::new(None),
-        });
-        let user = validation.principal.user().hash();
-        log::info!("session of {user}, uid {uid}, begins");
-        self.sessions
-            .slots
-            .lock()
-            .insert(uid, Slot::Live(Arc::clone(&live)));
-        tokio::spawn(Arc::clone(&self.sessions).attend(Arc::clone(&live)));
-        Ok(live)
-    }
-}
-
-impl Drop for TakenSlot {
-    fn drop(&mut self) {
-        let mut slots = self.sessions.slots.lock();
-        if let Some(Slot::Starting) = slots.get(&self.uid) {
-            slots.remove(&self.uid);
-        }
-    }
-}
-
-impl Live {
-    fn is(&self, whose: &Whose) -> bool {
-        match whose {
-            Whose::Uid(uid) => self.uid == *uid,
-            Whose::UserId(user) => self.leased.principal().user().as_str() == user,
-            Whose::All => true,
-        }
-    }
-
-    /// Goes on with another key.
-    fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<()> {
-        // While the key was being validated: a key that was given up with its session must not be kept again.
-        if self.ending.borrow().is_some() {
-            return Err(Error::new(
-                Kind::Busy,
-                "your session has ended meanwhile; log in again",
-            ));
-        }
-        if validation.principal != *self.leased.principal() {
-            return Err(Error::new(
-                Kind::Exists,
-                "you are logged in as another user already; log out first",
-            ));
-        }
-        self.leased.rekey(Arc::clone(&key), validation, asked)?;
-        keep(self.uid, &key);
-        Ok(())
-    }
-
-    /// Tells it to end. The first reason counts.
-    fn end(&self, why: &str) {
-        self.ending.send_if_modified(|ending| {
-            let first = ending.is_none();
-            ending.get_or_insert_with(|| why.to_owned());
-            first
-        });
-    }
-
-    /// What could not be saved, looked for by one thread at a time, however often it is asked for.
-    async fn drafts(&self) -> Result<Vec<Uncommitted>> {
-        let turn = Arc::clone(&self.looking).lock_owned().await;
-        let session = Arc::clone(self.leased.session());
-        let look = move || {
-            let drafts = session.vfs().uncommitted(MAX_DRAFTS);
-            drop(turn);
-            drafts
-        };
-        apart("look", look).await?
-    }
-
-    async fn status(&self, patience: Duration) -> SessionStatus {
-        let drafts = match timeout(patience, self.drafts()).await {
-            Ok(Ok(drafts)) => drafts,
-            // A volume that hangs is no reason not to tell the rest.
-            other => {
-                log::warn!("looking for the drafts of uid {}: {other:?}", self.uid);
-                Vec::new()
-            }
-        };
-        let state = match self.ending.borrow().is_some() {
-            true => State::Ended,
-            false => self.leased.state(),
-        };
-        let session = self.leased.session();
-        SessionStatus {
-            uid: self.uid,
-            user_id: Some(self.leased.principal().user().as_str().to_owned()),
-            mountpoint: session.mountpoint().display().to_string(),
-            state: state.as_str().to_owned(),
-            since: rfc3339(self.since),
-            good_for: self.leased.good_for().as_secs(),
-            open_files: session.vfs().open_handles(),
-            drafts: drafts.into_iter().map(DraftStatus::from).collect(),
-        }
-    }
-}
-
-impl From<Uncommitted> for DraftStatus {
-    fn from(draft: Uncommitted) -> Self {
-        Self {
-            path: draft.path,
-            reason: draft.reason,
-        }
-    }
-}
-
-/// Without it the session would not come back after a restart: no reason not to have it.
-fn keep(uid: u32, key: &ApiKey) {
-    if let Err(error) = systemd::keep(uid, key) {
-        log::warn!("{error}");
-    }
-}
-
-fn rfc3339(time: Timestamp) -> String {
-    jiff::Timestamp::from_second(time.seconds).map_or_else(|_| String::new(), |time| time.to_string())
 }

@@ -15,16 +15,18 @@ use zeroize::Zeroizing;
 
 use super::wire::{MAX_REQUEST, key_text};
 use crate::auth::ApiKey;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// How the names of kept descriptors begin; the uid follows.
 pub const NAME_PREFIX: &str = "session-";
 
 /// What a memory file has.
 #[derive(Serialize)]
-struct Keeping<'a> {
-    uid: u32,
-    key: &'a str,
+pub(super) struct Keeping<'a> {
+    pub(super) uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gid: Option<u32>,
+    pub(super) key: &'a str,
 }
 
 /// The key of a session, kept over a restart.
@@ -32,6 +34,8 @@ struct Keeping<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Kept {
     pub(super) uid: u32,
+    /// The group that was asked for, if one was.
+    pub(super) gid: Option<u32>,
     #[serde(deserialize_with = "key_text::deserialize")]
     pub(super) key: ApiKey,
 }
@@ -40,20 +44,17 @@ impl Kept {
     /// Reads what systemd kept.
     ///
     /// # Errors
-    /// [`Kind::InvalidArgument`] when it is nothing of ours.
+    /// [`Kind::InvalidArgument`] when it is nothing of ours; the kernel's.
     pub fn read(file: &mut File) -> Result<Self> {
-        let not_ours = |why: String| {
-            Error::new(
-                Kind::InvalidArgument,
-                format!("a descriptor kept by systemd: {why}"),
-            )
-        };
+        let doing = "reading a session's key that systemd kept";
         let mut text = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
-        file.seek(SeekFrom::Start(0))
-            .and_then(|_| file.take(MAX_REQUEST as u64).read_to_end(&mut text))
-            .map_err(|error| not_ours(error.to_string()))?;
+        file.seek(SeekFrom::Start(0)).doing(doing)?;
+        file.take(MAX_REQUEST as u64)
+            .read_to_end(&mut text)
+            .doing(doing)?;
         // The parser's message may quote what it found.
-        serde_json::from_slice(&text).map_err(|_| not_ours("it has no session's key".to_owned()))
+        let not_ours = |_| Error::new(Kind::InvalidArgument, "there is no key in it").context(doing);
+        serde_json::from_slice(&text).map_err(not_ours)
     }
 }
 
@@ -65,27 +66,22 @@ fn name(uid: u32) -> String {
 ///
 /// # Errors
 /// The kernel's, and systemd's socket's.
-pub(super) fn keep(uid: u32, key: &ApiKey) -> Result<()> {
-    forget(uid);
-    let name = name(uid);
+pub(super) fn keep(keeping: &Keeping<'_>) -> Result<()> {
+    forget(keeping.uid);
+    let name = name(keeping.uid);
     let doing = "keeping the key for a restart";
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
-    let kept = serde_json::to_writer(
-        &mut *text,
-        &Keeping {
-            uid,
-            key: key.expose(),
-        },
-    );
-    kept.map_err(|error| Error::io(&error.into(), doing))?;
+    serde_json::to_writer(&mut *text, keeping)
+        .map_err(std::io::Error::from)
+        .doing(doing)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
-    let memory = rustix::fs::memfd_create(name.as_str(), flags).map_err(|errno| Error::os(errno, doing))?;
+    let memory = rustix::fs::memfd_create(name.as_str(), flags).doing(doing)?;
     let mut file = File::from(memory);
-    file.write_all(&text).map_err(|error| Error::io(&error, doing))?;
+    file.write_all(&text).doing(doing)?;
     let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&file, all).map_err(|errno| Error::os(errno, doing))?;
+    rustix::fs::fcntl_add_seals(&file, all).doing(doing)?;
     let states = [NotifyState::FdStore, NotifyState::FdName(&name)];
-    sd_notify::notify_with_fds(&states, &[file.as_fd()]).map_err(|error| Error::io(&error, doing))
+    sd_notify::notify_with_fds(&states, &[file.as_fd()]).doing(doing)
 }
 
 /// Has the key of a session kept no longer.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
 /// The longest line that a client may send, in bytes: the longest key with every character escaped, and the rest.
 pub(super) const MAX_REQUEST: usize = 8 * ApiKey::MAX_LEN;
@@ -21,6 +21,9 @@ pub enum Request {
         key: ApiKey,
         /// Of whom on this host.
         uid: Option<u32>,
+        /// Of which group the processes are that get in, if not of the uid's primary one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
     },
     /// The end of a session.
     Logout {
@@ -68,11 +71,28 @@ pub enum Reply {
     Error(Failure),
 }
 
+impl Reply {
+    /// The answer, as far as it is one.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn done(self) -> Result<Self> {
+        match self {
+            Self::Error(failure) => Err(failure.into()),
+            reply => Ok(reply),
+        }
+    }
+}
+
 /// One session, as people and programs are told.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SessionStatus {
     /// The user of this host.
     pub uid: u32,
+    /// The group of the processes that get in: the kernel refuses those of the same user that have another. None while that
+    /// has yet to be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
     /// The user of the service; none while that has yet to be validated.
     pub user_id: Option<String>,
     /// Where the view is.
@@ -131,28 +151,22 @@ pub enum Code {
     Busy,
     /// The view could not be mounted, or not unmounted.
     MountFailed,
+    /// The volume refuses what a session needs.
+    VolumeFailed,
     /// Anything else.
     Failed,
 }
 
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        let code = match error.kind() {
-            Kind::AuthenticationRefused => Code::Refused,
-            Kind::AuthenticationUnreachable => Code::Unreachable,
-            Kind::HashCollision => Code::HashCollision,
-            Kind::Exists => Code::AlreadyLoggedIn,
-            Kind::NotFound => Code::NotLoggedIn,
-            Kind::NotConnected => Code::NotRunning,
-            Kind::NotPermitted => Code::NotPermitted,
-            Kind::InvalidArgument | Kind::Config => Code::BadRequest,
-            Kind::Busy => Code::Busy,
-            Kind::MountFailed => Code::MountFailed,
-            _ => Code::Failed,
-        };
+impl Failure {
+    /// Of a command that got no answer of a daemon, or needs none.
+    pub fn local(error: &Error) -> Self {
         Self {
-            code,
-            message: error.to_string(),
+            code: match error.kind() {
+                Kind::NotConnected => Code::NotRunning,
+                Kind::InvalidArgument | Kind::Config => Code::BadRequest,
+                _ => Code::Failed,
+            },
+            message: format!("{error:#}"),
         }
     }
 }
@@ -170,7 +184,7 @@ impl From<Failure> for Error {
             Code::BadRequest => Kind::InvalidArgument,
             Code::Busy => Kind::Busy,
             Code::MountFailed => Kind::MountFailed,
-            Code::Failed => Kind::Io,
+            Code::VolumeFailed | Code::Failed => Kind::Io,
         };
         Self::new(kind, failure.message)
     }
@@ -216,25 +230,27 @@ mod tests {
 
     #[test]
     fn every_code_comes_out_as_it_went_in() {
-        for kind in [
-            Kind::AuthenticationRefused,
-            Kind::AuthenticationUnreachable,
-            Kind::HashCollision,
-            Kind::Exists,
-            Kind::NotFound,
-            Kind::NotConnected,
-            Kind::NotPermitted,
-            Kind::InvalidArgument,
-            Kind::Busy,
-            Kind::MountFailed,
-            Kind::Io,
+        for (code, spelling, kind) in [
+            (Code::Refused, "refused", Kind::AuthenticationRefused),
+            (Code::Unreachable, "unreachable", Kind::AuthenticationUnreachable),
+            (Code::HashCollision, "hash_collision", Kind::HashCollision),
+            (Code::AlreadyLoggedIn, "already_logged_in", Kind::Exists),
+            (Code::NotLoggedIn, "not_logged_in", Kind::NotFound),
+            (Code::NotRunning, "not_running", Kind::NotConnected),
+            (Code::NotPermitted, "not_permitted", Kind::NotPermitted),
+            (Code::BadRequest, "bad_request", Kind::InvalidArgument),
+            (Code::Busy, "busy", Kind::Busy),
+            (Code::MountFailed, "mount_failed", Kind::MountFailed),
+            (Code::VolumeFailed, "volume_failed", Kind::Io),
+            (Code::Failed, "failed", Kind::Io),
         ] {
-            let failure = Failure::from(&Error::new(kind, "why"));
-            let text = serde_json::to_string(&Reply::Error(failure)).unwrap();
-            let Reply::Error(failure) = serde_json::from_str(&text).unwrap() else {
-                unreachable!("{text}")
-            };
-            assert_eq!(Error::from(failure).kind(), kind, "{text}");
+            let message = "why".to_owned();
+            let reply = Reply::Error(Failure { code, message });
+            let text = serde_json::to_string(&reply).unwrap();
+            assert!(text.contains(&format!("\"code\":\"{spelling}\"")), "{text}");
+            let read: Reply = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, reply);
+            assert_eq!(read.done().unwrap_err().kind(), kind, "{text}");
         }
     }
 
@@ -243,6 +259,7 @@ mod tests {
         for good in [
             r#"{"login":{"key":"sesame"}}"#,
             r#"{"login":{"key":"with\\\"quotes","uid":7}}"#,
+            r#"{"login":{"key":"sesame","gid":7}}"#,
             r#"{"logout":{}}"#,
             r#"{"status":{}}"#,
             r#"{"revoke":{"uid":7}}"#,

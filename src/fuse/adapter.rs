@@ -321,10 +321,12 @@ impl Filesystem for Adapter {
     ) {
         let call = Call::new(Op::Write, request, inode(ino));
         let from_cache = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        match self
-            .gate
-            .kernel(&call, |vfs| vfs.write(Fh(fh.0), offset, data, from_cache))
-        {
+        let write = |vfs: &Vfs| vfs.write(Fh(fh.0), offset, data, from_cache);
+        let written = match from_cache {
+            true => self.gate.write_back(&call, write),
+            false => self.gate.kernel(&call, write),
+        };
+        match written {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(errno),
         }

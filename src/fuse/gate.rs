@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -72,6 +72,8 @@ impl<'a> Call<'a> {
 pub(super) struct Gate {
     vfs: Vfs,
     admission: AtomicU8,
+    /// Whether the kernel may still bring what programs have mapped and changed, though nobody else is let in.
+    writing_back: AtomicBool,
     /// Requests under way.
     inside: AtomicUsize,
     /// Set when the session should end for a reason of its own: a worker is gone.
@@ -83,6 +85,7 @@ impl Gate {
         Arc::new(Self {
             vfs,
             admission: AtomicU8::new(Admission::Open as u8),
+            writing_back: AtomicBool::new(false),
             inside: AtomicUsize::new(0),
             broken: watch::Sender::new(false),
         })
@@ -115,6 +118,20 @@ impl Gate {
     ) -> std::result::Result<T, Errno> {
         self.pass(call, |admission| match admission {
             Admission::Open => self.admitted(call, work),
+            closed => Err(closed.refusal()),
+        })
+    }
+
+    /// Lets in what the kernel brings of mapped files: also while the gate closes, for programs have changed it before and
+    /// will not be told.
+    pub(super) fn write_back<T>(
+        self: &Arc<Self>,
+        call: &Call<'_>,
+        work: impl FnOnce(&Vfs) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
+        self.pass(call, |admission| match admission {
+            Admission::Open => self.admitted(call, work),
+            _ if self.writing_back.load(Ordering::SeqCst) => self.admitted(call, work),
             closed => Err(closed.refusal()),
         })
     }
@@ -226,11 +243,10 @@ impl Gate {
         }
     }
 
-    /// Lets nobody in until [`resume`](Self::resume), and waits for those inside, for at most `patience`. Returns whether
-    /// all came out.
-    pub(super) fn suspend(&self, patience: Duration) -> bool {
+    /// Lets nobody in until [`resume`](Self::resume) but the kernel, with what programs have mapped.
+    pub(super) fn suspend(&self) {
+        self.writing_back.store(true, Ordering::SeqCst);
         self.move_from(Admission::Open, Admission::Suspended);
-        self.drained(patience)
     }
 
     /// Lets the session's user in again.
@@ -245,9 +261,17 @@ impl Gate {
             .compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Closes the gate for good, and waits for those inside, for at most `patience`. Returns whether all came out.
-    pub(super) fn close(&self, patience: Duration) -> bool {
+    /// Closes the gate for good, but for the kernel, with what programs have mapped. Two stores: nothing that can fail comes
+    /// before them.
+    pub(super) fn close(&self) {
+        self.writing_back.store(true, Ordering::SeqCst);
         self.admission.store(Admission::Ended as u8, Ordering::SeqCst);
+    }
+
+    /// Lets not even the kernel in any more, once the gate is closed, and waits for those inside, for at most `patience`.
+    /// Returns whether all came out.
+    pub(super) fn lock(&self, patience: Duration) -> bool {
+        self.writing_back.store(false, Ordering::SeqCst);
         self.drained(patience)
     }
 
@@ -390,7 +414,8 @@ mod tests {
             gate.kernel(&call(Op::Lookup), |vfs| vfs.lookup(ROOT, b"schedules", 1))
                 .is_ok()
         );
-        assert!(gate.close(Duration::ZERO), "nobody is inside");
+        gate.close();
+        assert!(gate.lock(Duration::ZERO), "nobody is inside");
     }
 
     #[test]
@@ -407,12 +432,27 @@ mod tests {
                 })
             });
             entered.recv().unwrap();
-            assert!(!gate.close(Duration::from_millis(20)), "a request is inside");
+            gate.close();
+            assert!(!gate.lock(Duration::from_millis(20)), "a request is inside");
             let refused = gate.kernel(&call(Op::Read), |_| Ok(()));
             assert_eq!(refused.unwrap_err().code(), libc::ENOTCONN);
             leave.send(()).unwrap();
         });
-        assert!(gate.close(Duration::ZERO));
+        assert!(gate.lock(Duration::ZERO));
+    }
+
+    #[test]
+    fn while_the_gate_closes_only_what_programs_have_mapped_gets_in() {
+        let (gate, _, _directory) = gate();
+        let write = call(Op::Write);
+        for close in [Gate::suspend, Gate::close] {
+            close(&gate);
+            assert!(gate.write_back(&write, |_| Ok(())).is_ok());
+            assert!(gate.kernel(&write, |_| Ok(())).is_err());
+            assert!(gate.lock(Duration::ZERO));
+            assert!(gate.write_back(&write, |_| Ok(())).is_err());
+            gate.resume();
+        }
     }
 
     #[test]
@@ -425,19 +465,19 @@ mod tests {
             });
             content.unwrap_err().code()
         };
-        assert_eq!(late(&|| _ = gate.suspend(Duration::ZERO)), libc::EACCES);
+        assert_eq!(late(&|| gate.suspend()), libc::EACCES);
         gate.resume();
         assert_eq!(
             gate.content(&call(Op::Read), |_| Ok("in time")).unwrap(),
             "in time"
         );
-        assert_eq!(late(&|| _ = gate.close(Duration::ZERO)), libc::ENOTCONN);
+        assert_eq!(late(&|| gate.close()), libc::ENOTCONN);
     }
 
     #[test]
     fn a_suspended_session_refuses_all_but_what_is_given_back_and_comes_back() {
         let (gate, _, _directory) = gate();
-        assert!(gate.suspend(Duration::ZERO));
+        gate.suspend();
         let refused = gate.kernel(&call(Op::Read), |_| Ok(()));
         assert_eq!(refused.unwrap_err().code(), libc::EACCES);
         let mut may_change = None;
@@ -448,9 +488,9 @@ mod tests {
         assert_eq!(may_change, Some(false));
         gate.resume();
         assert!(gate.kernel(&call(Op::Read), |_| Ok(())).is_ok());
-        assert!(gate.close(Duration::ZERO));
+        gate.close();
         gate.resume();
-        assert!(gate.suspend(Duration::ZERO));
+        gate.suspend();
         let refused = gate.kernel(&call(Op::Read), |_| Ok(()));
         assert_eq!(refused.unwrap_err().code(), libc::ENOTCONN, "the end is the end");
     }

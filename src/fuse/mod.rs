@@ -34,13 +34,15 @@ const WORKERS: usize = 2;
 const HURRY: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How long the kernel may take to write back what programs have mapped, before nobody gets in any more; and to let go
+/// How long the kernel may take to write back what programs have mapped, once nobody else gets in any more; and to let go
 /// of what it has cached, after that. It waits for our own answers, which a volume may keep waiting.
 const WRITE_BACK: Duration = Duration::from_millis(500);
 const LET_GO: Duration = Duration::from_secs(5);
 
-/// How long saving drafts may take at the end, and closing files after that. The volume decides, and the end must come.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long saving drafts may take before it is unmounted, and how much longer after that; and closing files then. The
+/// volume decides, and the end must come.
+const SAVE: Duration = Duration::from_secs(2);
+const SAVE_LATE: Duration = Duration::from_secs(3);
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// How long the serving threads may take to end once the connection is gone.
@@ -52,6 +54,8 @@ pub struct Server {
     gate: Arc<Gate>,
     notifier: Notifier,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Saves drafts at the end, if that takes long.
+    saving: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
@@ -103,6 +107,7 @@ impl Server {
             gate,
             notifier,
             thread: Mutex::new(Some(thread)),
+            saving: Mutex::default(),
         })
     }
 
@@ -118,17 +123,15 @@ impl Server {
 
     /// Lets nobody in any more, and waits for nothing.
     pub fn shut(&self) {
-        self.gate.suspend(Duration::ZERO);
+        self.gate.suspend();
     }
 
-    /// Lets nobody in for the time being: what programs have mapped is written back, every request from now on is EACCES,
+    /// Lets nobody in for the time being: every request from now on is EACCES, what programs have mapped is written back,
     /// who is inside comes out, and the kernel drops what it has cached. What is open stays open, and drafts stay in memory.
     /// Takes bounded time, also when the volume hangs; that nobody gets in does not wait for it.
     pub fn suspend(&self) {
-        self.drop_pages(WRITE_BACK);
-        if !self.gate.suspend(HURRY) && !self.drained_without_pages() {
-            log::warn!("requests are still under way {DRAIN:?} after the session was suspended");
-        }
+        self.gate.suspend();
+        self.empty();
         self.drop_pages(LET_GO);
         self.drop_names(LET_GO);
     }
@@ -139,25 +142,35 @@ impl Server {
         self.gate.vfs().settle_closed();
     }
 
-    /// Stops serving, in the order of DESIGN.md section 6: what programs have mapped is written back, nobody gets in
-    /// any more, who is inside comes out, and the kernel drops what it has cached.
+    /// Stops serving: nobody gets in any more, what programs have mapped is written back, who is inside comes out, the
+    /// kernel drops what it has cached, and drafts are saved. The connection is still there.
+    ///
+    /// Takes bounded time, also when the volume hangs. What that does not take by then is saved when it does, if this process
+    /// is still there.
     pub fn stop(&self) {
-        self.drop_pages(WRITE_BACK);
-        if !self.gate.close(HURRY) && !self.drained_without_pages() {
-            log::warn!("requests are still under way after {DRAIN:?}; ending the session without them");
-        }
+        self.gate.close();
+        self.empty();
+        let gate = Arc::clone(&self.gate);
+        // What is to go dark does not wait for the volume.
+        let saving = spawn("settle", move || gate.vfs().settle_all());
         self.drop_pages(LET_GO);
+        match saving {
+            Ok(saving) if finished(&saving, SAVE) => {}
+            Ok(saving) => *self.saving.lock() = Some(saving),
+            Err(error) => {
+                log::warn!("{error:#}");
+                self.gate.vfs().settle_all();
+            }
+        }
         self.gate.break_off();
     }
 
-    /// Saves drafts and closes what is open, once the connection is gone: for bounded time. What a volume that hangs does
-    /// not take by then is saved when it does, if this process is still there.
+    /// Closes what is open, once the connection is gone: for bounded time.
     pub fn let_go(&self) {
-        let gate = Arc::clone(&self.gate);
-        if !within(SETTLE, "settle", move || gate.vfs().settle_all()) {
-            log::warn!(
-                "drafts are not saved yet, {SETTLE:?} after the end of their session: the volume hangs"
-            );
+        if let Some(saving) = self.saving.lock().take()
+            && !finished(&saving, SAVE_LATE)
+        {
+            log::warn!("drafts are not saved yet, long after the end of their session: the volume hangs");
         }
         // Not left to whoever drops the session: closing a file may wait for the volume too.
         let open = self.gate.vfs().take_open();
@@ -168,10 +181,17 @@ impl Server {
         }
     }
 
-    /// Waits for those inside when that takes long. What they do not hold goes dark before.
-    fn drained_without_pages(&self) -> bool {
+    /// Has what programs have mapped written back, and waits for those inside. When that takes long, what they do not hold
+    /// goes dark before.
+    fn empty(&self) {
         self.drop_pages(WRITE_BACK);
-        self.gate.drained(DRAIN)
+        if self.gate.lock(HURRY) {
+            return;
+        }
+        self.drop_pages(WRITE_BACK);
+        if !self.gate.drained(DRAIN) {
+            log::warn!("requests are still under way {DRAIN:?} after nobody is let in any more");
+        }
     }
 
     /// Makes the kernel drop the content and attributes of every file, for at most `patience`.

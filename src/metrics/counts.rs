@@ -39,6 +39,7 @@ pub(super) struct Counts {
     renewals: Renewals,
     commits: Counter,
     refused_drafts: Vec<Counter>,
+    failed_saves: Vec<Counter>,
     hidden: Counter,
     denied: Vec<Counter>,
     overridden: Counter,
@@ -128,6 +129,11 @@ impl Counts {
                 registry,
                 "drafts_refused",
                 "Drafts that could not be committed and were kept, by what their program got",
+            ),
+            failed_saves: by_errno(
+                registry,
+                "saves_failed",
+                "Drafts that the volume could not have, and that only memory has, by what their program got",
             ),
             hidden: one(
                 registry,
@@ -258,6 +264,11 @@ impl Observer for SessionObserver {
             Event::SecretDropped { .. } => _ = counts.secrets_dropped.inc(),
             // Each is an operation that was asked for, and tells nothing of the service's state.
             Event::Restored { .. } | Event::DraftDiscarded { .. } => {}
+            Event::SaveFailed { kind, .. } => {
+                if let Some(counter) = counts.failed_saves.get(*kind as usize) {
+                    counter.inc();
+                }
+            }
             Event::Panicked { .. } => _ = counts.panics.inc(),
             Event::Verified { remembered: true } => _ = counts.remembered.inc(),
             Event::Verified { remembered: false } => _ = counts.looked_at.inc(),

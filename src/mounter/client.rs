@@ -78,6 +78,12 @@ impl Mounter {
     pub fn take_over(&self, places: &Path) -> Result<Vec<String>> {
         self.link.take_over(absolute(places)?)
     }
+
+    /// Waits for the mounter no more: neither what waits in another thread, nor what is asked from now on. For a process
+    /// that ends; when it has, the mounter ends those of its mounts that are left.
+    pub fn give_up(&self) {
+        self.link.give_up();
+    }
 }
 
 impl Mount {
@@ -100,7 +106,12 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         if let Err(error) = self.unmount() {
-            log::warn!("{error}");
+            // Whoever gave up has said so, for all mounts together.
+            let level = match self.link.is_given_up() {
+                true => log::Level::Debug,
+                false => log::Level::Warn,
+            };
+            log::log!(level, "{error:#}");
         }
         // What could not be ended is, as soon as there is a mounter.
         if let Some(claim) = self.claim.get_mut().take() {

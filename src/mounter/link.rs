@@ -19,16 +19,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::patience::Patience;
 use super::protocol::{Claim, MAX_LIST, MountRequest, Places, Reply, Request};
 use super::seqpacket::{self, Fault};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 
 /// How long the mounter may take to answer: mounting and unmounting never wait for a file system.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
 /// How long a forked one may take to end, and how often it is looked whether it has.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
@@ -50,6 +50,7 @@ type Answer = (Reply, Option<OwnedFd>);
 /// The connection, whichever mounter is at its other end.
 pub(super) struct Link {
     side: Side,
+    patience: Arc<Patience>,
     /// Locked during a request: one at a time.
     state: Mutex<State>,
 }
@@ -59,8 +60,8 @@ enum Side {
     Listening(PathBuf),
 }
 
-#[derive(Default)]
 struct State {
+    patience: Arc<Patience>,
     /// Nothing, once it is closed.
     socket: Option<Arc<OwnedFd>>,
     /// How many answers are yet to come for requests that were given up. The connection cannot be: it has the mounts.
@@ -88,8 +89,6 @@ impl Link {
             None,
         )
         .map_err(|errno| failed(errno.to_string()))?;
-        set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))
-            .map_err(|errno| failed(errno.to_string()))?;
         let child = Command::new("/proc/self/exe")
             .arg0("tenantfs")
             .arg("mounter")
@@ -101,9 +100,11 @@ impl Link {
             .stderr(log)
             .spawn()
             .map_err(|error| failed(error.to_string()))?;
+        let patience = Arc::new(Patience::new()?);
         Ok(Self {
             side: Side::Forked(Mutex::new(child)),
-            state: Mutex::new(State::of(ours)),
+            state: Mutex::new(State::of(ours, Arc::clone(&patience))),
+            patience,
         })
     }
 
@@ -111,9 +112,12 @@ impl Link {
     pub(super) fn connect(address: &Path) -> Result<Arc<Self>> {
         let address = std::path::absolute(address)
             .map_err(|error| Error::io(&error, "making the path of the mounter's socket absolute"))?;
+        let patience = Arc::new(Patience::new()?);
+        let socket = open(&address, &patience)?;
         let link = Arc::new(Self {
-            state: Mutex::new(State::of(open(&address)?)),
+            state: Mutex::new(State::of(socket, Arc::clone(&patience))),
             side: Side::Listening(address.clone()),
+            patience,
         });
         let weak = Arc::downgrade(&link);
         thread::Builder::new()
@@ -156,6 +160,15 @@ impl Link {
         }
     }
 
+    /// Ends every wait for the mounter, those of other threads too.
+    pub(super) fn give_up(&self) {
+        self.patience.give_up();
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.patience.is_over()
+    }
+
     /// Has a mount ended whose owner does not wait for it any more.
     pub(super) fn abandon(&self, claim: Claim) {
         self.state.lock().unwanted.push(claim);
@@ -191,13 +204,16 @@ impl Link {
         };
         let mut attempted = 0;
         loop {
+            if self.patience.is_over() {
+                return Err(Fault::Late.into());
+            }
             if state.socket.is_none() {
                 let waited = state.waited.is_some_and(|since| since.elapsed() < IMPATIENCE);
-                let patience = match waited {
+                let longest = match waited {
                     true => Duration::ZERO,
                     false => PATIENCE_FOR_THE_NEXT,
                 };
-                let next = wait_for_the_next(address, patience);
+                let next = wait_for_the_next(address, longest, &self.patience);
                 if next.is_err() && !waited {
                     state.waited = Some(Stopwatch::start());
                 }
@@ -262,7 +278,8 @@ impl Drop for Link {
                 drop(socket);
                 let (child, watch) = (child.get_mut(), Stopwatch::start());
                 while matches!(child.try_wait(), Ok(None)) {
-                    if watch.elapsed() > PATIENCE_AT_THE_END {
+                    // One that has kept everything waiting already is not waited for again.
+                    if watch.elapsed() > PATIENCE_AT_THE_END || self.patience.is_over() {
                         return log::error!("the mounter does not end; see process {}", child.id());
                     }
                     thread::sleep(POLL);
@@ -273,12 +290,17 @@ impl Drop for Link {
 }
 
 impl State {
-    fn of(socket: OwnedFd) -> Self {
+    fn of(socket: OwnedFd, patience: Arc<Patience>) -> Self {
         Self {
+            patience,
             socket: Some(Arc::new(socket)),
+            late: 0,
+            mounts: HashSet::new(),
+            unwanted: Vec::new(),
+            places: None,
             // There is nothing to tell.
             told: true,
-            ..Self::default()
+            waited: None,
         }
     }
 
@@ -300,7 +322,7 @@ impl State {
     fn say(&mut self, request: &Request) -> std::result::Result<Answer, Fault> {
         let socket = self.socket.clone().ok_or(Fault::Closed)?;
         seqpacket::send(&socket, request, None)?;
-        let answer = seqpacket::receive(&socket);
+        let answer = receive(&socket, &self.patience);
         if matches!(answer, Err(Fault::Late)) {
             self.late += 1;
         }
@@ -311,7 +333,7 @@ impl State {
     fn catch_up(&mut self) -> std::result::Result<Vec<String>, Fault> {
         while self.late > 0 {
             let socket = self.socket.clone().ok_or(Fault::Closed)?;
-            let (reply, _) = seqpacket::receive(&socket)?;
+            let (reply, _) = receive(&socket, &self.patience)?;
             self.late -= 1;
             // Nobody waits for this mount any more.
             if let Reply::Mounted { claim, .. } = reply {
@@ -373,9 +395,15 @@ impl State {
 fn watch(link: &Weak<Link>, address: &Path) {
     let mut pause = PAUSE;
     loop {
-        let Some(socket) = link.upgrade().map(|link| link.socket()) else {
+        let Some((socket, patience)) = link
+            .upgrade()
+            .map(|link| (link.socket(), Arc::clone(&link.patience)))
+        else {
             return;
         };
+        if patience.is_over() {
+            return;
+        }
         if let Some(socket) = socket {
             wait_for_the_end(&socket);
             let Some(link) = link.upgrade() else { return };
@@ -384,14 +412,14 @@ fn watch(link: &Weak<Link>, address: &Path) {
             continue;
         }
         // Not under the lock: a mounter that does not answer would keep requests waiting.
-        match open(address) {
+        match open(address, &patience) {
             Ok(socket) => match link.upgrade() {
                 Some(link) => link.resume(socket),
                 None => return,
             },
             Err(error) => {
                 log::debug!("reconnecting: {error}");
-                thread::sleep(pause);
+                patience.sleep(pause);
                 pause = MAX_PAUSE.min(pause * 2);
             }
         }
@@ -409,32 +437,31 @@ fn wait_for_the_end(socket: &OwnedFd) {
     }
 }
 
-fn wait_for_the_next(address: &Path, patience: Duration) -> Result<OwnedFd> {
+fn wait_for_the_next(address: &Path, longest: Duration, patience: &Patience) -> Result<OwnedFd> {
     let watch = Stopwatch::start();
     loop {
-        match open(address) {
-            Err(_) if watch.elapsed() < patience => thread::sleep(POLL_FOR_THE_NEXT),
+        match open(address, patience) {
+            Err(_) if watch.elapsed() < longest && !patience.is_over() => patience.sleep(POLL_FOR_THE_NEXT),
             result => return result,
         }
     }
 }
 
 /// Connects to a mounter that listens, and is welcomed.
-fn open(address: &Path) -> Result<OwnedFd> {
+fn open(address: &Path, patience: &Patience) -> Result<OwnedFd> {
     let shown = address.display();
     let failed = |why: String| Error::new(Kind::MountFailed, format!("the mounter at {shown}: {why}"));
     let failing = |errno: Errno| failed(errno.to_string());
     let to = SocketAddrUnix::new(address).map_err(failing)?;
     let family = AddressFamily::UNIX;
-    let socket = rustix::net::socket_with(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(failing)?;
-    for timeout in [Timeout::Recv, Timeout::Send] {
-        set_socket_timeout(&socket, timeout, Some(PATIENCE)).map_err(failing)?;
-    }
+    // Connecting would wait, too: where systemd has the socket, and no mounter takes what comes.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::SEQPACKET, flags, None).map_err(failing)?;
     rustix::net::connect(&socket, &to).map_err(|errno| match errno {
         Errno::NOENT | Errno::CONNREFUSED => failed(format!(
             "none listens there; start it: tenantfs mounter --listen {shown}"
         )),
+        Errno::AGAIN => failed("it does not answer; too many wait for it already".to_owned()),
         Errno::ACCESS => failed("the socket is not this account's (tenantfs mounter --admit)".into()),
         errno => failing(errno),
     })?;
@@ -446,12 +473,17 @@ fn open(address: &Path) -> Result<OwnedFd> {
         let why = format!("it is not root's, but of uid {}", listener.as_raw());
         return Err(failed(why));
     }
-    match seqpacket::receive(&socket) {
+    match receive(&socket, patience) {
         Ok((Reply::Welcome, _)) => Ok(socket),
         Ok((Reply::Failed(why), _)) => Err(failed(why)),
         Ok(_) => Err(failed(unexpected().to_string())),
         Err(fault) => Err(failed(fault.to_string())),
     }
+}
+
+fn receive(socket: &OwnedFd, patience: &Patience) -> std::result::Result<Answer, Fault> {
+    patience.wait(socket, LONGEST_ANSWER)?;
+    seqpacket::receive(socket)
 }
 
 fn failure((reply, _): Answer) -> Error {

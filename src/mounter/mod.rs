@@ -16,6 +16,7 @@ mod mount_id;
 mod mountinfo;
 mod mountpoint;
 mod path_bytes;
+mod patience;
 mod peer;
 mod policy;
 mod privilege;

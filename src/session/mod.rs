@@ -7,9 +7,12 @@ pub mod privilege;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::error::Result;
 use crate::event::{Event, Op, SessionChange};
@@ -20,6 +23,25 @@ use crate::vfs::{Limits, Vfs};
 pub use apart::apart;
 use confine::Confinement;
 pub use leased::{Ending, Leased};
+
+/// Finds out whether the volume takes what is saved in `store`, before a session relies on it: the user's directories may
+/// be there and be another account's.
+///
+/// # Errors
+/// [`Kind::ReadOnly`](crate::error::Kind::ReadOnly), [`Kind::AccessDenied`](crate::error::Kind::AccessDenied) and the like,
+/// with what to do about it. None for a store that is read-only anyway.
+pub fn check_writable(store: &Store) -> Result<()> {
+    match store.read_only() {
+        true => Ok(()),
+        false => store
+            .directories()
+            .iter()
+            .try_for_each(|dir| dir.check_writable()),
+    }
+}
+
+/// How long the end of a process waits for the mounter: once, for all its mounts.
+pub const LAST_UNMOUNT: Duration = Duration::from_secs(2);
 
 /// Where and for whom a session's mount is made.
 #[derive(Clone, Debug)]
@@ -49,7 +71,7 @@ pub struct Session {
 enum End {
     /// It goes on.
     Ahead(Mount),
-    /// Nothing is served any more, but it is still mounted.
+    /// Nothing is served any more and drafts are saved, but it is still mounted.
     Dark(Mount),
     /// Nothing is left of it.
     Reached,
@@ -140,40 +162,73 @@ impl Session {
         self.server.resume();
     }
 
-    /// Ends the session: flag, drain, caches, abort, detach, drafts. Called again, it waits until that
-    /// is done, and tries again what could not be done. Takes bounded time, also when the volume hangs.
+    /// The first half of [`end`](Self::end): nothing is served any more, nothing is cached, and drafts are saved. Needs no
+    /// mounter, and takes bounded time, also when the volume hangs.
+    pub fn stop(&self) {
+        self.stop_first(&mut self.end.lock());
+    }
+
+    fn stop_first(&self, end: &mut End) {
+        if matches!(end, End::Ahead(_)) {
+            self.server.stop();
+        }
+        *end = match std::mem::replace(end, End::Reached) {
+            End::Ahead(mount) | End::Dark(mount) => End::Dark(mount),
+            End::Reached => End::Reached,
+        };
+    }
+
+    /// Ends the session: gate, write-back, drain, caches, drafts, abort, detach. Drafts are saved before anything waits for
+    /// the mounter. Called again, it waits until that is done, and tries again what could not be done. Takes bounded time,
+    /// also when the volume hangs.
     ///
     /// # Errors
     /// [`MountFailed`](crate::error::Kind::MountFailed) when the mount cannot be removed. Nothing is served any more, but
     /// the kernel lets go of the serving threads only when it is removed, or the process exits.
     pub fn end(&self) -> Result<()> {
         let mut end = self.end.lock();
-        let is_first = matches!(*end, End::Ahead(_));
-        if is_first {
-            self.server.stop();
-        }
-        let (End::Ahead(mount) | End::Dark(mount)) = std::mem::replace(&mut *end, End::Reached) else {
+        self.stop_first(&mut end);
+        let End::Dark(mount) = std::mem::replace(&mut *end, End::Reached) else {
             return Ok(());
         };
-        let shown = self.mountpoint.display();
         let unmounted = mount.unmount();
-        if is_first {
-            // Only now: the volume may hang, and what is dark must not wait for it.
-            self.server.let_go();
-        }
+        self.server.let_go();
         if let Err(error) = unmounted {
             *end = End::Dark(mount);
+            let shown = self.mountpoint.display();
             return Err(error.context(format_args!("{shown} is still mounted; run: umount -l {shown}")));
         }
         self.server.join();
         Ok(())
     }
+
+    /// Ends the session together with its process, which is not kept waiting by a mounter that does not answer: what is
+    /// left then, the mounter ends when the process is gone.
+    ///
+    /// # Errors
+    /// Those of [`end`](Self::end).
+    pub async fn end_with_process(self: &Arc<Self>, mounter: &Mounter) -> Result<()> {
+        let session = Arc::clone(self);
+        apart("stop", move || session.stop()).await?;
+        let session = Arc::clone(self);
+        let mut ended = pin!(apart("end", move || session.end()));
+        match timeout(LAST_UNMOUNT, &mut ended).await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                mounter.give_up();
+                ended.await?
+            }
+        }
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            log::error!("{error}");
+        let known = matches!(self.end.get_mut(), End::Dark(_));
+        match self.end() {
+            Err(error) if known => log::debug!("{error:#}"),
+            Err(error) => log::error!("{error:#}"),
+            Ok(()) => {}
         }
     }
 }

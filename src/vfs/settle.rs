@@ -117,8 +117,9 @@ impl Vfs {
         };
         if occasion != Occasion::End {
             // Losing it would be worse than saving what cannot be taken note of.
-            let admitted = self.store.admit(Op::Commit);
-            admitted.inspect_err(|_| self.hold_back())?;
+            if let Err(why) = self.store.admit(Op::Commit) {
+                return self.not_taken(node, record, why, occasion);
+            }
         }
         let folder = self.folder(place.parent)?;
         let durability = match occasion {
@@ -176,9 +177,10 @@ impl Vfs {
     ) -> Result<()> {
         self.hold_back();
         if record.failed(why.clone()) {
-            let path = self.path(Target::Inode(node.id.ino));
-            self.store.report(&Event::Trouble {
-                what: format!("{path:?} could not be saved, and is in memory only: {why:#}"),
+            self.store.report(&Event::SaveFailed {
+                path: self.path(Target::Inode(node.id.ino)),
+                kind: why.kind(),
+                reason: why.to_string(),
             });
         }
         match occasion.answers() {

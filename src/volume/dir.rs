@@ -161,6 +161,12 @@ impl Dir {
         .map(File::from)
     }
 
+    /// What the kernel thinks of making files here.
+    pub(super) fn may_be_written(&self) -> rustix::io::Result<()> {
+        let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::EACCESS)
+    }
+
     /// Gives the open file a (further) name here.
     pub(super) fn link(&self, file: &File, name: &str) -> rustix::io::Result<()> {
         // linkat(AT_EMPTY_PATH) wants CAP_DAC_READ_SEARCH before Linux 6.10; the way over /proc never does.

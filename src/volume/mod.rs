@@ -25,6 +25,7 @@ mod read;
 mod staged;
 mod stat;
 mod watch;
+mod writable;
 mod write_back;
 
 use std::path::{Path, PathBuf};

@@ -26,7 +26,7 @@ use axum::{Json, Router};
 use clap::Parser;
 use serde_json::json;
 use tenantfs::auth::{ApiKey, Authenticator as _, HttpService, Shared};
-use tenantfs::error::{self, Error, Kind};
+use tenantfs::error::{self, Doing, Error, Kind};
 use tenantfs::event::{LogObserver, Observer};
 use tenantfs::layout::Layout;
 use tenantfs::name::RecordId;
@@ -233,10 +233,10 @@ async fn serve(args: Args) -> error::Result<()> {
         .route("/schedules/{id}", get(load).delete(delete))
         .layer(DefaultBodyLimit::max(limit))
         .with_state(Arc::new(service));
-    let failed = |error: std::io::Error| Error::io(&error, format_args!("listening on {}", args.listen));
-    let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
-    println!("http://{}", listener.local_addr().map_err(failed)?);
-    axum::serve(listener, routes).await.map_err(failed)
+    let doing = format!("listening on {}", args.listen);
+    let listener = TcpListener::bind(args.listen).await.doing(doing.clone())?;
+    println!("http://{}", listener.local_addr().doing(doing.clone())?);
+    axum::serve(listener, routes).await.doing(doing)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -16,6 +16,7 @@
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod daemon;
+pub(crate) mod mounter;
 pub(crate) mod sealing;
 
 use std::fs::{self, File};
@@ -476,6 +477,17 @@ pub(crate) fn as_user(uid: u32, directory: &Path, program: &str) -> Command {
     command
 }
 
+/// The same, in another group than the uid's own.
+pub(crate) fn as_group(uid: u32, gid: u32, directory: &Path, program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
+    command
+        .args(["--clear-groups", "env", "-C"])
+        .arg(directory)
+        .arg(program);
+    command
+}
+
 /// Runs a POSIX shell script as `uid`; it must succeed. Returns what it printed.
 pub(crate) fn shell(uid: u32, directory: &Path, script: &str) -> String {
     let mut command = as_user(uid, directory, "sh");
@@ -601,6 +613,13 @@ impl Conversation {
         if std::mem::replace(&mut self.begun, true) {
             self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         }
+        self.lines.next().unwrap().unwrap()
+    }
+}
+
+impl Conversation {
+    /// Waits for a line that comes without being asked for.
+    pub(crate) fn next_of_its_own(&mut self) -> String {
         self.lines.next().unwrap().unwrap()
     }
 }

@@ -102,7 +102,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Whose::All)
     ];
     prop_oneof![
-        (key, any::<Option<u32>>()).prop_map(|(key, uid)| Request::Login { key, uid }),
+        (key, any::<[Option<u32>; 2]>()).prop_map(|(key, [uid, gid])| Request::Login { key, uid, gid }),
         any::<Option<u32>>().prop_map(|uid| Request::Logout { uid }),
         Just(()).prop_map(|()| Request::Status {}),
         whose.prop_map(Request::Revoke),

@@ -1,6 +1,6 @@
 //! Accounts of this host.
 
-use nix::unistd::{Uid, User};
+use nix::unistd::{Gid, Group, Uid, User, getresgid};
 use tenantfs::error::{Error, Result};
 
 /// The account called `name`, or with that number, as (uid, gid).
@@ -26,10 +26,31 @@ pub(crate) fn primary_group(uid: u32) -> u32 {
 
 /// Who runs this: who called sudo, where that is known.
 pub(crate) fn caller() -> u32 {
-    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    let real = Uid::current();
-    match sudo {
-        Some(uid) if real.is_root() => uid,
-        _ => real.as_raw(),
+    called_sudo("SUDO_UID").unwrap_or_else(|| Uid::current().as_raw())
+}
+
+/// The group in which whoever runs this, or called sudo, has its processes.
+pub(crate) fn caller_group() -> u32 {
+    called_sudo("SUDO_GID").unwrap_or_else(|| Gid::effective().as_raw())
+}
+
+fn called_sudo(variable: &str) -> Option<u32> {
+    let id = std::env::var(variable).ok()?.parse().ok()?;
+    Uid::current().is_root().then_some(id)
+}
+
+/// A group of this very process that is not `gid`. The kernel admits to a view whom it knows by exactly one group: as the
+/// real, the effective and the saved one. Supplementary groups do not count.
+pub(crate) fn other_group_than(gid: u32) -> Option<u32> {
+    let own = getresgid().ok()?;
+    let all = [own.effective, own.real, own.saved].map(Gid::as_raw);
+    all.into_iter().find(|own| *own != gid)
+}
+
+/// A group as people know it: `users (100)`.
+pub(crate) fn group_name(gid: u32) -> String {
+    match Group::from_gid(Gid::from_raw(gid)) {
+        Ok(Some(group)) => format!("{} ({gid})", group.name),
+        _ => gid.to_string(),
     }
 }

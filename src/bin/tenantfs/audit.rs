@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tenantfs::audit::{self, Findings, OwnEvent};
-use tenantfs::daemon::{Failure, Reply};
+use tenantfs::daemon::{Failure, Reply, Request};
 use tenantfs::error::Result;
 
 use crate::cli::{AuditCommand, MineArgs, VerifyAuditArgs};
@@ -21,10 +21,7 @@ fn verify(args: VerifyAuditArgs) -> Result<()> {
     if args.json {
         let text = match &found {
             Ok(findings) => serde_json::to_string(findings),
-            Err(error) => serde_json::to_string(&Reply::Error(Failure {
-                message: format!("{error:#}"),
-                ..Failure::from(error)
-            })),
+            Err(error) => serde_json::to_string(&Reply::Error(Failure::local(error))),
         };
         println!("{}", text.map_err(|_| client::unexpected())?);
         return found?.check();
@@ -63,7 +60,7 @@ fn mine(args: MineArgs) -> Result<()> {
     let (lines, uid) = (args.lines, args.uid);
     client::run(
         args.client,
-        |client| client.audit(lines, uid),
+        |client| client.ask(&Request::Audit { lines, uid }),
         |reply| match reply {
             Reply::Events(events) if events.is_empty() => Ok("there are no events of yours\n".to_owned()),
             Reply::Events(events) => Ok(events.iter().map(event).collect()),

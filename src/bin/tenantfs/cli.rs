@@ -299,6 +299,11 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "UID", env = "TENANTFS_UID")]
     pub(crate) uid: Option<u32>,
 
+    /// The group of the processes that the mount admits: the kernel refuses those of the same user that have another [default:
+    /// the user's primary group]
+    #[arg(long, value_name = "GID", env = "TENANTFS_GID")]
+    pub(crate) gid: Option<u32>,
+
     /// Return when it is mounted, and serve in the background
     #[arg(short = 'd', long, env = "TENANTFS_BACKGROUND", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
         value_parser = BoolishValueParser::new())]
@@ -526,6 +531,11 @@ pub(crate) struct LoginArgs {
     /// Whom to log in, other than yourself; for root
     #[arg(long, value_name = "UID")]
     pub(crate) uid: Option<u32>,
+
+    /// The group of the processes that get in: the kernel refuses those of the same user that have another [default: the
+    /// user's primary group]
+    #[arg(long, value_name = "GID", env = "TENANTFS_GID")]
+    pub(crate) gid: Option<u32>,
 }
 
 #[derive(Args)]

@@ -2,15 +2,25 @@
 
 use std::fmt::Write as _;
 
-use tenantfs::daemon::{Client, Failure, Reply, SessionStatus, Whose};
+use tenantfs::daemon::{Client, Failure, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 
 use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
-use crate::{config, hygiene, key};
+use crate::{account, config, hygiene, key};
 
 pub(crate) fn login(args: LoginArgs) -> Result<()> {
     hygiene::hide_memory();
-    let ask = |client: Client| client.login(key::read(args.api_key_file.as_deref())?, args.uid);
+    let ask = |client: Client| {
+        let reply = client.ask(&Request::Login {
+            key: key::read(args.api_key_file.as_deref())?,
+            uid: args.uid,
+            gid: args.gid,
+        })?;
+        if let Reply::Session(session) = &reply {
+            warn_of_group(session, args.gid);
+        }
+        Ok(reply)
+    };
     run(args.client, ask, |reply| match reply {
         Reply::Session(session) => Ok(session.mountpoint.clone() + "\n"),
         _ => Err(unexpected()),
@@ -20,13 +30,14 @@ pub(crate) fn login(args: LoginArgs) -> Result<()> {
 pub(crate) fn logout(args: LogoutArgs) -> Result<()> {
     run(
         args.client,
-        |client| client.logout(args.uid),
+        |client| client.ask(&Request::Logout { uid: args.uid }),
         |_| Ok(String::new()),
     )
 }
 
 pub(crate) fn status(args: StatusArgs) -> Result<()> {
-    run(args.client, Client::status, |reply| match reply {
+    let ask = |client: Client| client.ask(&Request::Status {});
+    run(args.client, ask, |reply| match reply {
         Reply::Sessions(sessions) if sessions.is_empty() => Ok("nobody is logged in\n".to_owned()),
         Reply::Sessions(sessions) => Ok(sessions.iter().map(describe).collect::<Vec<_>>().join("\n")),
         _ => Err(unexpected()),
@@ -41,7 +52,7 @@ pub(crate) fn revoke(args: RevokeArgs) -> Result<()> {
     };
     run(
         args.client,
-        |client| client.revoke(whose),
+        |client| client.ask(&Request::Revoke(whose)),
         |reply| match reply {
             Reply::Ended(uids) => Ok(match uids.len() {
                 1 => "1 session ended\n".to_owned(),
@@ -61,13 +72,32 @@ pub(crate) fn run(
     let json = args.json;
     let result = config::client_socket(args).and_then(|socket| ask(Client::connect(&socket)?));
     if json {
-        let failed = |error| Reply::Error(Failure::from(error));
+        let failed = |error| Reply::Error(Failure::local(error));
         let reply = result.as_ref().map_or_else(failed, Reply::clone);
         println!("{}", serde_json::to_string(&reply).map_err(|_| unexpected())?);
-        return result.map(drop);
+        return result?.done().map(drop);
     }
-    print!("{}", text(&result?)?);
+    print!("{}", text(&result?.done()?)?);
     Ok(())
+}
+
+/// Says on standard error which processes the kernel will refuse, where that is not what whoever logs in expects.
+fn warn_of_group(session: &SessionStatus, wanted: Option<u32>) {
+    let Some(gid) = session.gid else { return };
+    let group = account::group_name(gid);
+    let own = account::other_group_than(gid);
+    match (wanted, own) {
+        (Some(wanted), _) if wanted != gid => eprintln!(
+            "tenantfs: the session was there already, for processes of group {group}, and goes on so; to change that, log out \
+             and log in with --gid {wanted}"
+        ),
+        (None, Some(own)) if session.uid == account::caller() => eprintln!(
+            "tenantfs: the view is for processes of group {group}; this one has group {}, and the kernel will refuse it \
+             (EACCES): to use the view from here, log out and log in with --gid {own}",
+            account::group_name(own)
+        ),
+        _ => {}
+    }
 }
 
 pub(crate) fn unexpected() -> Error {

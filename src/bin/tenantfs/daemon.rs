@@ -11,13 +11,12 @@ use rustix::io::Errno;
 use tenantfs::audit::{AuditLog, Destination, Prepared};
 use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::Observers;
 use tenantfs::mounter::Mounter;
 use tenantfs::session::privilege;
 use tenantfs::store;
 use tenantfs::vfs::Pools;
-use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DaemonArgs;
@@ -46,7 +45,8 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     if rustix::process::geteuid().is_root() {
         std::fs::create_dir_all(&places)
-            .map_err(|error| Error::io(&error, format!("making {}", places.display())))?;
+            .doing("making the directory of the mounts")
+            .at(&places)?;
     }
     let mounter = Half::of(&settings.serving, false, Stdio::inherit())?;
     // Held to the end. A mounter of our own takes another daemon's mounts for a dead one's; one for all knows them.
@@ -87,7 +87,7 @@ fn setup(
     observers: Box<Observers>,
 ) -> Result<Setup> {
     Ok(Setup {
-        volume: Volume::open(&settings.serving.on.path)?,
+        volume: serving::volume(&settings.serving)?,
         store: store::Options {
             remembered: REMEMBERED,
             ..settings.serving.store
@@ -118,11 +118,11 @@ async fn serve(
     audit: Option<&AuditLog>,
 ) -> Result<()> {
     verbosity::follow_signals()?;
-    let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(doing)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(doing)?;
+    let doing = "waiting for signals";
+    let mut interrupt = signal(SignalKind::interrupt()).doing(doing)?;
+    let mut terminate = signal(SignalKind::terminate()).doing(doing)?;
     // Whoever closes the terminal does not mean everybody's sessions.
-    let mut hangup = signal(SignalKind::hangup()).map_err(doing)?;
+    let mut hangup = signal(SignalKind::hangup()).doing(doing)?;
     let shutdown = async {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -138,8 +138,7 @@ async fn serve(
 fn lock(places: &Path) -> Result<File> {
     let mut path = places.as_os_str().to_owned();
     path.push(".lock");
-    let shown = path.display();
-    let wrong = |why: &dyn std::fmt::Display| Error::new(Kind::Config, format!("the lock {shown}: {why}"));
+    let doing = "locking the directory of the mounts";
     let file = File::options()
         .write(true)
         .create(true)
@@ -147,11 +146,17 @@ fn lock(places: &Path) -> Result<File> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(&path)
-        .map_err(|error| wrong(&error))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-        Errno::WOULDBLOCK => wrong(&"another daemon has its mounts there; give this one others: --mounts"),
-        errno => wrong(&errno),
-    })?;
+        .doing(doing)
+        .at(&path)
+        .map_err(|error| error.as_kind(Kind::Config))?;
+    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    let locked = locked.map_err(|errno| match (errno, Error::os(errno, doing).at(&path)) {
+        (Errno::WOULDBLOCK, error) => {
+            error.because("another daemon has its mounts there; give this one others: --mounts")
+        }
+        (_, error) => error,
+    });
+    locked.map_err(|error| error.as_kind(Kind::Config))?;
     Ok(file)
 }
 

@@ -7,13 +7,12 @@ use rustix::fs::Mode;
 use tenantfs::audit::{AuditLog, Prepared};
 use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::event::{Event, Observers, SessionChange, Subject};
 use tenantfs::mounter::Mounter;
-use tenantfs::session::{Ending, Leased, Session, SessionOptions, privilege};
+use tenantfs::session::{self, Ending, Leased, Session, SessionOptions, privilege};
 use tenantfs::store::Store;
 use tenantfs::vfs::Pools;
-use tenantfs::volume::Volume;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::MountArgs;
@@ -83,10 +82,10 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
     let (authenticator, audit) = (around.authenticator, around.audit);
     verbosity::follow_signals()?;
     // From here on they are events: one that comes while it mounts ends it when it has.
-    let doing = |error: std::io::Error| Error::io(&error, "waiting for signals");
-    let mut hangup = signal(SignalKind::hangup()).map_err(doing)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(doing)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(doing)?;
+    let doing = "waiting for signals";
+    let mut hangup = signal(SignalKind::hangup()).doing(doing)?;
+    let mut interrupt = signal(SignalKind::interrupt()).doing(doing)?;
+    let mut terminate = signal(SignalKind::terminate()).doing(doing)?;
 
     // Who closes the terminal ends what runs in it; without one, it is the log that is rotated.
     let in_terminal = background::has_terminal();
@@ -99,6 +98,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
 
     let asked = clock::instant();
     let uid = settings.uid.unwrap_or_else(account::caller);
+    let gid = settings.gid.unwrap_or_else(|| account::primary_group(uid));
     let validation = authenticator.validate(&key).await.inspect_err(|error| {
         // In the audit log only: this process ends with the error.
         if let Some(audit) = audit {
@@ -109,19 +109,20 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
             });
         }
     })?;
-    let volume = Volume::open(&settings.serving.on.path)?;
+    let volume = serving::volume(&settings.serving)?;
     let observer = (around.observers)(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
     });
     let options = settings.serving.store.clone();
     let store = Store::open(&volume, &validation.principal, options, observer)?;
+    session::check_writable(&store)?;
     store.attach_session_key(key.expose())?;
     let options = SessionOptions {
         mountpoint: settings.mountpoint.clone(),
         make_mountpoint: around.makes_mountpoint,
         uid,
-        gid: account::primary_group(uid),
+        gid,
         exec: settings.serving.exec,
         limits: around.pools.limits(),
     };
@@ -133,6 +134,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         asked,
         settings.serving.terms,
     );
+    say_who_gets_in(uid, gid);
     announce(&session, settings.background)?;
     let ending = tokio::select! {
         ending = leased.keep(authenticator) => Some(ending),
@@ -144,13 +146,28 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         .as_ref()
         .map_or_else(|| "it was told to".to_owned(), Ending::to_string);
     session.is(SessionChange::Ends, &why);
-    session.end()?;
+    session.end_with_process(around.mounter).await?;
     match ending {
         Some(Ending::Refused(why)) => Err(Error::new(
             Kind::AuthenticationRefused,
             format!("the session has ended: {why}"),
         )),
         Some(Ending::Broken) | None => Ok(()),
+    }
+}
+
+/// The kernel goes by the group too, which surprises whoever has another one.
+fn say_who_gets_in(uid: u32, gid: u32) {
+    let (group, own) = (account::group_name(gid), account::caller_group());
+    match uid == account::caller() && own != gid {
+        true => log::warn!(
+            "the view is for processes of group {group}; yours have group {}, and the kernel will refuse them (EACCES): use \
+             --gid {own}",
+            account::group_name(own)
+        ),
+        false => log::info!(
+            "the view is for processes of uid {uid} and group {group}; the kernel refuses all others (EACCES): see --gid"
+        ),
     }
 }
 

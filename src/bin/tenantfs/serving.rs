@@ -48,6 +48,16 @@ pub(crate) fn server_account(on: &VolumeSettings) -> Result<(u32, u32)> {
     }
 }
 
+/// The volume, which takes what is saved on it unless it is served read-only: nobody is to work for hours on what nothing can
+/// be saved of.
+pub(crate) fn volume(serving: &Serving) -> Result<Volume> {
+    let volume = Volume::open(&serving.on.path)?;
+    if !serving.store.read_only {
+        volume.check_writable(&serving.on.layout.outermost(&serving.on.resources))?;
+    }
+    Ok(volume)
+}
+
 /// Who is asked whose a key is.
 pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator>> {
     Ok(match source {

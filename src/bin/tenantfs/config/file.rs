@@ -60,6 +60,7 @@ pub(super) struct Mounts {
     pub(super) path: Option<String>,
     pub(super) mounter: Option<PathBuf>,
     pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
     pub(super) read_only: Option<bool>,
     pub(super) exec: Option<bool>,
     pub(super) background: Option<bool>,

@@ -86,6 +86,7 @@ pub(crate) struct MountSettings {
     pub(crate) mountpoint: PathBuf,
     pub(crate) api_key_file: Option<PathBuf>,
     pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
     pub(crate) background: bool,
 }
 
@@ -108,6 +109,7 @@ impl MountSettings {
             mountpoint: args.mountpoint,
             api_key_file: args.api_key_file.or(file.auth.api_key_file.clone()),
             uid: args.uid.or(file.mounts.uid),
+            gid: args.gid.or(file.mounts.gid),
             background: args.background.or(file.mounts.background).unwrap_or(false),
             serving: Serving::of(args.serve, file)?,
         })

@@ -32,5 +32,5 @@ pub(super) fn look(check: &'static str, found: Result<String, (String, String)>)
 
 /// An error says itself what to do, where anything can be done.
 pub(super) fn explained(error: &Error, mend: &str) -> (String, String) {
-    (error.to_string(), mend.to_owned())
+    (format!("{error:#}"), mend.to_owned())
 }

@@ -8,6 +8,7 @@ use tenantfs::mounter::Mounter;
 use tenantfs::session::confine::{self, Confinement};
 
 use super::finding::{Finding, look};
+use crate::account;
 use crate::config::Serving;
 
 /// The oldest kernel that has what is used: mounts without symbolic links (5.14), statx that tells mount points (5.8),
@@ -94,6 +95,29 @@ pub(super) fn config_file(path: &Path) -> Finding {
             )),
             Ok(_) => Ok(format!("{shown} is understood")),
             Err(_) => Ok("there is no config file; options and variables have all that is needed".to_owned()),
+        },
+    )
+}
+
+/// Whether whoever runs this has its processes in the group that a view of its own would be for.
+pub(super) fn group() -> Finding {
+    let (uid, own) = (account::caller(), account::caller_group());
+    let (views, group) = (account::primary_group(uid), account::group_name(own));
+    let others = "the kernel refuses the processes of the same user that have another group (newgrp, sg, systemd's Group=)";
+    look(
+        "group",
+        match (uid, own == views) {
+            (0, _) => Ok(format!(
+                "a view is for its user's primary group; {others}, without --gid"
+            )),
+            (_, true) => Ok(format!("a view of yours is for your group, {group}; {others}")),
+            (_, false) => Err((
+                format!(
+                    "a view of yours is for group {}, and your processes have group {group}; {others}",
+                    account::group_name(views)
+                ),
+                format!("tenantfs login --gid {own}, or mount --gid {own}"),
+            )),
         },
     )
 }

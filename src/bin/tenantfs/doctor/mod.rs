@@ -14,7 +14,7 @@ use finding::{Finding, explained, look};
 
 pub(crate) fn run(args: DoctorArgs) -> Result<()> {
     let file = args.daemon.serve.on.config.clone();
-    let mut findings = vec![host::kernel(), host::landlock(), host::device()];
+    let mut findings = vec![host::kernel(), host::landlock(), host::device(), host::group()];
     let shown = config::shown_file(file.as_deref());
     match DaemonSettings::of(args.daemon) {
         Err(error) => findings.push(look(

@@ -27,16 +27,21 @@ pub(super) fn volume(serving: &Serving) -> Finding {
                     "see the README, \"How the service and the mount share the volume\"",
                 )
             })
+            .and_then(|_| {
+                setup::volume(serving).map_err(|error| {
+                    explained(&error, "let the server's account write to it, or use --read-only")
+                })
+            })
             .and_then(|_| match serving.store.read_only {
                 true => Ok(format!("{shown} can be read")),
-                false => writable(serving)
+                false => keeps_attributes(serving)
                     .map(|()| format!("{shown} can be read and written, and keeps attributes")),
             }),
     )
 }
 
 /// Writes a file that never has a name.
-fn writable(serving: &Serving) -> Result<(), (String, String)> {
+fn keeps_attributes(serving: &Serving) -> Result<(), (String, String)> {
     let shown = serving.on.path.display();
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = rustix::fs::open(&serving.on.path, flags, Mode::from_raw_mode(0o600))

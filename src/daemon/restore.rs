@@ -1,0 +1,95 @@
+//! Sessions of before a restart of the daemon come back by themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::sessions::Sessions;
+use super::setup::Start;
+use super::slot::{Restoring, Slot, TakenSlot};
+use super::systemd::{self, Kept};
+use super::wire::Code;
+use crate::clock;
+use crate::error::Kind;
+
+/// When it is tried again to bring a session back, at first and after many times.
+const FIRST_RESTORE: Duration = Duration::from_millis(500);
+const LAST_RESTORE: Duration = Duration::from_secs(10);
+
+impl Sessions {
+    /// Brings back the sessions of before a restart, each as soon as its key is validated.
+    pub(super) fn restore(self: &Arc<Self>, kept: Vec<Kept>) {
+        for kept in kept {
+            let restoring = Restoring::of(kept);
+            let slot = Slot::Restoring(Arc::clone(&restoring));
+            self.slots.lock().insert(restoring.uid, slot);
+            tokio::spawn(Arc::clone(self).restore_one(restoring));
+        }
+    }
+
+    async fn restore_one(self: Arc<Self>, restoring: Arc<Restoring>) {
+        let mut wait = FIRST_RESTORE;
+        loop {
+            let restored = tokio::select! {
+                () = restoring.over.notified() => return,
+                restored = self.try_to_restore(&restoring) => restored,
+            };
+            if restored {
+                return;
+            }
+            tokio::select! {
+                () = restoring.over.notified() => return,
+                () = sleep(wait) => wait = (wait * 2).min(LAST_RESTORE),
+            }
+        }
+    }
+
+    /// Returns whether there is nothing left to try.
+    async fn try_to_restore(self: &Arc<Self>, restoring: &Arc<Restoring>) -> bool {
+        let (uid, asked) = (restoring.uid, clock::instant());
+        let (code, error) = match self.setup.authenticator.validate(&restoring.key).await {
+            Ok(validation) => {
+                // While somebody logs in, that is waited for: it may fail.
+                let Some(slot) = self.claim(restoring) else {
+                    return false;
+                };
+                let start = Start {
+                    gid: restoring.gid,
+                    key: Arc::clone(&restoring.key),
+                    validation,
+                    asked,
+                };
+                match self.start(slot, start).await {
+                    Ok(_) => {
+                        log::info!("the session of uid {uid} is back");
+                        return true;
+                    }
+                    Err(refusal) => (refusal.code, refusal.error),
+                }
+            }
+            Err(error) if error.kind() == Kind::AuthenticationRefused => (Code::Refused, error),
+            Err(error) => (Code::Unreachable, error),
+        };
+        log::warn!("the session of uid {uid} from before the restart: {error:#}");
+        matches!(code, Code::Refused | Code::HashCollision) && self.abandon(restoring)
+    }
+
+    /// The slot, unless somebody logs in, or did, or has logged out.
+    fn claim(&self, restoring: &Arc<Restoring>) -> Option<TakenSlot> {
+        let slots = self.slots.lock();
+        let own = restoring.is_in(&slots);
+        own.then(|| TakenSlot::new(&self.slots, slots, restoring.uid, Some(Arc::clone(restoring))))
+    }
+
+    /// Gives it up for good. Not while somebody logs in: the key that is kept by then may be theirs.
+    fn abandon(&self, restoring: &Restoring) -> bool {
+        let mut slots = self.slots.lock();
+        let own = restoring.is_in(&slots);
+        if own {
+            slots.remove(&restoring.uid);
+            systemd::forget(restoring.uid);
+        }
+        own
+    }
+}

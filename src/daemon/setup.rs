@@ -1,0 +1,100 @@
+//! What sessions are made from, and how one is made.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::refusal::{Answer, Refusal, RefusedAs};
+use super::wire::Code;
+use crate::auth::{ApiKey, Authenticator, Terms, Validation};
+use crate::error::Kind;
+use crate::event::{Observers, Subject};
+use crate::mounter::Mounter;
+use crate::session::{self, Leased, Session, SessionOptions};
+use crate::store::{self, Store};
+use crate::vfs::Pools;
+use crate::volume::Volume;
+
+/// What every session is made from.
+pub struct Setup {
+    /// Every tenant's data.
+    pub volume: Volume,
+    /// How it is treated.
+    pub store: store::Options,
+    /// Who is asked whose a key is.
+    pub authenticator: Box<dyn Authenticator>,
+    /// How long an answer is good.
+    pub terms: Terms,
+    /// Who is told what happens in each session.
+    pub observers: Box<Observers>,
+    /// The file that the audit log is kept in, for those who ask what it has of them.
+    pub audit: Option<PathBuf>,
+    /// Who mounts.
+    pub mounter: Mounter,
+    /// The directory that has the mountpoints, called by uid, and nothing else.
+    pub places: PathBuf,
+    /// Whether programs in the mounts may be run.
+    pub exec: bool,
+    /// What all sessions share.
+    pub pools: Pools,
+    /// The primary group of a uid. May take its time.
+    pub primary_group: fn(u32) -> u32,
+}
+
+/// What is known of a session that is to be started, but for its uid.
+pub(super) struct Start {
+    /// The group that was asked for, if one was.
+    pub(super) gid: Option<u32>,
+    pub(super) key: Arc<ApiKey>,
+    pub(super) validation: Validation,
+    /// When the key was validated.
+    pub(super) asked: Instant,
+}
+
+impl Setup {
+    /// Mounts what the key opens. Blocks.
+    pub(super) fn mount(&self, uid: u32, start: Start) -> Answer<Leased> {
+        let principal = &start.validation.principal;
+        let observer = (self.observers)(Subject {
+            user: Some(principal.user().hash()),
+            uid,
+        });
+        let opened = Store::open(&self.volume, principal, self.store.clone(), observer);
+        let store = opened.map_err(|error| {
+            let code = match (error.kind(), error.errno()) {
+                (Kind::HashCollision, _) => Code::HashCollision,
+                // The user is being erased; what the volume calls busy is another matter.
+                (Kind::Busy, None) => Code::Busy,
+                _ => Code::VolumeFailed,
+            };
+            Refusal::new(code, error)
+        })?;
+        session::check_writable(&store).refused_as(Code::VolumeFailed)?;
+        store
+            .attach_session_key(start.key.expose())
+            .refused_as(Code::Failed)?;
+        let options = SessionOptions {
+            mountpoint: self.places.join(uid.to_string()),
+            make_mountpoint: true,
+            uid,
+            gid: start.gid.unwrap_or_else(|| (self.primary_group)(uid)),
+            exec: self.exec,
+            limits: self.pools.limits(),
+        };
+        let session = Session::start(store, &self.mounter, &options).map_err(|error| {
+            let code = match error.kind() {
+                Kind::MountFailed => Code::MountFailed,
+                _ => Code::Failed,
+            };
+            Refusal::new(code, error)
+        })?;
+        let (session, key) = (Arc::new(session), start.key);
+        Ok(Leased::new(
+            session,
+            key,
+            &start.validation,
+            start.asked,
+            self.terms,
+        ))
+    }
+}

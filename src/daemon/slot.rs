@@ -1,0 +1,129 @@
+//! What a uid has: a session, one that is to come back, or a login under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::live::{Live, rfc3339};
+use super::systemd::Kept;
+use super::wire::{SessionStatus, Whose};
+use crate::auth::ApiKey;
+use crate::clock::{self, Timestamp};
+
+/// What the uids have.
+pub(super) type Slots = BTreeMap<u32, Slot>;
+
+/// What a uid has.
+pub(super) enum Slot {
+    /// A session is being started; and why it is to end at once, if it is.
+    Starting(Option<String>),
+    /// A session of before the daemon was restarted. Its key has yet to be validated.
+    Restoring(Arc<Restoring>),
+    Live(Arc<Live>),
+}
+
+/// A session of before a restart of the daemon.
+pub(super) struct Restoring {
+    pub(super) uid: u32,
+    pub(super) gid: Option<u32>,
+    pub(super) key: Arc<ApiKey>,
+    since: Timestamp,
+    /// It is back, or somebody else is, or nobody wants it any more.
+    pub(super) over: Notify,
+}
+
+/// The slot of a uid while its session is being started. Dropped before it is filled, it has again what it had before.
+pub(super) struct TakenSlot {
+    all: Arc<Mutex<Slots>>,
+    pub(super) uid: u32,
+    before: Option<Arc<Restoring>>,
+}
+
+impl Slot {
+    /// Whether it is meant, when that can be told without knowing whose the key is.
+    pub(super) fn is_by_uid(uid: u32, whose: &Whose) -> bool {
+        *whose == Whose::All || *whose == Whose::Uid(uid)
+    }
+}
+
+impl Restoring {
+    pub(super) fn of(kept: Kept) -> Arc<Self> {
+        Arc::new(Self {
+            uid: kept.uid,
+            gid: kept.gid,
+            key: Arc::new(kept.key),
+            since: clock::now(),
+            over: Notify::new(),
+        })
+    }
+
+    /// Not awaited any more.
+    pub(super) fn give_up(&self) {
+        self.over.notify_one();
+    }
+
+    pub(super) fn is_in(&self, slots: &Slots) -> bool {
+        let there = slots.get(&self.uid);
+        matches!(there, Some(Slot::Restoring(there)) if std::ptr::eq(Arc::as_ptr(there), self))
+    }
+
+    pub(super) fn status(&self, mountpoint: String) -> SessionStatus {
+        SessionStatus {
+            uid: self.uid,
+            gid: self.gid,
+            user_id: None,
+            mountpoint,
+            state: "restoring".to_owned(),
+            since: rfc3339(self.since),
+            good_for: 0,
+            open_files: 0,
+            drafts: Vec::new(),
+        }
+    }
+}
+
+impl TakenSlot {
+    /// Of a uid that has `before`, or nothing.
+    pub(super) fn new(
+        all: &Arc<Mutex<Slots>>,
+        mut slots: MutexGuard<'_, Slots>,
+        uid: u32,
+        before: Option<Arc<Restoring>>,
+    ) -> Self {
+        slots.insert(uid, Slot::Starting(None));
+        Self {
+            all: Arc::clone(all),
+            uid,
+            before,
+        }
+    }
+
+    /// Has the session now; which is told to end, if that was said meanwhile.
+    pub(super) fn fill(self, live: &Arc<Live>) {
+        let before = self.all.lock().insert(self.uid, Slot::Live(Arc::clone(live)));
+        if let Some(Slot::Starting(Some(why))) = before {
+            live.end(&why);
+        }
+    }
+}
+
+impl Drop for TakenSlot {
+    fn drop(&mut self) {
+        let mut slots = self.all.lock();
+        let before = self.before.take();
+        match slots.get(&self.uid) {
+            Some(Slot::Starting(None)) => match before {
+                Some(before) => _ = slots.insert(self.uid, Slot::Restoring(before)),
+                None => _ = slots.remove(&self.uid),
+            },
+            // Whoever was told to end while it started has ended by not starting.
+            Some(Slot::Starting(Some(_))) => {
+                slots.remove(&self.uid);
+                before.inspect(|before| before.give_up());
+            }
+            _ => _ = before.inspect(|before| before.give_up()),
+        }
+    }
+}
