@@ -124,7 +124,17 @@ fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {
                 .as_kind(Kind::NotADirectory)
                 .at(dir.path().join(name)))
         }
-        opened => opened.map(Some),
+        opened => opened.map(Some).map_err(|error| at_fault(dir, name, error)),
+    }
+}
+
+/// What the operator has to mend, where `error` was met at the entry `name`: the directory itself, when it may not be entered.
+/// Reading an entry's attributes wants nothing else.
+fn at_fault(dir: &Dir, name: &str, error: Error) -> Error {
+    let is_denied = |error: &Error| error.kind() == Kind::AccessDenied;
+    match is_denied(&error) && dir.stat(name).is_err_and(|error| is_denied(&error)) {
+        true => Error::os(Errno::ACCESS, "entering a directory").at(dir.path()),
+        false => error,
     }
 }
 
