@@ -22,6 +22,7 @@ mod serving;
 mod socket;
 mod verbosity;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -82,7 +83,8 @@ fn keep_large_buffers_apart() {
     }
 }
 
-/// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd passes.
+/// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd passes, and what
+/// the command line names, as a shell's `<(command)` does.
 fn close_inherited() {
     let open: Vec<i32> = std::fs::read_dir("/proc/self/fd").map_or_else(
         |_| Vec::new(),
@@ -92,11 +94,25 @@ fn close_inherited() {
         },
     );
     let passed = passed::descriptors();
-    let nothing_to_us = |descriptor: &i32| *descriptor > 2 && !passed.contains(descriptor);
+    let named: Vec<i32> = std::env::args_os()
+        .filter_map(|argument| descriptor_named_by(&argument))
+        .collect();
+    let nothing_to_us =
+        |descriptor: &i32| *descriptor > 2 && !passed.contains(descriptor) && !named.contains(descriptor);
     for descriptor in open.into_iter().filter(nothing_to_us) {
         // EBADF: the one that listed them is among them.
         let _ = nix::unistd::close(descriptor);
     }
+}
+
+/// The descriptor that an argument, or the value of an option, names by its path.
+fn descriptor_named_by(argument: &OsStr) -> Option<i32> {
+    let argument = argument.to_str()?;
+    let value = argument.split_once('=').map_or(argument, |(_, value)| value);
+    let number = value
+        .strip_prefix("/dev/fd/")
+        .or_else(|| value.strip_prefix("/proc/self/fd/"))?;
+    number.parse().ok()
 }
 
 /// An error is one line, whatever the names in it are made of.
