@@ -205,10 +205,7 @@ impl VolumeSettings {
         let max_size = args.max_size.or(records.max_size);
         let keys = sealing_keys(args.sealing_keys.or(records.sealing_keys))?;
         Ok(Self {
-            path: args
-                .volume
-                .or(volume.path)
-                .ok_or_else(|| missing("volume", "--volume DIR"))?,
+            path: volume_path(args.volume.or(volume.path))?,
             layout,
             resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
             max_record: max_size.map_or(Ok(defaults.max_record), |size| value::size(&size))?,
@@ -294,6 +291,18 @@ impl Serving {
                 None => None,
             },
         })
+    }
+}
+
+fn volume_path(path: Option<PathBuf>) -> Result<PathBuf> {
+    let path = path.ok_or_else(|| missing("volume", "--volume DIR"))?;
+    match path.starts_with("~") {
+        // In a config file, or behind `--volume=`, where the shell has left it.
+        true => Err(Error::config(format!(
+            "the volume {}: ~ is not expanded here; write the whole path",
+            path.display()
+        ))),
+        false => Ok(path),
     }
 }
 
