@@ -45,7 +45,8 @@ pub(super) trait Visitor {
     /// A directory, after everything in it: `name` in `parent`. Hash directories too.
     fn left(&mut self, _parent: &Dir, _name: &str, _path: &str) {}
 
-    /// Something that is not as it should be, whatever is looked for. All of them but invalid names conceal what is below.
+    /// Something that is not as it should be, whatever is looked for. All of them but invalid names conceal
+    /// what is below.
     fn found(&mut self, finding: Finding);
 
     /// What `error` kept from being looked at.
@@ -295,7 +296,8 @@ impl<V: Visitor> Walk<'_, V> {
     }
 }
 
-/// Those of the names in `only` that may be in `dir`. Its names are read where there are no more of them than are asked for.
+/// Those of the names in `only` that may be in `dir`. Its names are read where there are no more of them than
+/// are asked for.
 fn wanted(dir: &Dir, only: &BTreeSet<&str>) -> Vec<String> {
     let (mut met, mut there) = (0, Vec::new());
     let listed = dir.entries_until(|name| {

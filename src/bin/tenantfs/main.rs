@@ -32,7 +32,8 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     close_inherited();
     keep_large_buffers_apart();
-    // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
+    // The mounter and what serves in the background are started from /proc/self/exe, and would be called
+    // "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
     verbosity::init();
@@ -68,13 +69,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Each serving thread has 16 MiB to receive requests in, of which it touches as much as the largest request. Once one of
-/// them was freed, the C library would take the next from memory that it recycles, and fill all of it with zeros.
+/// Each serving thread has 16 MiB to receive requests in, of which it touches as much as the largest request.
+/// Once one of them was freed, the C library would take the next from memory that it recycles, and fill all
+/// of it with zeros.
 fn keep_large_buffers_apart() {
     #[cfg(target_env = "gnu")]
     {
         const FROM: libc::c_int = 1 << 20;
-        // SAFETY: mallopt(3) changes a setting of the allocator, and there is no other thread yet that could use it.
+        // SAFETY: mallopt(3) changes a setting of the allocator, and there is no other thread yet that could
+        // use it.
         #[expect(unsafe_code, reason = "no crate has this call")]
         let set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, FROM) };
         if set == 0 {
@@ -83,8 +86,8 @@ fn keep_large_buffers_apart() {
     }
 }
 
-/// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd passes, and what
-/// the command line names, as a shell's `<(command)` does.
+/// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd
+/// passes, and what the command line names, as a shell's `<(command)` does.
 fn close_inherited() {
     let open: Vec<i32> = std::fs::read_dir("/proc/self/fd").map_or_else(
         |_| Vec::new(),
