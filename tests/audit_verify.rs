@@ -493,6 +493,26 @@ fn the_command_says_where_and_exits_with_6() {
     assert!(said.starts_with("{\"error\":{"), "{said}");
 }
 
+#[test]
+fn what_another_command_prints_is_verified_as_a_file_is() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    write(&path, None, 10);
+    let mut command = Command::new("bash");
+    command.args([
+        "-c",
+        "\"$0\" audit verify <(head -n 4 \"$1\") <(tail -n +5 \"$1\")",
+    ]);
+    command.arg(env!("CARGO_BIN_EXE_tenantfs")).arg(&path);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("10 lines, 1 to 10: as they were written"),
+        "{said}{error}"
+    );
+}
+
 proptest! {
     #[test]
     fn no_bytes_are_too_much(

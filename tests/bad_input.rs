@@ -115,6 +115,11 @@ fn a_volume_that_cannot_be_one() {
         CONFIG,
         &["the volume", "does not exist", "create it or correct --volume"],
     );
+    attempt.fails(
+        volume(Path::new("~/records")),
+        CONFIG,
+        &["the volume ~/records", "~ is not expanded"],
+    );
     let file = attempt.file("file", "");
     attempt.fails(
         volume(Path::new(&file)),

@@ -17,12 +17,14 @@ use crate::volume::{self, Access, Dir, Durability, FileType, Staged, Times, Volu
 /// How much is copied at a time, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Copies everything to the volume `target`, in the layout `to`. What is there already, and has the same size and time of
-/// change, is not copied again: so an interrupted run is finished by another one, and what has changed since is copied anew.
+/// Copies everything to the volume `target`, in the layout `to`. What is there already, and has the same size
+/// and time of change, is not copied again: so an interrupted run is finished by another one, and what has
+/// changed since is copied anew.
 ///
 /// # Errors
-/// [`Kind::Config`] when the target has another layout; [`Kind::NoSpace`] and the like, with which no more can be copied; any
-/// error of reading a volume's root. What else cannot be read is told to `monitor`, and left.
+/// [`Kind::Config`] when the target has another layout; [`Kind::NoSpace`] and the like, with which no more
+/// can be copied; any error of reading a volume's root. What else cannot be read is told to `monitor`, and
+/// left.
 pub fn copy(ground: &Ground, target: &Volume, to: Layout, monitor: &mut dyn Monitor) -> Result<Migrated> {
     match LayoutMark::read(target.root())? {
         Some(mark) if mark.layout != to => {

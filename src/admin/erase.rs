@@ -1,7 +1,8 @@
 //! `erase`: everything of one user, for good.
 //!
-//! What says that it is the user's is removed, wherever on the volume it lies; what says so of somebody else is not, whatever
-//! directory they share. Files are emptied before they are removed, so that no descriptor keeps what was in them.
+//! What says that it is the user's is removed, wherever on the volume it lies; what says so of somebody else
+//! is not, whatever directory they share. Files are emptied before they are removed, so that no descriptor
+//! keeps what was in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -57,8 +58,8 @@ pub struct Receipt {
     pub left: u64,
 }
 
-/// An erasure that was begun: its journal is written, and no session has the user's directories, nor gets them. As long as it
-/// is not finished, its user cannot log in.
+/// An erasure that was begun: its journal is written, and no session has the user's directories, nor gets
+/// them. As long as it is not finished, its user cannot log in.
 pub struct Erasure<'a> {
     ground: &'a Ground,
     user: &'a UserId,
@@ -89,15 +90,15 @@ pub fn would_erase(
 }
 
 impl<'a> Erasure<'a> {
-    /// Begins, or goes on where a run before has ended: nobody can log in as the user any more, `end_sessions` ends who has,
-    /// and this waits until they are gone.
+    /// Begins, or goes on where a run before has ended: nobody can log in as the user any more,
+    /// `end_sessions` ends who has, and this waits until they are gone.
     ///
     /// One that cannot begin leaves nothing behind that would keep the user out.
     ///
     /// # Errors
-    /// [`Kind::ProblemsFound`] when one of the user's directories cannot be opened, so that it is not known who has it;
-    /// [`Kind::Busy`] when a session does not end, or another run is at work; those of `end_sessions`; any error of writing
-    /// the journal.
+    /// [`Kind::ProblemsFound`] when one of the user's directories cannot be opened, so that it is not known
+    /// who has it; [`Kind::Busy`] when a session does not end, or another run is at work; those of
+    /// `end_sessions`; any error of writing the journal.
     pub fn begin(
         ground: &'a Ground,
         user: &'a UserId,
@@ -121,8 +122,8 @@ impl<'a> Erasure<'a> {
     /// Erases, and searches the whole volume until there is nothing left.
     ///
     /// # Errors
-    /// [`Kind::Busy`] when somebody goes on writing; any error of reading the volume's root, or of removing the journal. If
-    /// something was erased by then, the user stays out until another run has finished it.
+    /// [`Kind::Busy`] when somebody goes on writing; any error of reading the volume's root, or of removing
+    /// the journal. If something was erased by then, the user stays out until another run has finished it.
     pub fn run(mut self, monitor: &mut dyn Monitor) -> Result<Receipt> {
         match self.erase(&mut Once::new(monitor)) {
             Ok(done) => self.finish(done),
@@ -175,7 +176,8 @@ impl<'a> Erasure<'a> {
         Ok(receipt)
     }
 
-    /// What to say of an erasure that `error` has ended early. One that has removed nothing is as if it had never begun.
+    /// What to say of an erasure that `error` has ended early. One that has removed nothing is as if it had
+    /// never begun.
     fn given_up(self, error: Error) -> Error {
         if !self.journal.removed().is_empty() {
             return error.context(
@@ -229,7 +231,8 @@ impl<'a> Erasure<'a> {
         })
     }
 
-    /// Removes the user's profile, and the directory that it alone was in. Whether it was left, which was told.
+    /// Removes the user's profile, and the directory that it alone was in. Whether it was left, which was
+    /// told.
     fn profile(&mut self, path: &str, monitor: &mut dyn Monitor) -> Result<bool> {
         let Some(dir) = home::profile(self.ground, self.user)? else {
             return Ok(false);

@@ -54,12 +54,13 @@ pub struct Exported {
     pub complete: bool,
 }
 
-/// Exports a user's records, kept drafts and attachments, and `profile.json`: without secrets, each whole as it was at one
-/// moment. The manifest has a line for each that `sha256sum -c` checks, below a comment with its size and time of change.
+/// Exports a user's records, kept drafts and attachments, and `profile.json`: without secrets, each whole as
+/// it was at one moment. The manifest has a line for each that `sha256sum -c` checks, below a comment with
+/// its size and time of change.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when the volume has nothing of this user, and all of it could be looked at; what the target says; any error
-/// of reading the volume's root. What else cannot be read is left out, and told.
+/// [`Kind::NotFound`] when the volume has nothing of this user, and all of it could be looked at; what the
+/// target says; any error of reading the volume's root. What else cannot be read is left out, and told.
 pub fn export(
     ground: &Ground,
     user: &UserId,
@@ -247,7 +248,8 @@ impl Exporter<'_> {
         self.stream(path, content.len() as u64, mtime, content);
     }
 
-    /// Exactly `size` bytes: a file that gets shorter while it is read is filled up with zeros, as a map of it would be.
+    /// Exactly `size` bytes: a file that gets shorter while it is read is filled up with zeros, as a map of
+    /// it would be.
     fn stream(&mut self, path: &str, size: u64, mtime: Timestamp, content: impl std::io::Read) {
         let mut hashing = Hashing {
             content: content.chain(std::io::repeat(0)).take(size),

@@ -20,7 +20,8 @@ const MAX_DEPTH: u32 = 32;
 /// Whose everything is that does not say so itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Whose {
-    /// The user's that was asked for: the marker says so, or there is none and nobody else has a record there.
+    /// The user's that was asked for: the marker says so, or there is none and nobody else has a record
+    /// there.
     Users,
     /// Two users', or another's.
     Shared,
@@ -77,8 +78,8 @@ pub(super) fn mark(dir: &Dir, full_hash: &str) -> Result<()> {
 /// Whose what lies in the hash directory `dir` is, which may be `user`'s.
 ///
 /// # Errors
-/// Any error of reading the marker. What else cannot be read makes this [`Whose::Unknown`]: whoever looks at every file in it
-/// meets that anyway.
+/// Any error of reading the marker. What else cannot be read makes this [`Whose::Unknown`]: whoever looks at
+/// every file in it meets that anyway.
 pub(super) fn owner(ground: &Ground, dir: &Dir, user: &UserId) -> Result<Whose> {
     let is_shared = match marker(dir)? {
         Some(full_hash) => Ok(full_hash != user.full_hash()),

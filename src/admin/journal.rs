@@ -1,5 +1,5 @@
-//! The journal of an erasure: what is about to be removed is written there first, so that a run that was killed is finished
-//! by another one, and the receipt counts everything.
+//! The journal of an erasure: what is about to be removed is written there first, so that a run that was
+//! killed is finished by another one, and the receipt counts everything.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,8 +57,8 @@ impl Journal {
     /// Begins a journal, or goes on with the one that a run before has left.
     ///
     /// # Errors
-    /// [`Kind::Busy`] while another run has it; [`Kind::Io`] when what is there is not a journal; any error of making, opening
-    /// or reading a file.
+    /// [`Kind::Busy`] while another run has it; [`Kind::Io`] when what is there is not a journal; any error
+    /// of making, opening or reading a file.
     pub(super) fn open(ground: &Ground, user: &UserId) -> Result<Self> {
         let root = ground.volume.root();
         let name = erasure_journal(&user.full_hash());

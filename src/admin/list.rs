@@ -81,12 +81,13 @@ pub struct Listed {
     pub text: Option<String>,
 }
 
-/// Hands each record to `each`. Whether it came to the end. Many users are looked for in one pass over the names of all
-/// directories where there are no more of these than users; else each user's directories are opened.
+/// Hands each record to `each`. Whether it came to the end. Many users are looked for in one pass over the
+/// names of all directories where there are no more of these than users; else each user's directories are
+/// opened.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when the volume has nothing of the one user that is asked for, and all of it could be looked at; any error
-/// of reading the volume's root. Everything below it is told to `monitor`.
+/// [`Kind::NotFound`] when the volume has nothing of the one user that is asked for, and all of it could be
+/// looked at; any error of reading the volume's root. Everything below it is told to `monitor`.
 pub fn list(
     ground: &Ground,
     whose: &Whose,

@@ -1,8 +1,9 @@
 //! `migrate`: from one layout to the other, beside live mounts and a service that knows of it.
 //!
-//! Directories are renamed as they are: whoever has one open goes on having it, and a mount has its directories open. The file
-//! `.tenantfs-layout` in the volume's root says from the first moment on which layout is in force, and which one it was before:
-//! who writes, writes to the new place, and who reads, looks there and then in the old one.
+//! Directories are renamed as they are: whoever has one open goes on having it, and a mount has its
+//! directories open. The file `.tenantfs-layout` in the volume's root says from the first moment on which
+//! layout is in force, and which one it was before: who writes, writes to the new place, and who reads, looks
+//! there and then in the old one.
 
 use serde::Serialize;
 
@@ -30,13 +31,15 @@ pub struct Migrated {
     pub complete: bool,
 }
 
-/// Moves everything from the layout `ground` has to the other one. What is interrupted is finished by another run.
+/// Moves everything from the layout `ground` has to the other one. What is interrupted is finished by another
+/// run.
 ///
-/// While it is not finished, nobody can log in: it begins only when every directory that is to be moved can be.
+/// While it is not finished, nobody can log in: it begins only when every directory that is to be moved can
+/// be.
 ///
 /// # Errors
-/// [`Kind::Config`] when another layout is in force; [`Kind::ProblemsFound`] when a directory cannot be moved, which was told,
-/// and nothing has been; any error with which no more can be moved.
+/// [`Kind::Config`] when another layout is in force; [`Kind::ProblemsFound`] when a directory cannot be
+/// moved, which was told, and nothing has been; any error with which no more can be moved.
 pub fn migrate(ground: &Ground, to: Layout, monitor: &mut dyn Monitor) -> Result<Migrated> {
     let from = ground.layout;
     let root = ground.volume.root();
@@ -194,8 +197,8 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// Moves a directory as it is. Where the service has made one already, the two change places first: the one that mounts
-    /// have open must be the one that stays.
+    /// Moves a directory as it is. Where the service has made one already, the two change places first: the
+    /// one that mounts have open must be the one that stays.
     fn move_directory(&mut self, from: (&Dir, &str), to: (&Dir, &str)) -> Result<()> {
         self.monitor.looked_at();
         match from.0.rename(from.1, to.0, to.1, Rename::NoReplace) {
@@ -214,7 +217,8 @@ impl Mover<'_> {
         from.0.sync()
     }
 
-    /// Moves what is in `from`, file by file, into `to`. Of two files of one name the one that was saved last stays.
+    /// Moves what is in `from`, file by file, into `to`. Of two files of one name the one that was saved last
+    /// stays.
     fn merge(&mut self, from: &Dir, to: &Dir) -> Result<()> {
         let mut names = Vec::new();
         from.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
@@ -246,7 +250,8 @@ impl Mover<'_> {
     }
 }
 
-/// Of two files of one name the one that was saved last stays in `to`, whoever saves another meanwhile, and none in `from`.
+/// Of two files of one name the one that was saved last stays in `to`, whoever saves another meanwhile, and
+/// none in `from`.
 fn leave_the_latest(from: &Dir, to: &Dir, name: &str, mut placed: Timestamp) -> Result<()> {
     loop {
         from.rename(name, to, name, Rename::Exchange)?;

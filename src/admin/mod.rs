@@ -1,8 +1,8 @@
-//! The operator's work on a whole volume, beside live mounts and the live service: looking at everything, and changing
-//! nothing that somebody else changed first.
+//! The operator's work on a whole volume, beside live mounts and the live service: looking at everything, and
+//! changing nothing that somebody else changed first.
 //!
-//! No tenant's store is opened here. Whoever may read and write the whole volume needs no proof of being anybody; what a
-//! record says of its owner decides whose it is, as it does everywhere.
+//! No tenant's store is opened here. Whoever may read and write the whole volume needs no proof of being
+//! anybody; what a record says of its owner decides whose it is, as it does everywhere.
 
 mod copy;
 mod erase;
@@ -97,7 +97,8 @@ impl Ground {
     }
 }
 
-/// The directory that is reached from `root` by these names, one below the other; none when one of them is absent.
+/// The directory that is reached from `root` by these names, one below the other; none when one of them is
+/// absent.
 ///
 /// # Errors
 /// As [`existing`].
@@ -115,8 +116,9 @@ fn descend<'n>(root: &Dir, names: impl IntoIterator<Item = &'n str>) -> Result<O
 /// The directory `name`; none where nothing has that name.
 ///
 /// # Errors
-/// [`Kind::NotADirectory`] for whatever else it is, symbolic links included: [`Dir::open_dir`] takes these for absent, and who
-/// works on a whole volume must not say of what lies behind one that it is not there. Any error of opening a directory.
+/// [`Kind::NotADirectory`] for whatever else it is, symbolic links included: [`Dir::open_dir`] takes these
+/// for absent, and who works on a whole volume must not say of what lies behind one that it is not there. Any
+/// error of opening a directory.
 fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {
     match dir.open_dir(name) {
         Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
@@ -126,7 +128,17 @@ fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {
                 .as_kind(Kind::NotADirectory)
                 .at(dir.path().join(name)))
         }
-        opened => opened.map(Some),
+        opened => opened.map(Some).map_err(|error| at_fault(dir, name, error)),
+    }
+}
+
+/// What the operator has to mend, where `error` was met at the entry `name`: the directory itself, when it
+/// may not be entered. Reading an entry's attributes wants nothing else.
+fn at_fault(dir: &Dir, name: &str, error: Error) -> Error {
+    let is_denied = |error: &Error| error.kind() == Kind::AccessDenied;
+    match is_denied(&error) && dir.stat(name).is_err_and(|error| is_denied(&error)) {
+        true => Error::os(Errno::ACCESS, "entering a directory").at(dir.path()),
+        false => error,
     }
 }
 
@@ -143,7 +155,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(2);
 /// Reads the regular file `name`, if it has at most `limit` bytes.
 ///
 /// # Errors
-/// [`Kind::NotFound`]; [`Kind::Busy`] when it is written to whenever it is read; any error of opening and reading a file.
+/// [`Kind::NotFound`]; [`Kind::Busy`] when it is written to whenever it is read; any error of opening and
+/// reading a file.
 fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Read>> {
     for _ in 0..ATTEMPTS {
         let reading = volume::read_whole(&dir.open_file(name, Access::Read)?, limit);

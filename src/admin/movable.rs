@@ -1,5 +1,5 @@
-//! Whether a migration can begin: while one is not finished nobody can log in, so what would keep it from its end is better
-//! known before.
+//! Whether a migration can begin: while one is not finished nobody can log in, so what would keep it from its
+//! end is better known before.
 
 use rustix::fs::{Access, AtFlags, accessat};
 
@@ -8,8 +8,8 @@ use crate::error::{At, Doing, Error, Kind, Result};
 use crate::layout::Layout;
 use crate::volume::Dir;
 
-/// Looks at every directory that is moved out of the layout `ground` has, and tells `monitor` of those that cannot be.
-/// Whether it came to the end.
+/// Looks at every directory that is moved out of the layout `ground` has, and tells `monitor` of those that
+/// cannot be. Whether it came to the end.
 ///
 /// # Errors
 /// [`Kind::ProblemsFound`] when there is one; it has the first one's reason.
@@ -101,7 +101,8 @@ impl Check<'_> {
     }
 }
 
-/// Whether this account may move what is in the directory, and the directory itself: its entry `..` changes, too.
+/// Whether this account may move what is in the directory, and the directory itself: its entry `..` changes,
+/// too.
 ///
 /// # Errors
 /// [`Kind::AccessDenied`]; [`Kind::ReadOnly`] on a file system that is.

@@ -36,12 +36,13 @@ pub struct Resealed {
     pub complete: bool,
 }
 
-/// Seals everything under the active key, file by file. Each is replaced at once, and only if nobody else has replaced
-/// it meanwhile: then the newer one is looked at. What is sealed so already is not touched, so that an interrupted run is
-/// finished by another one.
+/// Seals everything under the active key, file by file. Each is replaced at once, and only if nobody else has
+/// replaced it meanwhile: then the newer one is looked at. What is sealed so already is not touched, so that
+/// an interrupted run is finished by another one.
 ///
 /// # Errors
-/// [`Kind::Config`] without sealing keys; any error of reading the volume's root. Everything below it is told to `monitor`.
+/// [`Kind::Config`] without sealing keys; any error of reading the volume's root. Everything below it is told
+/// to `monitor`.
 pub fn reseal(ground: &Ground, what: Reseal, monitor: &mut dyn Monitor) -> Result<Resealed> {
     if ground.keys.is_none() {
         return Err(Error::config(

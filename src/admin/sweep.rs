@@ -72,7 +72,8 @@ pub(super) struct Sweep<'a, 'r> {
     monitor: &'a mut dyn Monitor,
     act: &'r mut dyn Act,
     swept: Swept,
-    /// Whose that is in the directory at hand which does not say whose it is; none where the directory has another hash.
+    /// Whose that is in the directory at hand which does not say whose it is; none where the directory has
+    /// another hash.
     whose: Option<home::Whose>,
 }
 
@@ -205,7 +206,8 @@ impl Visitor for Sweep<'_, '_> {
     }
 
     fn found(&mut self, finding: Finding) {
-        // A name that is not UTF-8 is nobody's to see, and stays; in this user's directory it may be of the user's data.
+        // A name that is not UTF-8 is nobody's to see, and stays; in this user's directory it may be of the
+        // user's data.
         let in_home = || finding.path.split('/').any(|part| part == self.hash);
         if finding.conceals() || (finding.problem == Problem::InvalidName && in_home()) {
             self.swept.left += 1;

@@ -11,8 +11,9 @@ use crate::store::stored_limit;
 /// The secret called `member` of the record `id` of `user`, opened.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when there is no such record of that user, or it has no such secret; [`Kind::PlainSecret`] when it is
-/// in plain text on the volume; [`Kind::InvalidRecord`] when no key opens it; any error of opening and reading a file.
+/// [`Kind::NotFound`] when there is no such record of that user, or it has no such secret;
+/// [`Kind::PlainSecret`] when it is in plain text on the volume; [`Kind::InvalidRecord`] when no key opens
+/// it; any error of opening and reading a file.
 pub fn unseal(
     ground: &Ground,
     user: &UserId,

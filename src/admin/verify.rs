@@ -39,9 +39,9 @@ pub struct Verified {
     pub complete: bool,
 }
 
-/// Looks at everything, and tells `monitor` what is wrong. With `repair`, what is mended without losing anything is: records
-/// that are in another user's directory are moved home, where nothing has their name, and temporary files that nobody will
-/// finish are removed. Else nothing is changed.
+/// Looks at everything, and tells `monitor` what is wrong. With `repair`, what is mended without losing
+/// anything is: records that are in another user's directory are moved home, where nothing has their name,
+/// and temporary files that nobody will finish are removed. Else nothing is changed.
 ///
 /// # Errors
 /// Any error of reading the volume's root: everything below it is a finding.

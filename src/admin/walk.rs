@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use super::{Finding, Ground, Problem};
+use super::{Finding, Ground, Problem, at_fault};
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::name::{Resource, is_record};
@@ -45,7 +45,8 @@ pub(super) trait Visitor {
     /// A directory, after everything in it: `name` in `parent`. Hash directories too.
     fn left(&mut self, _parent: &Dir, _name: &str, _path: &str) {}
 
-    /// Something that is not as it should be, whatever is looked for. All of them but invalid names conceal what is below.
+    /// Something that is not as it should be, whatever is looked for. All of them but invalid names conceal
+    /// what is below.
     fn found(&mut self, finding: Finding);
 
     /// What `error` kept from being looked at.
@@ -241,7 +242,7 @@ impl<V: Visitor> Walk<'_, V> {
             }),
             // Gone since it was listed.
             Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => self.visitor.unreadable(path, &error),
+            Err(error) => self.visitor.unreadable(path, &at_fault(dir, name, error)),
         }
     }
 
@@ -260,7 +261,7 @@ impl<V: Visitor> Walk<'_, V> {
                 path,
                 "not a directory, where one belongs: what it leads to is not looked at",
             ),
-            _ => self.visitor.unreadable(path, &error),
+            _ => self.visitor.unreadable(path, &at_fault(dir, name, error)),
         }
         None
     }
@@ -295,7 +296,8 @@ impl<V: Visitor> Walk<'_, V> {
     }
 }
 
-/// Those of the names in `only` that may be in `dir`. Its names are read where there are no more of them than are asked for.
+/// Those of the names in `only` that may be in `dir`. Its names are read where there are no more of them than
+/// are asked for.
 fn wanted(dir: &Dir, only: &BTreeSet<&str>) -> Vec<String> {
     let (mut met, mut there) = (0, Vec::new());
     let listed = dir.entries_until(|name| {

@@ -69,8 +69,8 @@ impl LogFile {
     /// Opens the log at `path`, or makes it, for `owner`.
     ///
     /// # Errors
-    /// [`Kind::Config`] when what is there is not a file of that account's, or others may write it, or it cannot be opened;
-    /// [`Kind::NoSpace`] and the like where that may be otherwise in a moment.
+    /// [`Kind::Config`] when what is there is not a file of that account's, or others may write it, or it
+    /// cannot be opened; [`Kind::NoSpace`] and the like where that may be otherwise in a moment.
     pub(super) fn open(path: &Path, owner: Owner) -> Result<Self> {
         let head_path = head_path(path);
         let file = open(path, owner, true)?;

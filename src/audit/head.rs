@@ -1,5 +1,5 @@
-//! How far the log has come: signed lines in it, and a small file beside it that is rewritten with every batch. Whoever cuts
-//! the log cannot sign a shorter one.
+//! How far the log has come: signed lines in it, and a small file beside it that is rewritten with every
+//! batch. Whoever cuts the log cannot sign a shorter one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -45,7 +45,8 @@ impl HeadKey {
     /// The key that was derived with [`INFO`](Self::INFO) from the master key called `kid`.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config) for a name that is not one to 64 characters of ASCII without spaces.
+    /// [`Kind::Config`](crate::error::Kind::Config) for a name that is not one to 64 characters of ASCII
+    /// without spaces.
     pub fn new(kid: &str, key: Zeroizing<[u8; 32]>) -> Result<Self> {
         if kid.is_empty() || kid.len() > Self::MAX_KID || !kid.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::config(format!(

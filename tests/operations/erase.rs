@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::{fs, thread};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -253,5 +254,29 @@ fn a_journal_that_was_emptied_is_begun_anew_and_one_that_is_none_is_left_alone()
     plant("");
     let output = erased(&volume, &["--user-id", "alice"]);
     assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!journal.exists());
+}
+
+#[test]
+fn two_erasures_of_one_user_are_never_at_work_at_a_time() {
+    let volume = Volume::new(Layout::default());
+    populate(&volume, 3);
+    let full_hash = hex::encode(Sha256::digest("alice"));
+    let journal = volume.root().join(format!(".tenantfs-erasure-{full_hash}"));
+    fs::write(&journal, "{\"begun\":\"2026-01-01T00:00:00Z\"}\n").unwrap();
+    chown(&journal, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+    let before = files(&volume.root());
+    {
+        let other_run = fs::File::open(&journal).unwrap();
+        flock(&other_run, FlockOperation::LockExclusive).unwrap();
+        let output = erased(&volume, &["--user-id", "alice"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("is at work"), "{}", stderr(&output));
+        assert_eq!(files(&volume.root()), before, "the other run's journal stays");
+    }
+    let output = erased(&volume, &["--user-id", "alice"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let receipt: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(receipt["erased"]["begun"], "2026-01-01T00:00:00Z");
     assert!(!journal.exists());
 }

@@ -178,6 +178,25 @@ fn an_erasure_that_cannot_enter_a_directory_names_it_and_erases_the_rest() {
 }
 
 #[test]
+fn of_a_directory_that_can_be_listed_and_not_entered_that_one_is_named_and_not_what_is_in_it() {
+    for layout in LAYOUTS {
+        let volume = volume(layout);
+        let (from, to) = (layout.to_string(), other(layout).to_string());
+        for (name, options) in [
+            ("list", ["--user-id", "alice"].as_slice()),
+            ("erase", &["--user-id", "alice", "--yes", "--socket", "/nowhere"]),
+            ("migrate", &["--from", &from, "--to", &to]),
+            ("verify", &[]),
+        ] {
+            let closed = Closed::new(tree(&volume));
+            set_mode(&closed.path, 0o644);
+            closed.assert_named_by(&ask(&volume, name, options), 6);
+        }
+        assert_alice_gets_in_and_sees(&volume, "./sub/x.json\n./y.json\n");
+    }
+}
+
+#[test]
 fn an_erasure_whose_journal_cannot_be_written_erases_nothing() {
     let volume = volume(Layout::default());
     set_mode(&volume.root(), 0o550);

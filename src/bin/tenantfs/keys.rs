@@ -83,7 +83,8 @@ fn lock(path: &Path) -> std::io::Result<(File, Metadata)> {
     }
 }
 
-/// The whole text in a file beside the one that it is to be. Dropped before it is placed, it leaves nothing behind.
+/// The whole text in a file beside the one that it is to be. Dropped before it is placed, it leaves nothing
+/// behind.
 struct Staged {
     path: PathBuf,
     placed: bool,

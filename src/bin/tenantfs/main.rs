@@ -22,6 +22,7 @@ mod serving;
 mod socket;
 mod verbosity;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,7 +32,8 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     close_inherited();
     keep_large_buffers_apart();
-    // The mounter and what serves in the background are started from /proc/self/exe, and would be called "exe".
+    // The mounter and what serves in the background are started from /proc/self/exe, and would be called
+    // "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
     let cli = Cli::parse();
     verbosity::init();
@@ -67,13 +69,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Each serving thread has 16 MiB to receive requests in, of which it touches as much as the largest request. Once one of
-/// them was freed, the C library would take the next from memory that it recycles, and fill all of it with zeros.
+/// Each serving thread has 16 MiB to receive requests in, of which it touches as much as the largest request.
+/// Once one of them was freed, the C library would take the next from memory that it recycles, and fill all
+/// of it with zeros.
 fn keep_large_buffers_apart() {
     #[cfg(target_env = "gnu")]
     {
         const FROM: libc::c_int = 1 << 20;
-        // SAFETY: mallopt(3) changes a setting of the allocator, and there is no other thread yet that could use it.
+        // SAFETY: mallopt(3) changes a setting of the allocator, and there is no other thread yet that could
+        // use it.
         #[expect(unsafe_code, reason = "no crate has this call")]
         let set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, FROM) };
         if set == 0 {
@@ -82,7 +86,8 @@ fn keep_large_buffers_apart() {
     }
 }
 
-/// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd passes.
+/// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd
+/// passes, and what the command line names, as a shell's `<(command)` does.
 fn close_inherited() {
     let open: Vec<i32> = std::fs::read_dir("/proc/self/fd").map_or_else(
         |_| Vec::new(),
@@ -92,11 +97,25 @@ fn close_inherited() {
         },
     );
     let passed = passed::descriptors();
-    let nothing_to_us = |descriptor: &i32| *descriptor > 2 && !passed.contains(descriptor);
+    let named: Vec<i32> = std::env::args_os()
+        .filter_map(|argument| descriptor_named_by(&argument))
+        .collect();
+    let nothing_to_us =
+        |descriptor: &i32| *descriptor > 2 && !passed.contains(descriptor) && !named.contains(descriptor);
     for descriptor in open.into_iter().filter(nothing_to_us) {
         // EBADF: the one that listed them is among them.
         let _ = nix::unistd::close(descriptor);
     }
+}
+
+/// The descriptor that an argument, or the value of an option, names by its path.
+fn descriptor_named_by(argument: &OsStr) -> Option<i32> {
+    let argument = argument.to_str()?;
+    let value = argument.split_once('=').map_or(argument, |(_, value)| value);
+    let number = value
+        .strip_prefix("/dev/fd/")
+        .or_else(|| value.strip_prefix("/proc/self/fd/"))?;
+    number.parse().ok()
 }
 
 /// An error is one line, whatever the names in it are made of.

@@ -19,8 +19,8 @@ const METRICS: &str = "metrics";
 /// The first one, after the standard streams.
 const FIRST: i32 = 3;
 
-/// The numbers of the descriptors that were passed to this very process. None, when the variables that say so are another
-/// process's, which has left them to us.
+/// The numbers of the descriptors that were passed to this very process. None, when the variables that say so
+/// are another process's, which has left them to us.
 pub(crate) fn descriptors() -> Range<i32> {
     let variable = |name| std::env::var(name).ok();
     let ours = variable("LISTEN_PID").and_then(|pid| pid.parse().ok()) == Some(std::process::id());
@@ -28,7 +28,8 @@ pub(crate) fn descriptors() -> Range<i32> {
     FIRST..FIRST + i32::from(count.filter(|_| ours).unwrap_or(0))
 }
 
-/// Those descriptors, to be taken one by one. The variables are gone then, so that no child takes them for its own.
+/// Those descriptors, to be taken one by one. The variables are gone then, so that no child takes them for
+/// its own.
 pub(crate) fn take() -> ListenFd {
     match descriptors().is_empty() {
         true => ListenFd::empty(),
@@ -48,7 +49,8 @@ impl ToDaemon {
     /// Takes it, before this process gives up the right to look at its own descriptors.
     ///
     /// # Errors
-    /// [`Kind::Io`](tenantfs::error::Kind::Io) when what is called the control socket, or the metrics', is not a socket.
+    /// [`Kind::Io`](tenantfs::error::Kind::Io) when what is called the control socket, or the metrics', is
+    /// not a socket.
     pub(crate) fn take() -> Result<Self> {
         let mut to_daemon = Self::default();
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -62,7 +64,8 @@ impl ToDaemon {
                 to_daemon.metrics = listener(&mut passed, index)
                     .doing("taking the socket for metrics that systemd passed")?;
             } else if name.starts_with(NAME_PREFIX) {
-                // One that cannot be read is a session whose user has to log in again: no reason not to serve the others.
+                // One that cannot be read is a session whose user has to log in again: no reason not to serve
+                // the others.
                 match kept(descriptor) {
                     Ok(kept) => to_daemon.kept.push(kept),
                     Err(error) => log::warn!("{error:#}"),

@@ -126,7 +126,8 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
     }
     become_account(&settings)?;
     let secret = admin::unseal(&checked(open(&settings)?)?, &user, &resource, &id, &args.member);
-    // Before it is shown: what cannot be accounted for is not. Its user reads the line, too, and is told no path.
+    // Before it is shown: what cannot be accounted for is not. Its user reads the line, too, and is told no
+    // path.
     let reason = secret.as_ref().err().map(Error::to_string);
     tell(
         &settings,
@@ -186,8 +187,8 @@ fn ground(args: VolumeArgs) -> Result<Ground> {
     confined(checked(open(&settings)?)?, false, None)
 }
 
-/// Becomes the account that works on the volume: whatever is read of the configuration is root's to read, and what is on
-/// the volume is not.
+/// Becomes the account that works on the volume: whatever is read of the configuration is root's to read, and
+/// what is on the volume is not.
 fn become_account(settings: &VolumeSettings) -> Result<()> {
     serving::arrange_resources();
     let (uid, gid) = serving::server_account(settings)?;
@@ -214,7 +215,8 @@ fn checked(ground: Ground) -> Result<Ground> {
     Ok(ground)
 }
 
-/// Confines this process to the volume, and to the directory that it writes to, whatever is met there. Not even the audit log is written from then on.
+/// Confines this process to the volume, and to the directory that it writes to, whatever is met there. Not
+/// even the audit log is written from then on.
 fn confined(ground: Ground, writes: bool, target: Option<BorrowedFd<'_>>) -> Result<Ground> {
     let mut directories = vec![ground.volume.root().as_fd()];
     directories.extend(target);

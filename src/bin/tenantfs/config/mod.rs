@@ -1,4 +1,5 @@
-//! Where each setting comes from: flag, else environment (clap sees to those two), else config file, else default.
+//! Where each setting comes from: flag, else environment (clap sees to those two), else config file, else
+//! default.
 
 mod file;
 mod value;
@@ -27,7 +28,8 @@ const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
 
-/// Where the audit log is, if its directory is there and nothing else is configured; and the paths that are none.
+/// Where the audit log is, if its directory is there and nothing else is configured; and the paths that are
+/// none.
 const DEFAULT_AUDIT: &str = "/var/log/tenantfs/audit.jsonl";
 const AUDIT_JOURNAL: &str = "journal";
 const NO_AUDIT: &str = "none";
@@ -130,8 +132,8 @@ impl DaemonSettings {
     }
 }
 
-/// The socket of the daemon that a client talks to. A client needs nothing else of the config file, which it may not
-/// even be allowed to read.
+/// The socket of the daemon that a client talks to. A client needs nothing else of the config file, which it
+/// may not even be allowed to read.
 ///
 /// # Errors
 /// [`Kind::Config`](tenantfs::error::Kind::Config) when a config file was named and is wrong.
@@ -204,10 +206,7 @@ impl VolumeSettings {
         };
         let keys = sealing_keys(args.sealing_keys.or(records.sealing_keys))?;
         Ok(Self {
-            path: args
-                .volume
-                .or(volume.path)
-                .ok_or_else(|| missing("volume", "--volume DIR"))?,
+            path: volume_path(args.volume.or(volume.path))?,
             layout,
             resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
             keep_removed,
@@ -295,6 +294,18 @@ impl Serving {
                 None => None,
             },
         })
+    }
+}
+
+fn volume_path(path: Option<PathBuf>) -> Result<PathBuf> {
+    let path = path.ok_or_else(|| missing("volume", "--volume DIR"))?;
+    match path.starts_with("~") {
+        // In a config file, or behind `--volume=`, where the shell has left it.
+        true => Err(Error::config(format!(
+            "the volume {}: ~ is not expanded here; write the whole path",
+            path.display()
+        ))),
+        false => Ok(path),
     }
 }
 
@@ -398,8 +409,8 @@ fn head_key(keys: &SealingKeys, kid: &str) -> Result<Option<HeadKey>> {
     key.map(|key| HeadKey::new(kid, key)).transpose()
 }
 
-/// Whether our standard error is what systemd has connected to the journal; the variable alone may be another process's
-/// (systemd.exec(5)).
+/// Whether our standard error is what systemd has connected to the journal; the variable alone may be another
+/// process's (systemd.exec(5)).
 fn logs_to_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let ours = rustix::fs::fstat(std::io::stderr());

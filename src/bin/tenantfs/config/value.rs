@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tenantfs::error::{Error, Result};
 
-/// The largest `max_size`, in bytes: a record is held in memory as a whole, several times while it is committed.
+/// The largest `max_size`, in bytes: a record is held in memory as a whole, several times while it is
+/// committed.
 const MAX_SIZE: u64 = 256 << 20;
 
 /// The longest lease and grace period: beyond a week nothing is revoked any more.
