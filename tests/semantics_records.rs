@@ -367,12 +367,10 @@ fn removing_a_record_removes_its_draft_too() {
     mount.shell("rm schedules/monday.json schedules/new.json && test -z \"$(ls -A schedules)\"");
     assert!(!volume.path(&ALICE, "schedules", "monday.json").exists());
     assert_eq!(drafts(&volume), 0);
-    assert_eq!(write(&mount, "schedules/monday.json", "{}"), "ok");
-    assert!(!stored(&volume).contains(SECRET), "removed is removed");
 }
 
 #[test]
-fn a_record_removed_before_its_first_commit_takes_the_secret_along_that_was_kept_for_it() {
+fn a_record_removed_before_its_first_commit_leaves_what_waits_for_its_name() {
     let volume = volume();
     let mount = volume.mount(&ALICE);
     mount.python(
@@ -388,7 +386,44 @@ os.close(descriptor)
         &[],
     );
     assert_eq!(write(&mount, "schedules/monday.json", "{}"), "ok");
-    assert!(!stored(&volume).contains(SECRET), "removed is removed");
+    assert!(stored(&volume).contains(SECRET));
+}
+
+#[test]
+fn a_removed_records_secret_is_the_next_ones_of_its_name() {
+    let volume = volume();
+    let mount = volume.mount(&ALICE);
+    for again in [
+        "tar cf ../t monday.json && tar xf ../t; rm -f ../t",
+        "rm monday.json && echo '{}' > monday.json",
+        "cp monday.json t && rm monday.json && mv t monday.json",
+        "cp monday.json t.json && rm monday.json && mv t.json monday.json",
+    ] {
+        mount.shell(&format!(
+            "cd schedules; {}",
+            again.replace("../t", "${TMPDIR:-/tmp}/semantics-$$.tar")
+        ));
+        assert!(stored(&volume).contains(SECRET), "{again}");
+    }
+    assert_eq!(
+        write(&mount, "schedules/monday.json", "{\"api_key\": null}"),
+        "ok"
+    );
+    mount.shell("cd schedules; rm monday.json; echo '{}' > monday.json");
+    assert!(!stored(&volume).contains(SECRET), "null is final");
+}
+
+#[test]
+fn a_removed_directory_that_is_made_again_has_the_secrets_of_its_removed_records() {
+    for again in ["cp -r backup d", "cp -r backup new; mv -T new d"] {
+        let volume = volume();
+        let mount = volume.mount(&ALICE);
+        mount.shell(&format!(
+            "cd schedules; mkdir -p d/e; mv monday.json d/e; cp -r d backup; rm -r d; test ! -e d; {again}; \
+             test \"$(ls -A d/e)\" = monday.json; mv d/e/monday.json ."
+        ));
+        assert!(stored(&volume).contains(SECRET), "{again}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Renaming, which is where records and attachments become each other.
 
-use super::adopt::adopt;
+use super::adopt::{adopt, bequeath};
 use super::attributes::{Attributes, NodeKind};
 use super::directory::no_directorys_name;
 use super::draft::Draft;
@@ -109,20 +109,30 @@ fn exchange(from: End<'_>, source: &Attributes, to: End<'_>, other: &Attributes)
 
 /// rename(2) replaces an empty directory. What waits in that one goes on waiting.
 fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) -> Result<()> {
-    let mut put_aside = false;
-    if is_occupied {
-        let replaced = to.folder.open_folder(to.name)?;
-        match Content::of(replaced.look())? {
-            Content::Nothing => {}
-            Content::Waiting => {
-                to.folder.put_aside(to.name, &replaced)?;
-                put_aside = true;
-            }
-            Content::More => return Err(not_empty()),
-        }
+    let replaced = match is_occupied {
+        true => Some(to.folder.open_folder(to.name)?),
+        false => None,
+    };
+    let content = match &replaced {
+        Some(replaced) => Content::of(replaced.look())?,
+        None => Content::Nothing,
+    };
+    if content == Content::More {
+        return Err(not_empty());
+    }
+    let replaced = replaced.filter(|_| content == Content::Waiting);
+    let removed = match &replaced {
+        Some(replaced) => Some(replaced.clone()),
+        None => to.folder.waiting_folder(to.name)?,
+    };
+    if let Some(removed) = removed {
+        bequeath(removed, from.folder.open_folder(from.name)?)?;
+    }
+    if let Some(replaced) = &replaced {
+        to.folder.put_aside(to.name, replaced)?;
     }
     if let Err(error) = from.move_to(to, how) {
-        if put_aside {
+        if replaced.is_some() {
             Waiting::new(to.folder.look(), to.name).give_back()?;
         }
         return Err(error);

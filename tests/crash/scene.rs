@@ -190,6 +190,67 @@ pub(crate) const SCENES: &[Scene] = &[
         ..COMMON
     },
     Scene {
+        name: "removing a record",
+        act: "os.remove(X)",
+        states: &[&[(X, OLD)], &[]],
+        shows: &[&[(X, OLD)], &[]],
+        ..COMMON
+    },
+    Scene {
+        name: "the commit of a record that was removed",
+        begin: "os.remove(X); f = typing(X, NEW)",
+        act: "os.close(f)",
+        states: &[&[], &[(X, NEW)]],
+        shows: &[&[], &[(X, NEW)]],
+        typed: Some((X, NEW)),
+        ..COMMON
+    },
+    Scene {
+        name: "renaming an attachment to a record that was removed",
+        begin: "os.remove(X); put(T, NEW)",
+        act: "os.rename(T, X)",
+        states: &[&[], &[(X, NEW)]],
+        shows: &[&[(T, NEW)], &[(T, NEW), (X, NEW)], &[(X, NEW)]],
+        ..COMMON
+    },
+    Scene {
+        name: "removing a record again",
+        begin: "os.remove(X); put(X, NEW)",
+        act: "os.remove(X)",
+        states: &[&[(X, NEW)], &[]],
+        shows: &[&[(X, NEW)], &[]],
+        ..COMMON
+    },
+    Scene {
+        name: "removing a directory in which a record was removed",
+        begin: "os.mkdir(D); move(X, D + '/x.json'); os.remove(D + '/x.json')",
+        act: "os.rmdir(D)",
+        states: &[&[]],
+        shows: &[&[]],
+        again: "os.makedirs(D, exist_ok=True); put(D + '/x.json', NEW); move(D + '/x.json', X)",
+        ..COMMON
+    },
+    Scene {
+        name: "making a directory that was removed",
+        begin: "os.mkdir(D); move(X, D + '/x.json'); os.remove(D + '/x.json'); os.rmdir(D)",
+        act: "os.mkdir(D)",
+        states: &[&[]],
+        shows: &[&[]],
+        again: "os.makedirs(D, exist_ok=True); put(D + '/x.json', NEW); move(D + '/x.json', X)",
+        ..COMMON
+    },
+    Scene {
+        name: "renaming a directory to one that was removed",
+        begin: "os.mkdir(D); move(X, D + '/x.json'); os.remove(D + '/x.json'); os.rmdir(D); os.mkdir(E)",
+        act: "os.rename(E, D)",
+        states: &[&[]],
+        shows: &[&[]],
+        again: "os.makedirs(D, exist_ok=True); put(D + '/x.json', NEW); move(D + '/x.json', X)",
+        // Killed in between, it waits beside the new directory: nothing is lost, and nothing asks for it.
+        with_secret: &[],
+        ..COMMON
+    },
+    Scene {
         name: "removing a record that has a draft",
         with_secret: &[],
         begin: "draft(X, HALF)",
@@ -254,6 +315,7 @@ pub(crate) fn every_point(layout: Layout, reader: &mut Reader) -> Vec<ScenePoint
 const WORDS: &str = r#"
 import errno, os
 X, Y, T = 'schedules/x.json', 'schedules/y.json', 'schedules/t'
+D, E = 'schedules/d', 'schedules/e'
 NEW, HALF = '{"n": 2}', '{"n": '
 def typing(path, text):
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tenantfs::clock::Timestamp;
@@ -134,7 +135,7 @@ pub(crate) fn leftovers(volume: &Volume) -> Vec<PathBuf> {
             nanos: 0,
         };
         assert!(
-            Reserved::Temporary.is_outdated(&stat, later),
+            Reserved::Temporary.is_outdated(&stat, later, Duration::ZERO),
             "{path:?} is never swept"
         );
     }

@@ -11,6 +11,7 @@
 mod model;
 mod promises;
 mod random;
+mod removed;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -230,40 +230,53 @@ impl Tree {
     }
 
     /// Takes over what waits in a directory of the same name that was removed.
-    fn adopt(&mut self, lens: &Lens, removed: Self) {
+    fn adopt(&mut self, removed: Self) {
         for (name, stored) in removed.removed {
             if !self.removed.contains_key(&name) {
                 self.removed.insert(name.clone(), stored);
-                self.take_left(lens, &name);
+                self.settle_left(&name);
             }
         }
         for (name, stored) in removed.away {
             if !self.away.contains_key(&name) {
                 self.away.insert(name.clone(), stored);
-                self.take_left(lens, &name);
+                self.settle_left(&name);
             }
         }
         for (name, tree) in removed.removed_folders {
             match self.entries.get_mut(&name) {
                 _ if self.removed_folders.contains_key(&name) => {}
-                Some(Node::Directory(folder)) => folder.adopt(lens, tree),
+                Some(Node::Directory(folder)) => folder.adopt(tree),
                 _ => _ = self.removed_folders.insert(name, tree),
             }
         }
     }
 
-    /// A record that is there takes the secret that waits for one of its name, if it has none.
-    fn take_left(&mut self, lens: &Lens, name: &str) {
-        let Some(Node::Record(stored)) = self.entries.get(name) else {
-            return;
-        };
-        let view = lens.view(stored).unwrap();
-        let base = self.left(lens, name).filter(|_| !view.has_secret);
-        if let Some(base) = base {
-            let put = lens.put(Some(base), &view.text).unwrap();
-            self.entries.insert(name.to_owned(), Node::Record(put.stored));
+    /// Has the records of `heir` that have no secret get the one that waits for them here.
+    fn bequeath(&self, lens: &Lens, heir: &mut Self) {
+        for name in self.removed.keys().chain(self.away.keys()) {
+            let Some(Node::Record(stored)) = heir.entries.get(name) else {
+                continue;
+            };
+            let view = lens.view(stored).unwrap();
+            if let Some(left) = self.left(lens, name).filter(|_| !view.has_secret) {
+                let put = lens.put(Some(left), &view.text).unwrap();
+                heir.entries.insert(name.clone(), Node::Record(put.stored));
+                heir.supersede_left(name);
+            }
         }
-        self.supersede_left(name);
+        for (name, removed) in &self.removed_folders {
+            if let Some(Node::Directory(heir)) = heir.entries.get_mut(name) {
+                removed.bequeath(lens, heir);
+            }
+        }
+    }
+
+    /// What waits for a record that is there is superseded.
+    fn settle_left(&mut self, name: &str) {
+        if let Some(Node::Record(_)) = self.entries.get(name) {
+            self.supersede_left(name);
+        }
     }
 
     /// The directory at a path.
@@ -380,6 +393,14 @@ impl Tree {
         (target, to): (&Path, &str),
     ) -> Outcome {
         let path = |directory: &Path, name: &str| [directory.as_slice(), &[name.to_owned()]].concat();
+        let removed = match self.at(target).entries.get(to) {
+            Some(Node::Directory(tree)) if !tree.looks_empty() => None,
+            Some(Node::Directory(tree)) => Some(tree.clone()),
+            _ => self.at(target).removed_folders.get(to).cloned(),
+        };
+        if let Some(removed) = removed {
+            removed.bequeath(lens, self.at(&path(source, from)));
+        }
         if target.starts_with(&path(source, from)) {
             return Err(Kind::InvalidArgument);
         }
@@ -394,7 +415,7 @@ impl Tree {
         let target = self.at(target);
         target.put_folder_aside(to);
         if let Some(removed) = target.removed_folders.remove(to) {
-            tree.adopt(lens, removed);
+            tree.adopt(removed);
         }
         target.entries.insert(to.to_owned(), Node::Directory(tree));
         Ok(())

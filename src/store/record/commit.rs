@@ -88,28 +88,26 @@ impl Record<'_> {
     /// # Errors
     /// As `commit`.
     pub(in crate::store) fn put_in_place(&self, draft: &Draft, durability: Durability) -> Result<Snapshot> {
-        self.put(draft, durability, false)
+        self.put(draft, durability, None)
     }
 
-    /// Gives the record the secret that waits for one of its name, if it has none: it came here with its directory.
+    /// Gives the record the secret of `left`, which another of its name has left, if it has none.
     ///
     /// # Errors
     /// As `commit`.
-    pub(in crate::store) fn take_left(&self) -> Result<()> {
-        let Found::Visible(stored) = self.look.read_record(self.name)? else {
-            return Ok(());
-        };
-        if stored.has_secret || self.left()?.is_none() {
-            return self.supersede_left(stored.has_secret);
+    pub(in crate::store) fn inherit(&self, left: &Stored) -> Result<()> {
+        match self.look.read_record(self.name)? {
+            Found::Visible(stored) if !stored.has_secret => {
+                let options = &self.look.tenant.options;
+                let mut draft = Draft::new(stored.view.to_vec(), options.max_record);
+                draft.times.mtime = Some(stored.stat.mtime);
+                self.put(&draft, options.durability, Some(left)).map(drop)
+            }
+            _ => Ok(()),
         }
-        let options = &self.look.tenant.options;
-        let mut draft = Draft::new(stored.view.to_vec(), options.max_record);
-        draft.times.mtime = Some(stored.stat.mtime);
-        self.put(&draft, options.durability, true).map(drop)
     }
 
-    /// `inherits`: a record that has no secret gets the one that was left by another.
-    fn put(&self, draft: &Draft, durability: Durability, inherits: bool) -> Result<Snapshot> {
+    fn put(&self, draft: &Draft, durability: Durability, left: Option<&Stored>) -> Result<Snapshot> {
         self.look.tenant.claim()?;
         if !self.name.is_record() {
             return Err(Error::new(Kind::InvalidArgument, "a record's name ends in .json"));
@@ -118,7 +116,7 @@ impl Record<'_> {
             return Err(Error::new(Kind::TooLarge, "the record is larger than max_size"));
         }
         loop {
-            let composed = self.compose(draft, inherits)?;
+            let composed = self.compose(draft, left)?;
             match self.place(&composed, durability) {
                 // It was absent, and was created by somebody else meanwhile: now it has to be verified.
                 Err(error) if error.kind() == Kind::Exists => {}
@@ -127,18 +125,22 @@ impl Record<'_> {
         }
     }
 
-    /// The text with its owner, and with the secrets of the record that it takes the place of.
-    fn compose(&self, draft: &Draft, inherits: bool) -> Result<Composed> {
+    /// The text with its owner, and with the secrets of the record that it takes the place of, or else those of `left`.
+    fn compose(&self, draft: &Draft, left: Option<&Stored>) -> Result<Composed> {
         let current = match self.look.read_record(self.name)? {
             Found::Visible(stored) => Some(stored),
             Found::Absent => None,
             Found::Hidden => return Err(self.look.taken(Op::Commit, self.name)),
         };
-        let left = match &current {
-            Some(stored) if !inherits || stored.has_secret => None,
-            _ => self.left()?,
+        let waiting = match &current {
+            Some(_) => None,
+            None => self.left()?,
         };
-        let base = left.as_ref().or(current.as_ref());
+        let left = match &current {
+            Some(stored) => left.filter(|_| !stored.has_secret),
+            None => waiting.as_ref(),
+        };
+        let base = left.or(current.as_ref());
         let put = self.owned(base, draft.text())?;
         let stored = Zeroizing::new(put.stored);
         let view = self.readable(&stored)?;

@@ -63,6 +63,17 @@ impl<'f> Record<'f> {
         Ok(())
     }
 
+    /// Forgets what was left to the next record of this name, if that is there by now.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(in crate::store) fn settle_left(&self) -> Result<()> {
+        match self.look.read_record(self.name)? {
+            Found::Visible(stored) => self.supersede_left(stored.has_secret),
+            Found::Absent | Found::Hidden => Ok(()),
+        }
+    }
+
     pub(super) fn waiting(&self) -> Waiting<'f> {
         Waiting::new(self.look, self.name)
     }
