@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 pub use pages::Pages;
 
 use crate::clock::Stopwatch;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::vfs::Vfs;
 use adapter::Adapter;
 use gate::Gate;
@@ -238,7 +238,7 @@ fn within(patience: Duration, name: &str, work: impl FnOnce() + Send + 'static) 
     match spawn(name, work) {
         Ok(thread) => finished(&thread, patience),
         Err(error) => {
-            log::warn!("{error}");
+            log::warn!("{error:#}");
             false
         }
     }
@@ -273,5 +273,5 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
-        .map_err(|error| Error::io(&error, "starting a thread"))
+        .doing("starting a thread")
 }

@@ -61,7 +61,7 @@ fn go_on<T: Send + 'static>(
         }
     };
     let thread = super::spawn("notify", work);
-    thread.inspect_err(|error| log::warn!("{error}")).ok()
+    thread.inspect_err(|error| log::warn!("{error:#}")).ok()
 }
 
 #[cfg(test)]

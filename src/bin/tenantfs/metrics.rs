@@ -85,7 +85,7 @@ pub(crate) fn publish(listener: Option<Listener>, metrics: &Arc<Metrics>) {
     let metrics = Arc::clone(metrics);
     tokio::spawn(async move {
         let Err(error) = metrics::serve(listener, metrics).await;
-        log::error!("{error}");
+        log::error!("{error:#}");
     });
 }
 

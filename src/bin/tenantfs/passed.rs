@@ -66,7 +66,7 @@ impl ToDaemon {
                 // One that cannot be read is a session whose user has to log in again: no reason not to serve the others.
                 match kept(descriptor) {
                     Ok(kept) => to_daemon.kept.push(kept),
-                    Err(error) => log::warn!("{error}"),
+                    Err(error) => log::warn!("{error:#}"),
                 }
             } else {
                 log::warn!("systemd passed {name:?}, which is nothing of ours");
