@@ -14,7 +14,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// A user id: opaque UTF-8 of 1 to 512 bytes without control characters, compared byte for byte and never
 /// normalised.
@@ -28,7 +28,7 @@ impl UserId {
     /// Checks and wraps a user id.
     ///
     /// # Errors
-    /// [`Kind::Config`] when it is empty, too long, or has control characters.
+    /// [`Kind::Config`](crate::error::Kind::Config) when it is empty, too long, or has control characters.
     pub fn new(id: impl Into<String>) -> Result<Self> {
         let id = id.into();
         let wrong = if id.is_empty() {
@@ -40,7 +40,7 @@ impl UserId {
         } else {
             return Ok(Self(id));
         };
-        Err(Error::new(Kind::Config, format!("the user id {wrong}")))
+        Err(Error::config(format!("the user id {wrong}")))
     }
 
     /// The id, as the auth service spelled it.
@@ -114,6 +114,7 @@ impl Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn hash_is_the_first_sixteen_digits() {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// What a file of keys is, for errors.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct What {
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// [`Kind::Config`] when it cannot be opened, or is not a regular file.
+/// [`Kind::Config`](crate::error::Kind::Config) when it cannot be opened, or is not a regular file.
 pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
     // Whatever the path leads to, opening it must not wait.
     let nonblocking = File::options()
@@ -34,7 +34,7 @@ pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
         true => Ok((file, metadata)),
         false => {
             let why = format!("the {} {} is not a regular file", what.name, path.display());
-            Err(Error::new(Kind::Config, why))
+            Err(Error::config(why))
         }
     }
 }
@@ -42,19 +42,18 @@ pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
 /// Whether others than root and this process could have written the file: they could add keys.
 ///
 /// # Errors
-/// [`Kind::Config`], with how to mend it.
+/// [`Kind::Config`](crate::error::Kind::Config), with how to mend it.
 pub fn trusted(path: &Path, what: What, metadata: &Metadata) -> Result<()> {
     let (name, shown, owner) = (what.name, path.display(), metadata.uid());
-    let refuse = |why: String| Err(Error::new(Kind::Config, why));
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return refuse(format!(
+        return Err(Error::config(format!(
             "the {name} {shown} belongs to uid {owner}, who could add keys; run: chown root {shown}"
-        ));
+        )));
     }
     if metadata.mode() & 0o022 != 0 {
-        return refuse(format!(
+        return Err(Error::config(format!(
             "the {name} {shown} is writable by others, who could add keys; run: chmod go-w {shown}"
-        ));
+        )));
     }
     Ok(())
 }
@@ -62,9 +61,8 @@ pub fn trusted(path: &Path, what: What, metadata: &Metadata) -> Result<()> {
 /// Reads all of it, if it has at most `limit` bytes.
 ///
 /// # Errors
-/// [`Kind::Config`] when it has more, or cannot be read.
+/// [`Kind::Config`](crate::error::Kind::Config) when it has more, or cannot be read.
 pub fn read(file: File, path: &Path, what: What, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
-    let refuse = |why| Error::new(Kind::Config, why);
     let size = file.metadata().map_or(limit, |metadata| metadata.len());
     // With room for all of it from the start, no copy is left behind by growing.
     let room = usize::try_from(size.min(limit)).unwrap_or(0).saturating_add(2);
@@ -73,7 +71,7 @@ pub fn read(file: File, path: &Path, what: What, limit: u64) -> Result<Zeroizing
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(path, what, &error))?;
     match bytes.len() as u64 > limit {
-        true => Err(refuse(format!(
+        true => Err(Error::config(format!(
             "the {} {} is larger than {} KiB",
             what.name,
             path.display(),
@@ -87,7 +85,7 @@ pub fn read(file: File, path: &Path, what: What, limit: u64) -> Result<Zeroizing
 pub fn unreadable(path: &Path, what: What, error: &std::io::Error) -> Error {
     let What { name, option } = what;
     let (shown, uid) = (path.display(), rustix::process::geteuid().as_raw());
-    let why =
-        format!("the {name} {shown} cannot be read by uid {uid}: {error}; correct {option} or its mode");
-    Error::new(Kind::Config, why)
+    Error::config(format!(
+        "the {name} {shown} cannot be read by uid {uid}: {error}; correct {option} or its mode"
+    ))
 }

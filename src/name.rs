@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// Names that begin so are ours: invisible in the mount, and refused to users.
 pub const RESERVED_PREFIX: &str = ".tenantfs";
@@ -38,12 +38,9 @@ impl Resource {
             .filter(|entry| !entry.is_record())
             .map(Self)
             .ok_or_else(|| {
-                Error::new(
-                    Kind::Config,
-                    format!(
-                        "{name:?} cannot name a resource: use a plain directory name such as \"schedules\""
-                    ),
-                )
+                Error::config(format!(
+                    "{name:?} cannot name a resource: use a plain directory name such as \"schedules\""
+                ))
             })
     }
 
@@ -156,7 +153,7 @@ impl RecordId {
     pub fn random() -> Result<Self> {
         let mut bits = [0; 16];
         rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Error::os(errno, "getting random bytes"))?;
+            .doing("getting random bytes")?;
         Ok(Self(hex::encode(bits)))
     }
 

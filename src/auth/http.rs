@@ -70,9 +70,9 @@ impl HttpService {
         }
         let client = client.build().map_err(|error| {
             let (_, cause) = cause(&error);
-            let what =
-                format!("TLS cannot be set up for {name}: {cause}; install the package ca-certificates");
-            Error::new(Kind::Config, what)
+            Error::config(format!(
+                "TLS cannot be set up for {name}: {cause}; install the package ca-certificates"
+            ))
         })?;
         Ok(Self {
             client,
@@ -141,12 +141,11 @@ impl Authenticator for HttpService {
 
 /// Checks that keys may be sent to `text`. What is wrong is told without the URL: it may have a password in it.
 fn service_url(text: &str, insecure: bool) -> Result<Url> {
-    let wrong = |what: &str| Error::new(Kind::Config, format!("the URL of the auth service {what}"));
-    let not_a_url = || wrong("is not a URL; expected https://HOST/PATH");
-    let url = Url::parse(text).map_err(|_| not_a_url())?;
+    const NOT_A_URL: &str = "the URL of the auth service is not a URL; expected https://HOST/PATH";
+    let url = Url::parse(text).map_err(|_| Error::config(NOT_A_URL))?;
     if !matches!(url.scheme(), "https" | "http") {
-        return Err(wrong(
-            "must begin with https://, or with http:// for a service on this host",
+        return Err(Error::config(
+            "the URL of the auth service must begin with https://, or with http:// for a service on this host",
         ));
     }
     // The parser repairs what browsers' users mistype: blanks, line breaks, backslashes, missing slashes.
@@ -155,19 +154,22 @@ fn service_url(text: &str, insecure: bool) -> Result<Url> {
         .get(url.scheme().len()..)
         .is_some_and(|rest| rest.starts_with("://"));
     if text.contains(repaired) || !slashes {
-        return Err(not_a_url());
+        return Err(Error::config(NOT_A_URL));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong(
-            "has a user name or password in it; take them out: the API key alone is sent",
+        return Err(Error::config(
+            "the URL of the auth service has a user name or password in it; take them out: the API key alone is sent",
         ));
     }
     if url.fragment().is_some() {
-        return Err(wrong("has a fragment (#…), which is never sent; take it out"));
+        return Err(Error::config(
+            "the URL of the auth service has a fragment (#…), which is never sent; take it out",
+        ));
     }
     if url.scheme() == "http" && !insecure && !is_loopback(&url) {
-        return Err(wrong(
-            "would send keys over the network in plain text; use https://, or allow that as insecure",
+        return Err(Error::config(
+            "the URL of the auth service would send keys over the network in plain text; use https://, or allow that as \
+             insecure",
         ));
     }
     Ok(url)

@@ -6,7 +6,7 @@ use std::io::Read;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// A user's API key: 1 to 4096 visible ASCII characters. Overwritten when it is dropped, and never shown.
 pub struct ApiKey(Zeroizing<String>);
@@ -31,7 +31,7 @@ impl ApiKey {
         } else {
             return Ok(Self(Zeroizing::new(key.to_owned())));
         };
-        Err(Error::new(Kind::Config, format!("the API key {wrong}")))
+        Err(Error::config(format!("the API key {wrong}")))
     }
 
     /// Reads a key to the end of `source`; `what` names it in errors.
@@ -44,9 +44,10 @@ impl ApiKey {
         source
             .take(Self::MAX_LEN as u64 + 3)
             .read_to_end(&mut bytes)
-            .map_err(|error| Error::new(Kind::Config, format!("reading the API key from {what}: {error}")))?;
+            .doing(format!("reading the API key from {what}"))
+            .map_err(|error| error.as_kind(Kind::Config))?;
         let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Error::new(Kind::Config, "the API key has characters that a key cannot have"));
+            .map_err(|_| Error::config("the API key has characters that a key cannot have"));
         text.and_then(Self::new)
             .map_err(|error| error.context(format_args!("the API key from {what}")))
     }

@@ -45,9 +45,8 @@ impl StaticKeys {
     /// # Errors
     /// [`Kind::Config`] that says which entry is wrong.
     pub fn parse(json: &str) -> Result<Self> {
-        let config = |what: String| Error::new(Kind::Config, what);
         let file: KeysFile = serde_json::from_str(json).map_err(|error| {
-            config(format!(
+            Error::config(format!(
                 "not a static keys file ({error}); expected {{\"keys\":[{{\"sha256\":\"…\",\"user_id\":\"…\"}}]}}"
             ))
         })?;
@@ -56,12 +55,12 @@ impl StaticKeys {
         for (entry, number) in file.keys.iter().zip(1..) {
             let mut digest = [0; 32];
             hex::decode_to_slice(&entry.sha256, &mut digest).map_err(|_| {
-                config(format!(
+                Error::config(format!(
                     "entry {number}: sha256 must be 64 hex digits; `tenantfs key-hash` prints them"
                 ))
             })?;
             if !seen.insert(digest) {
-                return Err(config(format!(
+                return Err(Error::config(format!(
                     "entry {number}: this key is listed twice; keep one"
                 )));
             }
@@ -130,16 +129,21 @@ impl StaticKeysFile {
     /// [`Kind::AuthenticationRefused`]; [`Kind::AuthenticationUnreachable`] when the file has changed and what it says now
     /// cannot be known: what it said before is no proof any more.
     pub fn authenticate(&self, key: &ApiKey) -> Result<Principal> {
-        let unknown = |error: Error| Error::new(Kind::AuthenticationUnreachable, error.to_string());
         let mut loaded = self.loaded.lock();
-        let metadata =
-            std::fs::metadata(&self.path).map_err(|error| unknown(unreadable(&self.path, WHAT, &error)))?;
+        self.look_again(&mut loaded)
+            .map_err(|error| error.as_kind(Kind::AuthenticationUnreachable))?;
+        loaded.keys.authenticate(key)
+    }
+
+    /// Reads the file again if it has changed.
+    fn look_again(&self, loaded: &mut Loaded) -> Result<()> {
+        let metadata = std::fs::metadata(&self.path).map_err(|error| unreadable(&self.path, WHAT, &error))?;
         if Version::of(&metadata) != loaded.version {
-            let (version, keys) = load(&self.path).map_err(unknown)?;
+            let (version, keys) = load(&self.path)?;
             *loaded = Loaded { version, keys };
             log::info!("the static keys file {} was read again", self.path.display());
         }
-        loaded.keys.authenticate(key)
+        Ok(())
     }
 }
 
@@ -178,7 +182,7 @@ fn load(path: &Path) -> Result<(Version, StaticKeys)> {
     keyfile::trusted(path, WHAT, &metadata)?;
     let bytes = keyfile::read(file, path, WHAT, MAX_FILE)?;
     let text = std::str::from_utf8(&bytes)
-        .map_err(|error| Error::new(Kind::Config, format!("not a static keys file: {error}")));
+        .map_err(|error| Error::config(format!("not a static keys file: {error}")));
     let keys = text
         .and_then(StaticKeys::parse)
         .map_err(|error| error.context(format_args!("the static keys file {}", path.display())))?;

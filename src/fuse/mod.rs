@@ -240,7 +240,7 @@ fn within(patience: Duration, name: &str, work: impl FnOnce() + Send + 'static) 
     match spawn(name, work) {
         Ok(thread) => finished(&thread, patience),
         Err(error) => {
-            log::warn!("{error}");
+            log::warn!("{error:#}");
             false
         }
     }

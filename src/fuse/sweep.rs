@@ -62,7 +62,7 @@ fn go_on<T: Send + 'static>(
         }
     };
     let thread = spawn("notify", work);
-    thread.inspect_err(|error| log::warn!("{error}")).ok()
+    thread.inspect_err(|error| log::warn!("{error:#}")).ok()
 }
 
 #[cfg(test)]

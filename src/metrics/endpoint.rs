@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Metrics;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Result};
 
 /// How long a connection may last, from its first byte to its last.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,16 +52,16 @@ pub enum Listener {
 /// # Errors
 /// [`Kind::Io`](crate::error::Kind::Io) when the listener cannot be waited for.
 pub async fn serve(listener: Listener, metrics: Arc<Metrics>) -> Result<Infallible> {
-    let doing = |error: std::io::Error| Error::io(&error, "listening for readers of the metrics");
+    let doing = "listening for readers of the metrics";
     match listener {
         Listener::Tcp(listener) => {
-            listener.set_nonblocking(true).map_err(doing)?;
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(doing)?;
+            listener.set_nonblocking(true).doing(doing)?;
+            let listener = tokio::net::TcpListener::from_std(listener).doing(doing)?;
             accept(|| listener.accept(), &metrics).await
         }
         Listener::Unix(listener) => {
-            listener.set_nonblocking(true).map_err(doing)?;
-            let listener = tokio::net::UnixListener::from_std(listener).map_err(doing)?;
+            listener.set_nonblocking(true).doing(doing)?;
+            let listener = tokio::net::UnixListener::from_std(listener).doing(doing)?;
             accept(|| listener.accept(), &metrics).await
         }
     }

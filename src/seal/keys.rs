@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Key, MAX_KID, Sealer, derive, is_kid, key_of};
 use crate::clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Result};
 use crate::identity::UserId;
 use crate::keyfile::{self, What};
 
@@ -43,17 +43,16 @@ impl SealingKeys {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`Kind::Config`] when it is missing, unreadable, malformed, larger than 1 MiB, not root's or this process's own, or
-    /// anybody else may read or write it.
+    /// [`Kind::Config`](crate::error::Kind::Config) when it is missing, unreadable, malformed, larger than 1 MiB, not root's
+    /// or this process's own, or anybody else may read or write it.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
         let (file, metadata) = keyfile::open(path, WHAT)?;
         keyfile::trusted(path, WHAT, &metadata)?;
         if metadata.mode() & 0o077 != 0 {
-            return Err(Error::new(
-                Kind::Config,
-                format!("the sealing keys file {shown} may be read by others; run: chmod 600 {shown}"),
-            ));
+            return Err(Error::config(format!(
+                "the sealing keys file {shown} may be read by others; run: chmod 600 {shown}"
+            )));
         }
         Self::read(file, path)
     }
@@ -62,7 +61,7 @@ impl SealingKeys {
     /// group's permission.
     ///
     /// # Errors
-    /// [`Kind::Config`] when it is unreadable, malformed, or larger than 1 MiB.
+    /// [`Kind::Config`](crate::error::Kind::Config) when it is unreadable, malformed, or larger than 1 MiB.
     pub fn load_credential(path: &Path) -> Result<Self> {
         let (file, _) = keyfile::open(path, WHAT)?;
         Self::read(file, path)
@@ -77,7 +76,7 @@ impl SealingKeys {
     /// Reads the text of such a file.
     ///
     /// # Errors
-    /// [`Kind::Config`] that says what is wrong, and never quotes.
+    /// [`Kind::Config`](crate::error::Kind::Config) that says what is wrong, and never quotes.
     pub fn parse(text: &[u8]) -> Result<Self> {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -86,7 +85,6 @@ impl SealingKeys {
             keys: Keys,
         }
 
-        let config = |what: String| Error::new(Kind::Config, what);
         let file: Contents = serde_json::from_slice(text).map_err(|error| {
             // serde quotes what it met, and what it met may be a key.
             let known = error
@@ -95,13 +93,13 @@ impl SealingKeys {
                 .flatten();
             let (line, column) = (error.line(), error.column());
             let why = known.unwrap_or(r#"expected {"active":"ID","keys":{"ID":"BASE64"}}"#);
-            config(format!("line {line}, column {column}: {why}"))
+            Error::config(format!("line {line}, column {column}: {why}"))
         })?;
         let Keys(keys) = file.keys;
         if !keys.contains_key(&file.active) {
             let all: Vec<&str> = keys.keys().map(String::as_str).collect();
             let all = all.join(", ");
-            return Err(config(format!(
+            return Err(Error::config(format!(
                 "the active key {:?} is not among the keys ({all})",
                 printable(&file.active)
             )));
@@ -140,7 +138,7 @@ impl SealingKeys {
     /// The first key of a volume.
     ///
     /// # Errors
-    /// [`Kind::Io`] when the kernel has no random bytes.
+    /// [`Kind::Io`](crate::error::Kind::Io) when the kernel has no random bytes.
     pub fn generate() -> Result<NewKeys> {
         Self {
             active: String::new(),
@@ -152,11 +150,11 @@ impl SealingKeys {
     /// One more key, which is active from now on.
     ///
     /// # Errors
-    /// [`Kind::Io`] when the kernel has no random bytes.
+    /// [`Kind::Io`](crate::error::Kind::Io) when the kernel has no random bytes.
     pub fn rotate(&self) -> Result<NewKeys> {
         let mut random = Zeroizing::new([0; 36]);
         rustix::rand::getrandom(&mut *random, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Error::os(errno, "getting random bytes"))?;
+            .doing("getting random bytes")?;
         let (key, rest) = random.split_at(32);
         let now = clock::now().seconds;
         let date = jiff::Timestamp::from_second(now)
@@ -279,6 +277,7 @@ impl<'de> Deserialize<'de> for Master {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_new_file_reads_and_a_rotated_one_opens_what_it_opened() {

@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 
 pub use keys::{NewKeys, SealingKeys};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::identity::UserId;
 
 /// How every sealed value begins: the version of the format.
@@ -116,7 +116,7 @@ impl Sealer {
         let broken = || Error::new(Kind::Io, "a secret could not be sealed");
         let mut nonce = [0; NONCE];
         rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Error::os(errno, "getting random bytes"))?;
+            .doing("getting random bytes")?;
         // With room for all of it from the start, no plain text is left behind by growing.
         let mut sealed = Zeroizing::new(Vec::with_capacity(NONCE + plain.len() + TAG));
         sealed.extend_from_slice(&nonce);

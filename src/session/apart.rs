@@ -4,7 +4,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// Does `work` on a thread of its own, called `name`. Not on one of a pool: those that wait for a volume that hangs must not
 /// keep another session from starting, being suspended, or ending.
@@ -20,7 +20,7 @@ pub async fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Sen
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
-        .map_err(|error| Error::io(&error, "starting a thread"))?;
+        .doing("starting a thread")?;
     let bug = |_| {
         Error::new(
             Kind::Io,

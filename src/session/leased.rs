@@ -161,7 +161,7 @@ impl Leased {
                 return Err(error.to_string());
             }
             Err(error) => {
-                log::debug!("session of {}: {error}", self.principal.user().hash());
+                log::debug!("session of {}: {error:#}", self.principal.user().hash());
                 lease.unanswered(clock::instant(), jitter());
             }
         }
@@ -191,7 +191,7 @@ impl Leased {
             let session = Arc::clone(&self.session);
             match apart("change", move || change(&session)).await {
                 Ok(()) => return,
-                Err(error) => log::error!("session of {user}: becoming {}: {error}", after.as_str()),
+                Err(error) => log::error!("session of {user}: becoming {}: {error:#}", after.as_str()),
             }
             if after == State::Suspended {
                 self.session.shut();

@@ -3,7 +3,7 @@
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// Makes this process an ordinary one of account `uid` and group `gid`: no capabilities, no supplementary groups, no way
 /// to gain any, no core dumps. An account that is root's keeps uid 0, but none of its powers.
@@ -22,25 +22,24 @@ pub fn drop_to(uid: u32, gid: u32) -> Result<()> {
     }
     let root = rustix::process::geteuid().is_root();
     if !root && rustix::process::geteuid().as_raw() != uid {
-        return Err(Error::new(
-            Kind::Config,
-            format!("the volume belongs to uid {uid}: run as that account, or as root to become it"),
-        ));
+        return Err(Error::config(format!(
+            "the volume belongs to uid {uid}: run as that account, or as root to become it"
+        )));
     }
-    let doing = |errno| Error::os(errno, "giving up privileges");
-    rustix::thread::set_no_new_privs(true).map_err(doing)?;
+    let doing = "giving up privileges";
+    rustix::thread::set_no_new_privs(true).doing(doing)?;
     if root {
-        become_account(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(doing)?;
+        become_account(Uid::from_raw(uid), Gid::from_raw(gid)).doing(doing)?;
     }
-    rustix::thread::clear_ambient_capability_set().map_err(doing)?;
+    rustix::thread::clear_ambient_capability_set().doing(doing)?;
     let nothing = CapabilitySets {
         effective: CapabilitySet::empty(),
         permitted: CapabilitySet::empty(),
         inheritable: CapabilitySet::empty(),
     };
-    rustix::thread::set_capabilities(None, nothing).map_err(doing)?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(doing)?;
-    verify(uid).map_err(doing)
+    rustix::thread::set_capabilities(None, nothing).doing(doing)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(doing)?;
+    verify(uid).doing(doing)
 }
 
 fn become_account(uid: Uid, gid: Gid) -> rustix::io::Result<()> {
@@ -79,5 +78,5 @@ fn verify(uid: u32) -> rustix::io::Result<()> {
 fn threads() -> Result<usize> {
     std::fs::read_dir("/proc/self/task")
         .map(Iterator::count)
-        .map_err(|error| Error::io(&error, "reading /proc/self/task; is /proc mounted?"))
+        .doing("reading /proc/self/task; is /proc mounted?")
 }

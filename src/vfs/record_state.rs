@@ -238,15 +238,15 @@ impl Record {
         new: impl FnOnce(&[u8]) -> Result<Draft>,
         change: impl FnOnce(&mut Draft) -> Result<T>,
     ) -> Result<T> {
-        let mut text = match std::mem::take(&mut self.state) {
-            RecordState::Drafting { text, .. }
-            | RecordState::Kept { text, .. }
-            | RecordState::Refused { text, .. } => text,
+        let (mut text, failed) = match std::mem::take(&mut self.state) {
+            // What the volume does not take stays so until it does, whatever is typed meanwhile.
+            RecordState::Drafting { text, failed } => (text, failed),
+            RecordState::Kept { text, .. } | RecordState::Refused { text, .. } => (text, None),
             without => match new(without.content()) {
-                Ok(draft) => Text {
-                    draft,
-                    beneath: without.committed(),
-                },
+                Ok(draft) => {
+                    let beneath = without.committed();
+                    (Text { draft, beneath }, None)
+                }
                 Err(error) => {
                     self.state = without;
                     return Err(error);
@@ -254,7 +254,7 @@ impl Record {
             },
         };
         let changed = change(&mut text.draft);
-        self.state = RecordState::Drafting { text, failed: None };
+        self.state = RecordState::Drafting { text, failed };
         self.distrust_pages();
         changed
     }

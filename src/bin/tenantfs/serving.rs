@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit};
 use tenantfs::audit::{self, AuditLog};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
-use tenantfs::error::{Error, Kind, Result};
+use tenantfs::error::{At, Doing, Result};
 use tenantfs::event::{LogObserver, Observer, Observers};
 use tenantfs::metrics::Metrics;
 use tenantfs::mounter::Mounter;
@@ -96,7 +96,7 @@ pub(crate) fn close_audit<T>(audit: Option<&AuditLog>, result: Result<T>) -> Res
         (Ok(_), Err(error)) => Err(error),
         (result, Ok(())) => result,
         (result, Err(error)) => {
-            log::error!("{error}");
+            log::error!("{error:#}");
             result
         }
     }
@@ -151,10 +151,9 @@ pub(crate) fn announce(path: &Path) -> Result<()> {
     let written = writeln!(stdout, "{}", path.display()).and_then(|()| stdout.flush());
     match written {
         // Nobody wants to know: that is no reason not to serve.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new(
-            Kind::Io,
-            format!("printing {}: {error}", path.display()),
-        )),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).doing("printing where it is").at(path)
+        }
         _ => Ok(()),
     }
 }
@@ -165,7 +164,7 @@ pub(crate) fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
         .enable_all()
         .max_blocking_threads(64)
         .build()
-        .map_err(|error| Error::io(&error, "starting the event loop"))?;
+        .doing("starting the event loop")?;
     let result = runtime.block_on(task);
     // A name server that does not answer keeps a thread, which nobody waits for any more.
     runtime.shutdown_background();
