@@ -205,6 +205,7 @@ class Gocryptfs(Mounted):
 class Tenantfs(Mounted):
     name = "tenantfs"
     commit = "fsync"
+    program = RELEASE / "tenantfs"
 
     def directory(self, resource):
         return self.mountpoint / resource
@@ -219,7 +220,7 @@ class Tenantfs(Mounted):
     def command(self):
         keys = ["--static-keys", self.base / "keys.json", "--api-key-file", self.base / "api-key"]
         options = ["--volume", self.volume, "--resources", ",".join(RESOURCES), "--commit", self.commit, "--uid", str(ALICE_UID)]
-        return [RELEASE / "tenantfs", "mount", self.mountpoint, *options, "--audit-log", "none", *keys]
+        return [self.program, "mount", self.mountpoint, *options, "--audit-log", "none", *keys]
 
     def version(self):
         return None
@@ -229,6 +230,20 @@ class TenantfsClose(Tenantfs):
     name = "tenantfs-close"
     commit = "close"
     only_writes = True
+
+
+def before(binary):
+    """Another build of tenantfs, to be timed in turn with this one."""
+
+    class Before(Tenantfs):
+        name = "before"
+        program = binary
+
+    class BeforeClose(TenantfsClose):
+        name = "before-close"
+        program = binary
+
+    return (Before, BeforeClose)
 
 
 ALL = (Native, Bindfs, PassthroughHp, Mergerfs, Gocryptfs, Tenantfs, TenantfsClose)
