@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+mod hidden;
 mod json;
 mod owner;
 mod put;
@@ -39,6 +40,7 @@ mod view;
 
 use std::fmt;
 
+pub use hidden::Hidden;
 pub use owner::owner;
 pub use secret::{Secret, SecretState};
 
@@ -96,19 +98,6 @@ pub struct Attached {
     index: usize,
     /// As a JSON string.
     value: String,
-}
-
-/// Why a stored record is not shown. The mount makes no difference between these and an absent file; the audit log does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hidden {
-    /// It is not one JSON object, or two readers may disagree on whose it is.
-    Malformed,
-    /// No member names its owner, or the one that should holds no string.
-    Ownerless,
-    /// Several members name its owner, so that two readers may disagree.
-    TwoOwners,
-    /// It belongs to someone else.
-    Foreign,
 }
 
 impl Lens {
@@ -279,16 +268,5 @@ impl fmt::Debug for Put {
             .field("bytes", &self.stored.len())
             .field("owner_overridden", &self.owner_overridden)
             .finish()
-    }
-}
-
-impl fmt::Display for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "malformed",
-            Self::Ownerless => "no owner",
-            Self::TwoOwners => "two owners",
-            Self::Foreign => "another user's",
-        })
     }
 }

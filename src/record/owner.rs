@@ -1,8 +1,9 @@
 //! Whose a stored record is, for those who look at everybody's.
 
+use super::OWNER_FIELD;
+use super::hidden::Hidden;
 use super::json::Constants;
 use super::scan::{Role, Scan};
-use super::{Hidden, OWNER_FIELD};
 use crate::identity::UserId;
 
 /// The owner that a stored text names, exactly once.

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::iter;
 use std::ops::Range;
 
-use super::Hidden;
+use super::hidden::Hidden;
 use super::json::{Constants, Cursor, Wrong};
 
 /// What a member is to the lens.

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::Lens;
+use super::hidden::Hidden;
 use super::json::Constants;
 use super::scan::{Member, Role, Scan};
 use super::splice::{Edit, splice};
 use super::view::cuts;
-use super::{Hidden, Lens};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::seal::{Closed, looks_sealed};
