@@ -222,6 +222,11 @@ impl Error {
         Self::new(Kind::Config, why)
     }
 
+    /// Something cannot be mounted or unmounted, for a reason that is not the operating system's, or says more than it.
+    pub fn mount_failed(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::MountFailed, why)
+    }
+
     /// An error of the operating system, met while `doing` something: `Error::os(errno, "reading the key file")`.
     pub fn os(errno: Errno, doing: impl Into<Cow<'static, str>>) -> Self {
         Self {

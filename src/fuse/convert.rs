@@ -100,7 +100,7 @@ pub(super) fn rename(flags: RenameFlags) -> Result<Rename> {
     } else if flags == RenameFlags::RENAME_EXCHANGE {
         Ok(Rename::Exchange)
     } else {
-        Err(invalid("unknown flags of rename"))
+        Err(Error::new(Kind::InvalidArgument, "unknown flags of rename"))
     }
 }
 
@@ -123,15 +123,11 @@ pub(super) fn seek(whence: i32, offset: i64) -> Result<(Seek, u64)> {
     match whence {
         libc::SEEK_DATA => Ok((Seek::Data, offset)),
         libc::SEEK_HOLE => Ok((Seek::Hole, offset)),
-        _ => Err(invalid("unknown whence of lseek")),
+        _ => Err(Error::new(Kind::InvalidArgument, "unknown whence of lseek")),
     }
 }
 
 /// Permission, set-id and sticky bits of a mode.
 pub(super) fn permissions(mode: u32) -> u16 {
     u16::try_from(mode & 0o7777).unwrap_or(0)
-}
-
-fn invalid(what: &'static str) -> Error {
-    Error::new(Kind::InvalidArgument, what)
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::link::Link;
 use super::protocol::{Claim, MountRequest};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Result};
 
 /// The longest path that the kernel takes, in bytes (PATH_MAX).
 const MAX_PATH: usize = 4096;
@@ -32,7 +32,7 @@ impl Mounter {
     /// as its standard error. When it dies, it is gone for good: no requests any more.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] when it cannot be started.
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when it cannot be started.
     pub fn spawn(log: Stdio) -> Result<Self> {
         let link = Arc::new(Link::fork(log)?);
         Ok(Self { link })
@@ -44,7 +44,7 @@ impl Mounter {
     /// For that it has a thread of its own, with the privileges of the caller: whoever gives up privileges does it before.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] when none listens, it does not admit this process, or it is not root's.
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when none listens, it does not admit this process, or it is not root's.
     pub fn connect(socket: &Path) -> Result<Self> {
         let link = Link::connect(socket)?;
         Ok(Self { link })
@@ -53,7 +53,7 @@ impl Mounter {
     /// Mounts, and returns the mount and its connection: the /dev/fuse descriptor.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] with what is wrong with the mountpoint, or that there is no privilege or no /dev/fuse; or
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) with what is wrong with the mountpoint, or that there is no privilege or no /dev/fuse; or
     /// that there is no mounter, or it does not answer.
     pub fn mount(&self, request: &MountRequest) -> Result<(Mount, OwnedFd)> {
         let request = MountRequest {
@@ -74,7 +74,7 @@ impl Mounter {
     /// or could not be ended: it was left alone.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] when there is no mounter, or it does not answer.
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when there is no mounter, or it does not answer.
     pub fn take_over(&self, places: &Path) -> Result<Vec<String>> {
         self.link.take_over(absolute(places)?)
     }
@@ -91,7 +91,7 @@ impl Mount {
     /// has failed it can be tried again.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] when the mounter cannot, does not answer, or is gone: then the mount is still there. If the
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when the mounter cannot, does not answer, or is gone: then the mount is still there. If the
     /// mounter was forked and is gone, only an administrator can unmount it.
     pub fn unmount(&self) -> Result<()> {
         let mut claim = self.claim.lock();
@@ -121,11 +121,10 @@ impl Drop for Mount {
 }
 
 fn absolute(path: &Path) -> Result<std::path::PathBuf> {
-    let path = std::path::absolute(path)
-        .map_err(|error| Error::io(&error, "making the mountpoint's path absolute"))?;
+    let path = std::path::absolute(path).doing("making the mountpoint's path absolute")?;
     if path.as_os_str().len() >= MAX_PATH {
         let why = "the mountpoint's path is longer than 4095 bytes; use a shorter one";
-        return Err(Error::new(Kind::MountFailed, why));
+        return Err(Error::mount_failed(why));
     }
     Ok(path)
 }

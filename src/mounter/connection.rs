@@ -10,7 +10,7 @@ use super::policy::Policy;
 use super::protocol::{Claim, Places, Reply, Request};
 use super::seqpacket::{self, Fault};
 use super::{peer, privilege};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Serves requests from the socket on standard input until the other side closes it; then ends every mount it made.
 ///
@@ -98,7 +98,6 @@ impl Connection {
 
     fn answer(&self, socket: BorrowedFd<'_>, request: Request) -> std::result::Result<(), Fault> {
         let mut ledger = self.service.ledger.lock();
-        let failed = |error: Error| Reply::failed(&error.to_string());
         let reply = match request {
             Request::Mount(request) => match ledger.mount(self.number, &self.service.policy, &request) {
                 Ok(mounted) => {
@@ -106,15 +105,15 @@ impl Connection {
                     let reply = Reply::Mounted { claim, warnings };
                     return seqpacket::send(socket, &reply, Some(mounted.connection.as_fd()));
                 }
-                Err(error) => failed(error),
+                Err(error) => Reply::failed(error),
             },
             Request::Unmount(claim) => {
                 let ended = ledger.unmount(self.number, &self.service.policy, &claim);
-                ended.map_or_else(failed, |()| Reply::Unmounted)
+                ended.map_or_else(Reply::failed, |()| Reply::Unmounted)
             }
             Request::Adopt { mounts, places } => {
                 let adopted = self.adopt(&mut ledger, mounts, places);
-                adopted.map_or_else(failed, Reply::adopted)
+                adopted.map_or_else(Reply::failed, Reply::adopted)
             }
         };
         seqpacket::send(socket, &reply, None)

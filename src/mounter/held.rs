@@ -13,7 +13,7 @@ use super::mountinfo::{Mountinfo, State};
 use super::mountpoint;
 use super::policy::Policy;
 use super::protocol::{Claim, MountRequest};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Result};
 
 /// The mounts of all connections, by their numbers, which no two mounts have at the same time: whatever else had the
 /// number of a new one is gone.
@@ -92,10 +92,10 @@ impl Ledger {
                 self.held.remove(&claim.entry.identity.number);
                 Ok(())
             }
-            Found::Held(_) => Err(failed(others(claim))),
+            Found::Held(_) => Err(Error::mount_failed(others(claim))),
             Found::Replaced => Ok(()),
             Found::Unheld if Mountinfo::read()?.state(&claim.entry) == State::Gone => Ok(()),
-            Found::Unheld => Err(failed(format!(
+            Found::Unheld => Err(Error::mount_failed(format!(
                 "the mounter has not taken over the mount on {}",
                 claim.entry.mountpoint().display()
             ))),
@@ -209,7 +209,7 @@ impl Ledger {
 /// is mounted over it, for that is what the kernel would unmount.
 fn end(entry: &MountEntry, beneath: Option<&OwnedFd>, made: bool, state: State) -> Result<()> {
     match state {
-        State::Covered => return Err(failed(covered_by_another(entry))),
+        State::Covered => return Err(Error::mount_failed(covered_by_another(entry))),
         State::OnTop => match beneath {
             Some(directory) => kernel::unmount(directory)?,
             None => unmount_by_path(entry)?,
@@ -234,14 +234,14 @@ fn state(policy: &Policy, entry: &MountEntry) -> Result<State> {
 
 fn unmount_by_path(entry: &MountEntry) -> Result<()> {
     let path = entry.mountpoint();
-    let doing = |errno| Error::os(errno, format!("opening {}", path.display()));
+    let opening = format!("opening {}", path.display());
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mount = rustix::fs::open(path, flags, Mode::empty()).map_err(doing)?;
-    let found = Identity::at(&mount, Path::new(""), AtFlags::EMPTY_PATH).map_err(doing)?;
+    let mount = rustix::fs::open(path, flags, Mode::empty()).doing(opening.clone())?;
+    let found = Identity::at(&mount, Path::new(""), AtFlags::EMPTY_PATH).doing(opening)?;
     match found == entry.identity {
         true => kernel::unmount(&mount),
         // Something was mounted over it, or it was unmounted, since the list was read.
-        false => Err(failed(covered_by_another(entry))),
+        false => Err(Error::mount_failed(covered_by_another(entry))),
     }
 }
 
@@ -257,11 +257,6 @@ fn others(claim: &Claim) -> String {
 
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
-        .map_err(|errno| Error::os(errno, "taking a random number"))?;
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).doing("taking a random number")?;
     Ok(u64::from_ne_bytes(bytes))
-}
-
-fn failed(why: String) -> Error {
-    Error::new(Kind::MountFailed, why)
 }

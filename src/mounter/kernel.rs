@@ -11,7 +11,7 @@ use rustix::mount::{
 };
 
 use super::protocol::MountRequest;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// A mount that was made.
 pub(super) struct Mounted {
@@ -29,7 +29,7 @@ pub(super) fn mount(request: &MountRequest, directory: &OwnedFd) -> Result<Mount
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(unprivileged)?;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let connection = rustix::fs::open("/dev/fuse", flags, Mode::empty()).map_err(|errno| {
-        failed(match errno {
+        Error::mount_failed(match errno {
             Errno::NOENT | Errno::NODEV | Errno::NXIO => {
                 "there is no /dev/fuse; load the module (modprobe fuse), or pass the device to the container"
                     .into()
@@ -37,8 +37,9 @@ pub(super) fn mount(request: &MountRequest, directory: &OwnedFd) -> Result<Mount
             errno => format!("/dev/fuse cannot be opened: {errno}; correct its mode"),
         })
     })?;
-    configure(&context, &connection, request)
-        .map_err(|errno| failed(format!("the kernel refuses the mount: {errno}{}", said(&context))))?;
+    configure(&context, &connection, request).map_err(|errno| {
+        Error::mount_failed(format!("the kernel refuses the mount: {errno}{}", said(&context)))
+    })?;
     let mount =
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(request)).map_err(unprivileged)?;
     move_mount(
@@ -48,7 +49,8 @@ pub(super) fn mount(request: &MountRequest, directory: &OwnedFd) -> Result<Mount
         "",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
-    .map_err(|errno| failed(format!("mounting on {}: {errno}", request.mountpoint.display())))?;
+    .doing(format!("mounting on {}", request.mountpoint.display()))
+    .map_err(|error| error.as_kind(Kind::MountFailed))?;
     Ok(Mounted { mount, connection })
 }
 
@@ -82,8 +84,7 @@ fn attributes(request: &MountRequest) -> MountAttrFlags {
 pub(super) fn unmount(open: &OwnedFd) -> Result<()> {
     let path = format!("/proc/self/fd/{}", open.as_raw_fd());
     // From the directory beneath, the kernel goes up to what is mounted on it.
-    rustix::mount::unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH)
-        .map_err(|errno| Error::os(errno, "unmounting"))
+    rustix::mount::unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH).doing("unmounting")
 }
 
 /// What the kernel has to say of a file system context: lines such as `e fuse: Unknown parameter`.
@@ -101,12 +102,8 @@ fn said(context: &OwnedFd) -> String {
     text
 }
 
-fn failed(why: String) -> Error {
-    Error::new(Kind::MountFailed, why)
-}
-
 fn unprivileged(errno: Errno) -> Error {
-    failed(match errno {
+    Error::mount_failed(match errno {
         Errno::PERM => "mounting needs CAP_SYS_ADMIN: run tenantfs as root, for example with sudo".into(),
         Errno::NODEV => "the kernel has no FUSE; load the module: modprobe fuse".into(),
         errno => format!("the kernel refuses the mount: {errno}"),

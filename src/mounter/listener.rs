@@ -19,7 +19,7 @@ use super::policy::Policy;
 use super::privilege;
 use super::protocol::Reply;
 use super::seqpacket;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// How many servers may be connected: a host has one or two.
 const MAX_CONNECTIONS: usize = 64;
@@ -46,41 +46,52 @@ pub struct Admission {
 /// # Errors
 /// [`Kind::Config`] when something listens there already, or is there and not a socket, or the path will not do.
 pub fn bind(path: &Path, uid: u32) -> Result<OwnedFd> {
+    bind_anew(path, uid).map_err(|error| error.as_kind(Kind::Config))
+}
+
+fn bind_anew(path: &Path, uid: u32) -> Result<OwnedFd> {
     let shown = path.display();
-    let refuse = |why: String| Error::new(Kind::Config, why);
-    let cannot = |errno: Errno| refuse(format!("listening on {shown}: {errno}"));
-    let path = std::path::absolute(path).map_err(|error| refuse(format!("listening on {shown}: {error}")))?;
+    let listening = format!("listening on {shown}");
+    let path = std::path::absolute(path).doing(listening.clone())?;
     let parent = path
         .parent()
-        .ok_or_else(|| refuse(format!("{shown} is not the path of a socket")))?;
+        .ok_or_else(|| Error::config(format!("{shown} is not the path of a socket")))?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(parent)
-        .map_err(|error| refuse(format!("making {}: {error}", parent.display())))?;
+        .doing(format!("making {}", parent.display()))?;
     let address = SocketAddrUnix::new(&path).map_err(|errno| match errno {
-        Errno::NAMETOOLONG => refuse(format!(
+        Errno::NAMETOOLONG => Error::config(format!(
             "the socket's path {shown} is longer than 107 bytes; use a shorter one"
         )),
-        errno => cannot(errno),
+        errno => Error::os(errno, listening.clone()),
     })?;
-    // Two mounters that start at once must not each take the other's socket for one that was left behind. The lock is a
-    // file of root's own: whoever may open a file can keep it locked, and its directory is everybody's to open.
-    let mut lock = path.clone().into_os_string();
+    let _lock = lock(&path).doing(listening.clone())?;
+    remove_stale(&path, &address)?;
+    listen_at(&path, &address, uid).doing(listening)
+}
+
+/// Two mounters that start at once must not each take the other's socket for one that was left behind. The lock is a file
+/// of root's own: whoever may open a file can keep it locked, and its directory is everybody's to open.
+fn lock(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(lock, flags, Mode::from_raw_mode(0o600)).map_err(cannot)?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(cannot)?;
-    remove_stale(&path, &address)?;
-    let socket = new_socket().map_err(cannot)?;
+    let lock = rustix::fs::open(lock, flags, Mode::from_raw_mode(0o600))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
+fn listen_at(path: &Path, address: &SocketAddrUnix, uid: u32) -> rustix::io::Result<OwnedFd> {
+    let socket = new_socket()?;
     // From the beginning, not only after a chmod.
     let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let bound = rustix::net::bind(&socket, &address);
+    let bound = rustix::net::bind(&socket, address);
     rustix::process::umask(mask);
-    bound.map_err(cannot)?;
-    let owner = (Some(Uid::from_raw(uid)), Some(Gid::ROOT));
-    rustix::fs::chown(&path, owner.0, owner.1).map_err(cannot)?;
-    rustix::net::listen(&socket, BACKLOG).map_err(cannot)?;
+    bound?;
+    rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::ROOT))?;
+    rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
@@ -94,11 +105,13 @@ pub fn bind(path: &Path, uid: u32) -> Result<OwnedFd> {
 /// listens, or fails.
 pub fn listen(socket: &OwnedFd, admission: &Admission, stop: impl AsFd) -> Result<()> {
     privilege::confine()?;
-    let failed = |errno: Errno| Error::new(Kind::MountFailed, format!("listening: {errno}"));
-    if !rustix::net::sockopt::socket_acceptconn(socket).map_err(failed)? {
+    let listens = rustix::net::sockopt::socket_acceptconn(socket)
+        .doing("looking at the socket that was passed")
+        .map_err(|error| error.as_kind(Kind::MountFailed))?;
+    if !listens {
         let why =
             "the socket that was passed is not one that listens; set ListenSequentialPacket= in its unit";
-        return Err(Error::new(Kind::Config, why));
+        return Err(Error::config(why));
     }
     let service = Arc::new(Service::new(Policy::beneath(&admission.beneath)?));
     loop {
@@ -108,7 +121,7 @@ pub fn listen(socket: &OwnedFd, admission: &Admission, stop: impl AsFd) -> Resul
         ];
         match poll(&mut ready, None) {
             Err(Errno::INTR) => continue,
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) => return Err(Error::os(errno, "listening").as_kind(Kind::MountFailed)),
             Ok(_) => {}
         }
         let [connecting, stopping] = ready.map(|descriptor| !descriptor.revents().is_empty());
@@ -134,7 +147,7 @@ fn take(service: &Arc<Service>, peer: OwnedFd, admitted: u32) {
     if let Err(why) = may_connect(service, &peer, admitted) {
         log::warn!("refused a connection: {why}");
         // Whoever is gone already does not want to know.
-        let _ = seqpacket::send(&peer, &Reply::failed(&why), None);
+        let _ = seqpacket::send(&peer, &Reply::failed(why), None);
         return;
     }
     let connection = service.connection();
@@ -171,21 +184,26 @@ fn may_connect(service: &Service, peer: &OwnedFd, admitted: u32) -> std::result:
 /// Removes the socket of a mounter that is gone.
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<()> {
     let shown = path.display();
-    let refuse = |why: String| Err(Error::new(Kind::Config, why));
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return refuse(format!("looking at {shown}: {error}")),
+        Err(error) => return Err(Error::io(&error, format!("looking at {shown}"))),
         Ok(found) if !found.file_type().is_socket() => {
-            return refuse(format!("{shown} is there already, and is not a socket"));
+            let why = format!("{shown} is there already, and is not a socket");
+            return Err(Error::config(why));
         }
         Ok(_) => {}
     }
     let connected = new_socket().and_then(|probe| rustix::net::connect(&probe, address));
     match connected {
-        Err(Errno::CONNREFUSED) => std::fs::remove_file(path)
-            .map_err(|error| Error::io(&error, format!("removing the old socket {shown}"))),
-        Ok(()) => refuse(format!("another mounter listens on {shown} already")),
-        Err(errno) => refuse(format!("{shown} is the socket of something else: {errno}")),
+        Err(Errno::CONNREFUSED) => {
+            std::fs::remove_file(path).doing(format!("removing the old socket {shown}"))
+        }
+        Ok(()) => Err(Error::config(format!(
+            "another mounter listens on {shown} already"
+        ))),
+        Err(errno) => Err(Error::config(format!(
+            "{shown} is the socket of something else: {errno}"
+        ))),
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use super::path_bytes;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Result};
 
 /// What identifies a mount while it is there, for this mounter and for the next one. Once it is gone, another mount may be
 /// given all of that.
@@ -39,8 +39,8 @@ impl MountEntry {
     /// # Errors
     /// Those of statx and of reading /proc.
     pub(super) fn of(mount: &OwnedFd, directory: &OwnedFd) -> Result<Self> {
-        let identity = Identity::at(mount, Path::new(""), AtFlags::EMPTY_PATH)
-            .map_err(|errno| Error::os(errno, "asking which mount was made"))?;
+        let identity =
+            Identity::at(mount, Path::new(""), AtFlags::EMPTY_PATH).doing("asking which mount was made")?;
         Ok(Self::new(identity, path_of(directory)?))
     }
 
@@ -70,5 +70,5 @@ pub(super) fn path_of(directory: &OwnedFd) -> Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
     rustix::fs::readlink(&link, Vec::new())
         .map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())))
-        .map_err(|errno| Error::os(errno, format!("reading {link}")))
+        .doing(format!("reading {link}"))
 }

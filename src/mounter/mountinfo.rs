@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::mount_id::{Identity, MountEntry};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
@@ -47,8 +47,7 @@ impl Mountinfo {
     /// # Errors
     /// [`Kind::Io`](crate::error::Kind::Io) when /proc cannot be read.
     pub(super) fn read() -> Result<Self> {
-        let text =
-            std::fs::read(MOUNTINFO).map_err(|error| Error::io(&error, format!("reading {MOUNTINFO}")))?;
+        let text = std::fs::read(MOUNTINFO).doing(format!("reading {MOUNTINFO}"))?;
         Ok(Self::parse(&text))
     }
 

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxAttributes, Statx
 use rustix::io::Errno;
 
 use super::policy::{self, Located, Policy};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// The mode of a directory that is made: nobody may put anything there when nothing is mounted.
 const MODE: Mode = Mode::from_raw_mode(0o555);
@@ -28,12 +28,12 @@ pub(super) struct Mountpoint {
 pub(super) fn open(policy: &Policy, path: &Path, make: bool) -> Result<Mountpoint> {
     let located = policy.locate(path, make)?;
     if make {
-        make_missing(&located, path)?;
+        make_missing(&located, path).map_err(|error| error.as_kind(Kind::MountFailed))?;
     }
     let mountpoint = check(&located, path)?;
     if make && !policy::stat(&mountpoint.directory).is_ok_and(|stat| policy::is_roots_alone(&stat)) {
         let shown = path.display();
-        return Err(refused(format!(
+        return Err(Error::mount_failed(format!(
             "the mountpoint {shown} is there already, and is not root's alone; remove it: rmdir {shown}"
         )));
     }
@@ -78,17 +78,12 @@ const OPEN: OFlags = OFlags::PATH
     .union(OFlags::CLOEXEC);
 
 fn make_missing(located: &Located, path: &Path) -> Result<()> {
-    let cannot = |errno| {
-        refused(format!(
-            "the mountpoint {} cannot be made: {errno}",
-            path.display()
-        ))
-    };
+    let making = format!("making the mountpoint {}", path.display());
     let parent = rustix::fs::statx(located.base(), "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-        .map_err(cannot)?;
+        .doing(making.clone())?;
     if !policy::is_roots_alone(&parent) {
         let shown = path.parent().unwrap_or(path).display();
-        return Err(refused(format!(
+        return Err(Error::mount_failed(format!(
             "mountpoints are made only where nobody but root may write; {shown} is another's, or writable by others"
         )));
     }
@@ -96,52 +91,43 @@ fn make_missing(located: &Located, path: &Path) -> Result<()> {
         // Of an administrator, or from before a crash: the checks tell whether it will do.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         // The directory is open, and gone.
-        Err(Errno::NOENT) => Err(refused(format!(
+        Err(Errno::NOENT) => Err(Error::mount_failed(format!(
             "the directory {} was removed while the mounter had it open; make it again, and restart the mounter",
             path.parent().unwrap_or(path).display()
         ))),
-        Err(errno) => Err(cannot(errno)),
+        Err(errno) => Err(Error::os(errno, making)),
     }
 }
 
 fn check(located: &Located, path: &Path) -> Result<Mountpoint> {
     let shown = path.display();
-    let cannot = |errno: Errno| match errno {
-        Errno::NOENT => refused(format!(
-            "the mountpoint {shown} does not exist; create it: mkdir {shown}"
-        )),
-        Errno::ACCESS => refused(format!(
-            "the mountpoint {shown} cannot be reached or listed: the mounter has no right to enter other users' private \
-             directories; use one below a directory that root may enter, such as /run/tenantfs/mnt"
-        )),
-        errno => refused(format!("the mountpoint {shown} cannot be opened: {errno}")),
-    };
-    if is_mounted_on(located.base(), &located.path).map_err(cannot)? {
-        return Err(refused(already_mounted(path)));
+    if is_mounted_on(located.base(), &located.path).map_err(|errno| no_mountpoint(path, errno))? {
+        return Err(Error::mount_failed(already_mounted(path)));
     }
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let named =
-        rustix::fs::statx(located.base(), &located.path, flags, StatxFlags::BASIC_STATS).map_err(cannot)?;
+    let named = rustix::fs::statx(located.base(), &located.path, flags, StatxFlags::BASIC_STATS)
+        .map_err(|errno| no_mountpoint(path, errno))?;
     match FileType::from_raw_mode(u32::from(named.stx_mode)) {
         FileType::Directory => {}
         FileType::Symlink => {
-            return Err(refused(format!(
+            return Err(Error::mount_failed(format!(
                 "the mountpoint {shown} is a symbolic link; give the directory that it leads to"
             )));
         }
         _ => {
-            return Err(refused(format!(
+            return Err(Error::mount_failed(format!(
                 "the mountpoint {shown} is not a directory; create an empty one"
             )));
         }
     }
-    let directory = rustix::fs::openat(located.base(), &located.path, OPEN, Mode::empty()).map_err(cannot)?;
-    let opened = policy::stat(&directory).map_err(cannot)?;
+    let directory = rustix::fs::openat(located.base(), &located.path, OPEN, Mode::empty())
+        .map_err(|errno| no_mountpoint(path, errno))?;
+    let opened = policy::stat(&directory).map_err(|errno| no_mountpoint(path, errno))?;
     if opened.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(refused(already_mounted(path)));
+        return Err(Error::mount_failed(already_mounted(path)));
     }
-    if !is_empty(&directory).map_err(cannot)? {
-        return Err(refused(format!(
+    if !is_empty(&directory).map_err(|errno| no_mountpoint(path, errno))? {
+        return Err(Error::mount_failed(format!(
             "the mountpoint {shown} is not empty; its files would be out of reach: use an empty directory"
         )));
     }
@@ -154,13 +140,21 @@ fn check(located: &Located, path: &Path) -> Result<Mountpoint> {
     Ok(Mountpoint { directory, warnings })
 }
 
+fn no_mountpoint(path: &Path, errno: Errno) -> Error {
+    let shown = path.display();
+    Error::mount_failed(match errno {
+        Errno::NOENT => format!("the mountpoint {shown} does not exist; create it: mkdir {shown}"),
+        Errno::ACCESS => format!(
+            "the mountpoint {shown} cannot be reached or listed: the mounter has no right to enter other users' private \
+             directories; use one below a directory that root may enter, such as /run/tenantfs/mnt"
+        ),
+        errno => format!("the mountpoint {shown} cannot be opened: {errno}"),
+    })
+}
+
 fn already_mounted(path: &Path) -> String {
     let shown = path.display();
     format!("something is mounted on {shown} already; unmount it, or use another directory")
-}
-
-fn refused(why: String) -> Error {
-    Error::new(Kind::MountFailed, why)
 }
 
 fn is_empty(directory: &OwnedFd) -> rustix::io::Result<bool> {

@@ -30,10 +30,7 @@ pub(super) fn speaks(socket: BorrowedFd<'_>) -> Result<bool> {
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => return Ok(true),
             Err(errno) => {
-                return Err(Error::new(
-                    Kind::MountFailed,
-                    format!("waiting for the server: {errno}"),
-                ));
+                return Err(Error::os(errno, "waiting for the server").as_kind(Kind::MountFailed));
             }
         }
     }

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::mount_id;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// Where mounts may be made.
 pub(super) enum Policy {
@@ -51,10 +51,13 @@ impl Policy {
         if directories.is_empty() {
             let why =
                 "a mounter that listens must be told below which directories it may mount: --beneath DIR";
-            return Err(Error::new(Kind::Config, why));
+            return Err(Error::config(why));
         }
         let roots = directories.iter().map(|path| Root::open(path));
-        roots.collect::<Result<_>>().map(Self::Beneath)
+        let roots = roots.collect::<Result<_>>();
+        roots
+            .map(Self::Beneath)
+            .map_err(|error| error.as_kind(Kind::Config))
     }
 
     /// The mountpoint at `path`. With `by_parent`, as a name in an open directory in any case.
@@ -69,7 +72,7 @@ impl Policy {
                 return Ok(Located { base, path });
             }
             (_, None) => {
-                return Err(refused(format!(
+                return Err(Error::mount_failed(format!(
                     "the mountpoint {} must end in a name",
                     path.display()
                 )));
@@ -82,7 +85,7 @@ impl Policy {
             (Self::Beneath(roots), Some(name)) => {
                 let parent = path.parent().unwrap_or(Path::new("/"));
                 let Some((root, relative)) = roots.iter().find_map(|root| root.inside(parent)) else {
-                    return Err(refused(format!(
+                    return Err(Error::mount_failed(format!(
                         "the mountpoint {} is not below {}, and this mounter mounts nowhere else",
                         path.display(),
                         shown(roots)
@@ -107,7 +110,7 @@ impl Policy {
                 Some((root, relative)) => root.open_below(relative),
                 None => {
                     let why = format!("{} is not {} or below", path.display(), shown(roots));
-                    return Err(refused(why));
+                    return Err(Error::mount_failed(why));
                 }
             },
         };
@@ -137,19 +140,17 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 impl Root {
     fn open(given: &Path) -> Result<Self> {
         let shown = given.display();
-        let refuse = |why: String| Error::new(Kind::Config, why);
-        let given = std::path::absolute(given)
-            .map_err(|error| refuse(format!("the path {shown} cannot be made absolute: {error}")))?;
+        let given = std::path::absolute(given).doing(format!("making the path {shown} absolute"))?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(&given)
-            .map_err(|error| refuse(format!("the directory {shown} cannot be made: {error}")))?;
+            .doing(format!("making the directory {shown}"))?;
         let directory = rustix::fs::open(&given, DIRECTORY, Mode::empty())
-            .map_err(|errno| refuse(format!("the directory {shown} cannot be opened: {errno}")))?;
-        let stat = stat(&directory).map_err(|errno| Error::os(errno, format!("looking at {shown}")))?;
+            .doing(format!("opening the directory {shown}"))?;
+        let stat = stat(&directory).doing(format!("looking at {shown}"))?;
         if !is_roots_alone(&stat) {
-            return Err(refuse(format!(
+            return Err(Error::config(format!(
                 "{shown} must belong to root, and nobody else may write to it: chown root {shown}; chmod 755 {shown}"
             )));
         }
@@ -212,7 +213,7 @@ fn shown(roots: &[Root]) -> String {
 
 fn no_parent(path: &Path, errno: Errno) -> Error {
     let shown = path.display();
-    refused(match errno {
+    Error::mount_failed(match errno {
         Errno::NOENT => format!("the directory {shown} does not exist; create it: mkdir {shown}"),
         Errno::NOTDIR => {
             format!(
@@ -222,8 +223,4 @@ fn no_parent(path: &Path, errno: Errno) -> Error {
         Errno::XDEV => format!("the path {shown} leads onto another mount; use a directory that does not"),
         errno => format!("the directory {shown} cannot be opened: {errno}"),
     })
-}
-
-fn refused(why: String) -> Error {
-    Error::new(Kind::MountFailed, why)
 }

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Result};
 
 /// Gives up every capability but CAP_SYS_ADMIN, for this thread and those that it starts; and what else is not needed.
 ///
@@ -15,7 +15,7 @@ pub(super) fn confine() -> Result<()> {
     // Whose mode a directory has is not its caller's to say.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     allow_descriptors();
-    keep_one_capability().map_err(|errno| Error::os(errno, "the mounter giving up privileges"))
+    keep_one_capability().doing("the mounter giving up privileges")
 }
 
 /// A session of its own, so that what a terminal sends to the server does not end the mounts before it has; nothing to

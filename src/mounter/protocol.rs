@@ -3,6 +3,7 @@
 //! The server asks and the mounter answers, one request at a time. A mounter that listens speaks first: it welcomes
 //! whoever has connected, or says why not.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -70,8 +71,8 @@ pub(super) enum Reply {
 
 impl Reply {
     /// A refusal, as much of it as a message takes.
-    pub(super) fn failed(why: &str) -> Self {
-        Self::Failed(why.chars().take(MAX_LIST / MAX_ESCAPE).collect())
+    pub(super) fn failed(why: impl fmt::Display) -> Self {
+        Self::Failed(why.to_string().chars().take(MAX_LIST / MAX_ESCAPE).collect())
     }
 
     /// What could not be taken over: as many of the warnings as one message takes. The rest goes to the mounter's log.
