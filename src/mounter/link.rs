@@ -9,9 +9,8 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -19,16 +18,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::Shutdown;
 
 use super::patience::Patience;
 use super::protocol::{Claim, MAX_LIST, MountRequest, Places, Reply, Request};
+use super::reach::{self, Answer, failure, unexpected};
 use super::seqpacket::{self, Fault};
 use crate::clock::Stopwatch;
-use crate::error::{Error, Kind, Result};
-
-/// How long the mounter may take to answer: mounting and unmounting never wait for a file system.
-const LONGEST_ANSWER: Duration = Duration::from_secs(10);
+use crate::error::{Doing, Error, Kind, Result};
 
 /// How long a forked one may take to end, and how often it is looked whether it has.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
@@ -44,8 +41,6 @@ const IMPATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait between attempts to reconnect when nobody asks for anything: the first time, and at most.
 const PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-
-type Answer = (Reply, Option<OwnedFd>);
 
 /// The connection, whichever mounter is at its other end.
 pub(super) struct Link {
@@ -80,26 +75,11 @@ struct State {
 impl Link {
     /// Starts a mounter for this process.
     pub(super) fn fork(log: Stdio) -> Result<Self> {
-        let failed =
-            |why: String| Error::new(Kind::MountFailed, format!("the mounter cannot be started: {why}"));
-        let (ours, theirs) = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|errno| failed(errno.to_string()))?;
-        let child = Command::new("/proc/self/exe")
-            .arg0("tenantfs")
-            .arg("mounter")
-            .env_clear()
-            .envs(std::env::var_os("TENANTFS_LOG").map(|level| ("TENANTFS_LOG", level)))
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
+        let (ours, child) = reach::start(log).map_err(|error| {
+            error
+                .context("the mounter cannot be started")
+                .as_kind(Kind::MountFailed)
+        })?;
         let patience = Arc::new(Patience::new()?);
         Ok(Self {
             side: Side::Forked(Mutex::new(child)),
@@ -110,10 +90,10 @@ impl Link {
 
     /// Connects to the mounter at `address`, and has a thread reconnect when it goes away.
     pub(super) fn connect(address: &Path) -> Result<Arc<Self>> {
-        let address = std::path::absolute(address)
-            .map_err(|error| Error::io(&error, "making the path of the mounter's socket absolute"))?;
+        let address =
+            std::path::absolute(address).doing("making the path of the mounter's socket absolute")?;
         let patience = Arc::new(Patience::new()?);
-        let socket = open(&address, &patience)?;
+        let socket = reach::open(&address, &patience)?;
         let link = Arc::new(Self {
             state: Mutex::new(State::of(socket, Arc::clone(&patience))),
             side: Side::Listening(address.clone()),
@@ -123,7 +103,7 @@ impl Link {
         thread::Builder::new()
             .name("mounter".to_owned())
             .spawn(move || watch(&weak, &address))
-            .map_err(|error| Error::io(&error, "starting a thread"))?;
+            .doing("starting a thread")?;
         Ok(link)
     }
 
@@ -322,7 +302,7 @@ impl State {
     fn say(&mut self, request: &Request) -> std::result::Result<Answer, Fault> {
         let socket = self.socket.clone().ok_or(Fault::Closed)?;
         seqpacket::send(&socket, request, None)?;
-        let answer = receive(&socket, &self.patience);
+        let answer = reach::receive(&socket, &self.patience);
         if matches!(answer, Err(Fault::Late)) {
             self.late += 1;
         }
@@ -333,7 +313,7 @@ impl State {
     fn catch_up(&mut self) -> std::result::Result<Vec<String>, Fault> {
         while self.late > 0 {
             let socket = self.socket.clone().ok_or(Fault::Closed)?;
-            let (reply, _) = receive(&socket, &self.patience)?;
+            let (reply, _) = reach::receive(&socket, &self.patience)?;
             self.late -= 1;
             // Nobody waits for this mount any more.
             if let Reply::Mounted { claim, .. } = reply {
@@ -412,7 +392,7 @@ fn watch(link: &Weak<Link>, address: &Path) {
             continue;
         }
         // Not under the lock: a mounter that does not answer would keep requests waiting.
-        match open(address, &patience) {
+        match reach::open(address, &patience) {
             Ok(socket) => match link.upgrade() {
                 Some(link) => link.resume(socket),
                 None => return,
@@ -440,59 +420,9 @@ fn wait_for_the_end(socket: &OwnedFd) {
 fn wait_for_the_next(address: &Path, longest: Duration, patience: &Patience) -> Result<OwnedFd> {
     let watch = Stopwatch::start();
     loop {
-        match open(address, patience) {
+        match reach::open(address, patience) {
             Err(_) if watch.elapsed() < longest && !patience.is_over() => patience.sleep(POLL_FOR_THE_NEXT),
             result => return result,
         }
     }
-}
-
-/// Connects to a mounter that listens, and is welcomed.
-fn open(address: &Path, patience: &Patience) -> Result<OwnedFd> {
-    let shown = address.display();
-    let failed = |why: String| Error::new(Kind::MountFailed, format!("the mounter at {shown}: {why}"));
-    let failing = |errno: Errno| failed(errno.to_string());
-    let to = SocketAddrUnix::new(address).map_err(failing)?;
-    let family = AddressFamily::UNIX;
-    // Connecting would wait, too: where systemd has the socket, and no mounter takes what comes.
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::SEQPACKET, flags, None).map_err(failing)?;
-    rustix::net::connect(&socket, &to).map_err(|errno| match errno {
-        Errno::NOENT | Errno::CONNREFUSED => failed(format!(
-            "none listens there; start it: tenantfs mounter --listen {shown}"
-        )),
-        Errno::AGAIN => failed("it does not answer; too many wait for it already".to_owned()),
-        Errno::ACCESS => failed("the socket is not this account's (tenantfs mounter --admit)".into()),
-        errno => failing(errno),
-    })?;
-    // Who listens there could otherwise hand out file systems of its own.
-    let listener = rustix::net::sockopt::socket_peercred(&socket)
-        .map_err(failing)?
-        .uid;
-    if !listener.is_root() {
-        let why = format!("it is not root's, but of uid {}", listener.as_raw());
-        return Err(failed(why));
-    }
-    match receive(&socket, patience) {
-        Ok((Reply::Welcome, _)) => Ok(socket),
-        Ok((Reply::Failed(why), _)) => Err(failed(why)),
-        Ok(_) => Err(failed(unexpected().to_string())),
-        Err(fault) => Err(failed(fault.to_string())),
-    }
-}
-
-fn receive(socket: &OwnedFd, patience: &Patience) -> std::result::Result<Answer, Fault> {
-    patience.wait(socket, LONGEST_ANSWER)?;
-    seqpacket::receive(socket)
-}
-
-fn failure((reply, _): Answer) -> Error {
-    match reply {
-        Reply::Failed(why) => Error::new(Kind::MountFailed, why),
-        _ => unexpected().into(),
-    }
-}
-
-fn unexpected() -> Fault {
-    Fault::Broken("the mounter gave an answer to another question".to_owned())
 }

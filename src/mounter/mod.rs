@@ -21,6 +21,7 @@ mod peer;
 mod policy;
 mod privilege;
 mod protocol;
+mod reach;
 mod seqpacket;
 
 pub use client::{Mount, Mounter};
