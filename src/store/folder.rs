@@ -8,13 +8,13 @@ use super::attributes::{Attributes, NodeKind};
 use super::draft::Kept;
 use super::found::not_found;
 use super::look::Look;
-use super::record::Record;
 use super::reserved::DRAFT_PREFIX;
 use super::tenant::Tenant;
 use super::waiting::sweep;
 use crate::error::{Kind, Result};
 use crate::event::Op;
 use crate::name::{EntryName, RESERVED_PREFIX};
+use crate::store::record::Record;
 use crate::volume::{Dir, FileId, Stat, Watch, Watcher, Watching};
 
 /// A directory of a tenant: a resource, or one inside a resource. Cheap to clone.

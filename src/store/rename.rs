@@ -6,13 +6,13 @@ use super::directory::no_directorys_name;
 use super::draft::Draft;
 use super::folder::Folder;
 use super::found::{Found, Stored, not_found};
-use super::record::Record;
 use super::shown::show_mode;
 use super::tenant::Tenant;
 use super::waiting::{Content, Waiting, not_empty};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
+use crate::store::record::Record;
 use crate::volume::{self, Access, Dir, Rename, Staged, Times};
 
 impl Folder {
