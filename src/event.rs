@@ -420,7 +420,7 @@ impl Observer for LogObserver {
 
     fn operation(&self, operation: &Operation<'_>) {
         if let Err(error) = operation.outcome {
-            log::debug!("{}: {}: {error}", self.session, operation.op);
+            log::debug!("{}: {}: {error:#}", self.session, operation.op);
         }
     }
 }

@@ -331,54 +331,6 @@ fn root_shell(volume: &Volume, script: &str) -> std::process::Command {
 }
 
 #[test]
-fn the_same_user_in_another_group_is_told_that_the_kernel_will_refuse_it_and_gid_lets_it_in() {
-    const OTHER: u32 = 100;
-    let volume = Volume::new(Layout::default());
-    let daemon = Daemon::start(&volume, &[]);
-    let program = common::daemon::reachable_program(&volume);
-    let login = |gid, options: &[&str]| {
-        let mut command = common::as_group(ALICE.uid, gid, volume.base(), program.to_str().unwrap());
-        command
-            .arg("login")
-            .arg("--socket")
-            .arg(&daemon.socket)
-            .args(options);
-        let output = run(command, ALICE.api_key);
-        assert!(output.status.success(), "{}", said(&output));
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout).trim_end(),
-            daemon.place(ALICE.uid).to_str().unwrap()
-        );
-        said(&output)
-    };
-    let sees = |gid| {
-        let mut command = common::as_group(ALICE.uid, gid, volume.base(), "ls");
-        command.arg(daemon.place(ALICE.uid));
-        run(command, "").status.success()
-    };
-    assert_eq!(login(ALICE.uid, &[]), "");
-    assert!(sees(ALICE.uid) && !sees(OTHER));
-    let told = login(OTHER, &[]);
-    for words in ["(100)", "EACCES", "--gid 100", "61001"] {
-        assert!(told.contains(words), "{words}: {told}");
-    }
-    let told = login(OTHER, &["--gid", "100"]);
-    assert!(told.contains("log out and log in with --gid 100"), "{told}");
-    assert_eq!(
-        daemon.json(ALICE.uid, &["status"], "")["sessions"][0]["gid"],
-        ALICE.uid
-    );
-
-    daemon.asked(ALICE.uid, &["logout"], "");
-    assert_eq!(login(OTHER, &["--gid", "100"]), "");
-    assert!(sees(OTHER) && !sees(ALICE.uid));
-    assert_eq!(
-        daemon.json(ALICE.uid, &["status"], "")["sessions"][0]["gid"],
-        OTHER
-    );
-}
-
-#[test]
 fn a_login_that_a_logout_overtakes_brings_nothing_back() {
     let volume = Volume::new(Layout::default());
     let service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);

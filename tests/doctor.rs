@@ -203,20 +203,3 @@ fn who_is_not_root_is_told_what_that_means() {
         assert!(ok, "{check}: {message}");
     }
 }
-
-#[test]
-fn whoever_has_processes_in_another_group_is_told_what_the_kernel_will_do() {
-    let volume = Volume::new(Layout::default());
-    let program = common::daemon::reachable_program(&volume);
-    let group = |gid| {
-        let mut command = common::as_group(ALICE.uid, gid, volume.base(), program.to_str().unwrap());
-        command.args(["doctor", "--json", "--volume"]).arg(volume.root());
-        command.arg("--static-keys").arg(volume.static_keys_file());
-        finding(&run(command, ""), "group")
-    };
-    let (ok, said, _) = group(ALICE.uid);
-    assert!(ok && said.contains("61001"), "{said}");
-    let (ok, said, how) = group(100);
-    assert!(!ok && said.contains("61001") && said.contains("(100)"), "{said}");
-    assert!(how.contains("--gid 100"), "{how}");
-}

@@ -14,8 +14,9 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 
+use super::call::Call;
 use super::convert;
-use super::gate::{Call, Gate};
+use super::gate::Gate;
 use crate::error::Kind;
 use crate::event::Op;
 use crate::name::MAX_NAME;

@@ -7,14 +7,15 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use fuser::{Errno, Request};
+use fuser::Errno;
 use tokio::sync::watch;
 
+use super::call::Call;
 use super::errno::errno;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op, Operation, on_behalf_of};
-use crate::vfs::{Target, Vfs};
+use crate::vfs::Vfs;
 
 /// How often it is looked whether the requests under way are done.
 const POLL: Duration = Duration::from_millis(2);
@@ -38,32 +39,6 @@ impl Admission {
             Self::Open | Self::Suspended => Error::new(Kind::AccessDenied, "the session is suspended"),
             Self::Ended => Error::new(Kind::NotConnected, "the session has ended"),
         }
-    }
-}
-
-/// A request: who asks for what.
-pub(super) struct Call<'a> {
-    op: Op,
-    target: Target<'a>,
-    /// Where a rename leads.
-    to: Target<'a>,
-    uid: u32,
-    pid: u32,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(op: Op, request: &Request, target: Target<'a>) -> Self {
-        Self {
-            op,
-            target,
-            to: Target::Nothing,
-            uid: request.uid(),
-            pid: request.pid(),
-        }
-    }
-
-    pub(super) fn to(self, to: Target<'a>) -> Self {
-        Self { to, ..self }
     }
 }
 
@@ -351,7 +326,7 @@ mod tests {
     use crate::identity::{Principal, UserId};
     use crate::name::EntryName;
     use crate::store::{Options, Store};
-    use crate::vfs::{Ino, PageCache, Pools, ROOT};
+    use crate::vfs::{Ino, PageCache, Pools, ROOT, Target};
     use crate::volume::Volume;
 
     struct NoPages;

@@ -2,6 +2,7 @@
 //! one errno table.
 
 mod adapter;
+mod call;
 mod convert;
 mod errno;
 mod gate;
