@@ -74,7 +74,7 @@ fn findings(output: &Output) -> BTreeMap<String, String> {
 fn a_volume_as_the_service_and_the_mounts_leave_it_has_no_problems() {
     for layout in LAYOUTS {
         let volume = Volume::new(layout);
-        let keys = sealing_keys(&volume, "new", &[NEW]);
+        let keys = sealing_keys(&volume, "old", &[OLD]);
         let options = ["--sealing-keys", keys.to_str().unwrap()];
         {
             let mount = volume.mount_with(&ALICE, &options);
@@ -100,6 +100,13 @@ fn a_volume_as_the_service_and_the_mounts_leave_it_has_no_problems() {
         ]
         .map(|name| seen[name].as_u64().unwrap());
         assert_eq!(counts, [3, 1, 1, 2, 2, 0], "{seen}");
+
+        // What waits is sealed anew with the rest: the old key is not needed any more.
+        for (keys, command) in [(&[OLD, NEW][..], "reseal"), (&[NEW][..], "verify")] {
+            let keys = sealing_keys(&volume, "new", keys);
+            let output = ask(&volume, command, &["--sealing-keys", keys.to_str().unwrap()]);
+            assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+        }
     }
 }
 
