@@ -243,6 +243,29 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_of_a_secret_has_a_line_on_every_level_and_what_is_asked_back_on_those_that_have_commits()
+    {
+        let path = || "x".to_owned();
+        let events = [
+            Event::SecretRestored { path: path() },
+            Event::SecretDropped { path: path() },
+            Event::Restored { path: path() },
+            Event::DraftDiscarded { path: path() },
+        ];
+        for (level, expected) in [
+            (Level::Denied, &["commit ok", "commit ok"][..]),
+            (
+                Level::Access,
+                &["commit ok", "commit ok", "create ok", "unlink ok"][..],
+            ),
+        ] {
+            let auditor = auditor(level);
+            events.iter().for_each(|event| auditor.observe(event));
+            assert_eq!(lines(&auditor), expected);
+        }
+    }
+
+    #[test]
     fn what_is_refused_for_want_of_a_line_is_counted_and_the_count_is_a_line() {
         let auditor = auditor(Level::Access);
         auditor.queues.set_failed(true);
