@@ -277,6 +277,11 @@ impl Vfs {
         }
     }
 
+    /// How many drafts only memory has.
+    pub fn unsaved(&self) -> usize {
+        self.table.drafting().len()
+    }
+
     /// Settles whatever is unsettled, at the end of the session. What cannot be saved even now is reported.
     pub fn settle_all(&self) {
         for node in self.table.drafting() {
