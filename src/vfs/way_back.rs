@@ -23,7 +23,8 @@ impl Vfs {
         if let Some((_, node)) = self.record_at(path)
             && node.lock().is_unsaved()
         {
-            return Err(Error::new(Kind::Exists, "the name exists"));
+            let why = "a draft has this name: discard it, or move it away first";
+            return Err(Error::new(Kind::Exists, why));
         }
         self.store.restore(path)?;
         self.look_again_along(path);
