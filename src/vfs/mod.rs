@@ -24,6 +24,7 @@ mod settle;
 mod table;
 mod verdict;
 mod watched;
+mod way_back;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

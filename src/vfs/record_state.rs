@@ -10,6 +10,8 @@
 //!    │               ▼                     │ ▼
 //!    └────────────────────────────────────  Kept
 //!          rest
+//!
+//!   Drafting, Kept, Refused ── discard ──▶ Open, or Idle where nobody has it open
 //! ```
 //!
 //! It reads nothing and decides nothing: what leads to a transition is decided in `open` and `settle`.
@@ -280,6 +282,14 @@ impl Record {
         self.state = RecordState::Open(held);
         self.rest();
         as_written
+    }
+
+    /// The draft is given up, and the record beneath it is what is read from now on, by whoever has it open.
+    pub(super) fn discard(&mut self, beneath: Held) {
+        self.written_back = false;
+        self.state = RecordState::Open(beneath);
+        self.distrust_pages();
+        self.rest();
     }
 
     /// The volume keeps the draft, which cannot be the record.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tenantfs::layout::Layout;
 
 use crate::demo::DemoArgs;
+use crate::way_back::{DraftsArgs, RemovedArgs, RestoreArgs};
 
 /// Per-user views of a shared volume of JSON records: each user's mount shows only what is theirs.
 #[derive(Parser)]
@@ -53,6 +54,29 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// End sessions at once, whatever the auth service says; for root
     Revoke(RevokeArgs),
+    /// List what you removed and can have back
+    ///
+    /// A record that is removed, or was in a directory that is, waits for as long as keep_removed says. With --user-id, an operator
+    /// looks at any user's on the volume.
+    ///
+    /// Exit codes: 0 ok, also when there is nothing, 1 failure, or nothing of this user, 2 usage or configuration, 4 session suspended.
+    Removed(Box<RemovedArgs>),
+    /// Bring back a record that you removed: its content, its secrets, its mode and its times
+    ///
+    /// Directories on the way that were removed come back too. Nothing is replaced: if something has the name again, move that away
+    /// first. With --user-id, an operator does it for any user on the volume, beside live mounts; audited.
+    ///
+    /// Exit codes: 0 restored, 1 failure: also when nothing of that name waits, or the name is taken, 2 usage or configuration, 4
+    /// session suspended.
+    Restore(Box<RestoreArgs>),
+    /// List what could not be saved and why, or give it up
+    ///
+    /// A draft is shown under its record's name until it is fixed, removed or given up. With --user-id, an operator looks at the drafts
+    /// that the volume keeps of any user; giving one up is audited.
+    ///
+    /// Exit codes: 0 ok, also when there is none, 1 failure: also when there is no such draft, 2 usage or configuration, 4 session
+    /// suspended.
+    Drafts(Box<DraftsArgs>),
     /// The audit log: check that nobody has touched it, or read your own events
     #[command(subcommand)]
     Audit(AuditCommand),

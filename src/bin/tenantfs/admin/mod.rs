@@ -5,6 +5,7 @@ mod list;
 mod migrate;
 mod progress;
 mod target;
+pub(crate) mod way_back;
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
