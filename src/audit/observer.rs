@@ -95,6 +95,11 @@ impl Observer for Auditor {
                 kind,
                 reason,
             } => self.refused(*op, path, *kind, reason),
+            // What is in the way was told when it was met.
+            Event::SaveFailed {
+                kind: Kind::NameTaken,
+                ..
+            } => {}
             Event::DraftKept { path, kind, reason } | Event::SaveFailed { path, kind, reason } => {
                 self.refused(Op::Commit, path, *kind, reason);
             }
