@@ -197,12 +197,8 @@ fn ten_sessions_end_at_once_and_every_draft_is_saved() {
 }
 
 #[test]
-fn a_mounter_that_is_paused_costs_no_draft_and_seconds_only() {
+fn a_mounter_that_is_paused_or_gone_costs_no_draft_and_seconds_only() {
     ends_with(Mounter::Paused);
-}
-
-#[test]
-fn a_mounter_that_is_gone_costs_no_draft_and_seconds_only() {
     ends_with(Mounter::Gone);
 }
 

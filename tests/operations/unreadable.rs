@@ -289,7 +289,7 @@ fn a_mount_names_what_cannot_be_entered_and_has_it_when_it_can_be() {
             {
                 let closed = Closed::new(directory(&volume));
                 let output = run(volume.mount_command(&mountpoint, &ALICE, &[]), "");
-                closed.assert_named_by(&output, 1);
+                closed.assert_named_by(&output, 2);
             }
             assert_alice_gets_in_and_sees(&volume, "./sub/x.json\n./y.json\n");
         }
