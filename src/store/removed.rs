@@ -104,7 +104,12 @@ pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
         false => folder.waiting_folder(name)?.is_some(),
     };
     match folder.lookup(name) {
-        Ok(_) => return Err(Error::new(Kind::Exists, "something has this name: move it away first")),
+        Ok(_) => {
+            return Err(Error::new(
+                Kind::Exists,
+                "something has this name: move it away first",
+            ));
+        }
         Err(error) if error.kind() == Kind::NotFound && waits => {}
         Err(error) if error.kind() == Kind::NotFound => return Err(nothing_waits()),
         Err(error) => return Err(error),

@@ -23,7 +23,9 @@ pub(super) fn meant(path: &Path, here: Option<&Path>, mountpoint: Option<&Path>)
         let below = match mountpoint {
             Some(mountpoint) => {
                 let whole = whole(path);
-                let below = whole.strip_prefix(mountpoint).or_else(|_| path.strip_prefix(mountpoint));
+                let below = whole
+                    .strip_prefix(mountpoint)
+                    .or_else(|_| path.strip_prefix(mountpoint));
                 below.map(Path::to_owned).map_err(|_| {
                     Error::config(format!(
                         "{} is not below your view, which is {}",
@@ -37,7 +39,9 @@ pub(super) fn meant(path: &Path, here: Option<&Path>, mountpoint: Option<&Path>)
         return in_mount(&below).map(|first| Meant { first, other: None });
     }
     let as_printed = in_mount(path);
-    let below = here.zip(mountpoint).and_then(|(here, mountpoint)| here.strip_prefix(mountpoint).ok());
+    let below = here
+        .zip(mountpoint)
+        .and_then(|(here, mountpoint)| here.strip_prefix(mountpoint).ok());
     match below.map(|below| in_mount(&below.join(path))) {
         Some(Ok(first)) => {
             let other = as_printed.ok().filter(|other| *other != first);
@@ -115,7 +119,11 @@ mod tests {
             ("schedules/x.json", "/home/alice", one("schedules/x.json")),
             ("./schedules//a/../x.json", "/", one("schedules/x.json")),
             ("schedules/x.json", "/mnt/7", one("schedules/x.json")),
-            ("x.json", "/mnt/7/schedules/a", two("schedules/a/x.json", "x.json")),
+            (
+                "x.json",
+                "/mnt/7/schedules/a",
+                two("schedules/a/x.json", "x.json"),
+            ),
             ("../x.json", "/mnt/7/schedules/a", one("schedules/x.json")),
             (
                 "schedules/x.json",
@@ -123,7 +131,11 @@ mod tests {
                 two("schedules/schedules/x.json", "schedules/x.json"),
             ),
             ("/mnt/7/schedules/x.json", "/", one("schedules/x.json")),
-            ("/mnt/7/schedules/../results/x.json", "/mnt/7", one("results/x.json")),
+            (
+                "/mnt/7/schedules/../results/x.json",
+                "/mnt/7",
+                one("results/x.json"),
+            ),
             ("/mnt/70/schedules/x.json", "/", None),
             ("/mnt/7", "/", None),
             ("/mnt/7/../8/x.json", "/", None),

@@ -2,6 +2,7 @@
 
 use indicatif::HumanBytes;
 use jiff::Timestamp;
+use tenantfs::clock;
 use tenantfs::daemon::{DraftStatus, RemovedStatus, Reply};
 use tenantfs::error::Result;
 
@@ -16,7 +17,7 @@ pub(super) fn removed(reply: &Reply) -> Result<String> {
         eprintln!("nothing that was removed can be restored");
         return Ok(String::new());
     }
-    let now = Timestamp::now();
+    let now = Timestamp::from_second(clock::now().seconds).unwrap_or_default();
     let mut rows = vec![["REMOVED", "KEPT UNTIL", "SIZE", "SECRET", "PATH"].map(str::to_owned)];
     rows.extend(records.iter().map(|record| row(record, now)));
     tell_of_more(*more, records.len());
@@ -94,7 +95,10 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
         }
     }
     let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
