@@ -495,7 +495,7 @@ fn listings_are_counted_too() {
 }
 
 #[test]
-fn a_restored_record_is_listed_at_once_where_nobody_watches() {
+fn a_restored_record_is_listed_at_once() {
     let mounted = Mounted::new();
     mounted.write("x.json", "{}");
     mounted.vfs.unlink(mounted.schedules, b"x.json").unwrap();
