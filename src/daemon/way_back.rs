@@ -123,10 +123,11 @@ impl Reply {
         }
     }
 
-    /// An answer of at most so many drafts, of which one more was looked for.
+    /// An answer of at most so many drafts, by their paths, of which one more was looked for.
     pub fn drafts(mut found: Vec<Uncommitted>, most: usize) -> Self {
         let more = found.len() > most;
         found.truncate(most);
+        found.sort_by(|one, other| one.path.cmp(&other.path));
         Self::Drafts {
             drafts: found.into_iter().map(DraftStatus::from).collect(),
             more,

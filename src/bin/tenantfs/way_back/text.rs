@@ -2,6 +2,7 @@
 
 use indicatif::HumanBytes;
 use jiff::Timestamp;
+use tenantfs::clock;
 use tenantfs::daemon::{DraftStatus, RemovedStatus, Reply};
 use tenantfs::error::Result;
 
@@ -16,7 +17,7 @@ pub(super) fn removed(reply: &Reply) -> Result<String> {
         eprintln!("nothing that was removed can be restored");
         return Ok(String::new());
     }
-    let now = Timestamp::now();
+    let now = Timestamp::from_second(clock::now().seconds).unwrap_or_default();
     let mut rows = vec![["REMOVED", "KEPT UNTIL", "SIZE", "SECRET", "PATH"].map(str::to_owned)];
     rows.extend(records.iter().map(|record| row(record, now)));
     tell_of_more(*more, records.len());
