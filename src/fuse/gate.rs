@@ -192,12 +192,22 @@ impl Gate {
         })
     }
 
-    /// Looks at what others changed on the volume.
-    pub(super) fn notice_changes(&self) {
+    /// Looks at what others changed on the volume, and saves what the volume did not take before. Returns when it has to be
+    /// asked again, if something waits for that.
+    pub(super) fn notice_changes(&self) -> Option<Duration> {
         let _ = self.guarded(Op::Lookup, |vfs| {
             vfs.notice_changes();
             Ok(())
         });
+        let _inside = Inside::enter(&self.inside);
+        match self.admission() {
+            Admission::Open => {
+                let settled = self.guarded(Op::Commit, |vfs| Ok(vfs.settle_held_back()));
+                settled.ok().flatten()
+            }
+            // They are settled when the session is resumed, and when it ends.
+            Admission::Suspended | Admission::Ended => None,
+        }
     }
 
     fn admission(&self) -> Admission {

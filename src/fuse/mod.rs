@@ -10,6 +10,7 @@ mod pages;
 mod sweep;
 mod threads;
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -82,11 +83,8 @@ impl Server {
             let notifier = session.notifier();
             let noticing = Arc::downgrade(&serving);
             let notice = move || match noticing.upgrade() {
-                Some(gate) => {
-                    gate.notice_changes();
-                    true
-                }
-                None => false,
+                Some(gate) => ControlFlow::Continue(gate.notice_changes()),
+                None => ControlFlow::Break(()),
             };
             let invalidating = spawn("invalidate", pages.connect(notifier.clone(), notice));
             if let Err(error) = invalidating {

@@ -1,8 +1,9 @@
 //! What the kernel has cached, driven through notifications.
 
 use std::ffi::OsStr;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -52,27 +53,35 @@ impl Default for Pages {
 impl Pages {
     /// From now on notifications go through `notifier`. Returns what the invalidating thread has to run: it waits in
     /// the kernel for what handlers have to answer for, so no handler can do its work. `notice` looks at changes, and says
-    /// whether there is still anybody to do that for.
+    /// whether there is still anybody to do that for, and when it has to look again though nothing changes.
     pub(super) fn connect(
         &self,
         notifier: Notifier,
-        notice: impl Fn() -> bool + Send + 'static,
+        notice: impl Fn() -> ControlFlow<(), Option<Duration>> + Send + 'static,
     ) -> impl FnOnce() + Send + 'static {
         let waiting = self.waiting.lock().take();
         let _ = self.notifier.set(notifier.clone());
         let noticing = Arc::clone(&self.noticing);
         move || {
-            for work in waiting.into_iter().flatten() {
+            let Some(waiting) = waiting else { return };
+            let mut again = None;
+            loop {
+                let work = match again {
+                    None => waiting.recv().map_err(RecvTimeoutError::from),
+                    Some(after) => waiting.recv_timeout(after),
+                };
                 match work {
-                    Work::Drop(ino) => invalidate(&notifier, ino),
-                    Work::Notice => {
+                    Ok(Work::Drop(ino)) => invalidate(&notifier, ino),
+                    Ok(Work::Notice) | Err(RecvTimeoutError::Timeout) => {
                         // Before: what changes from now on is for the next time.
                         noticing.store(false, Ordering::SeqCst);
-                        if !notice() {
-                            return;
+                        match notice() {
+                            ControlFlow::Continue(after) => again = after,
+                            ControlFlow::Break(()) => return,
                         }
                         thread::sleep(PAUSE);
                     }
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
         }

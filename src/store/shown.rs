@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use super::attributes::Attributes;
 use crate::error::{Kind, Result};
 use crate::volume::{self, Dir, Numbered, Shown, Times};
 
@@ -66,14 +67,14 @@ pub(super) fn change_mode_of(dir: &Dir, name: &str, mode: u16) -> Result<()> {
 ///
 /// # Errors
 /// The volume's.
-pub(super) fn change_times_of(dir: &Dir, name: &str, times: Times) -> Result<()> {
+pub(super) fn change_times_of(dir: &Dir, name: &str, times: Times, known: &Attributes) -> Result<()> {
     let (before, shown) = (dir.stat(name)?, dir.shown(name));
     dir.set_times(name, times)?;
-    match shown.number {
-        Some(given) if given.is_of(&before) => {
-            let number = Some(Numbered::given_to(&dir.stat(name)?, given.number));
+    match before.id == known.id && before.version() == known.version {
+        true => {
+            let number = Some(Numbered::given_to(&dir.stat(name)?, known.number));
             optional(dir.set_shown(name, Shown { number, ..shown }))
         }
-        _ => Ok(()),
+        false => Ok(()),
     }
 }

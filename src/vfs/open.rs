@@ -235,14 +235,16 @@ impl Vfs {
         let (folder, name) = self.place(node.id)?;
         let attachment = Arc::new(Attachment::open(&folder, &name, access(writable))?);
         let attributes = attachment.attributes()?;
-        if self.table.id(node.id) != Some(attributes.id) {
+        let told = self.table.last_told(node.id);
+        // Another file can have the same size and the same times.
+        let is_same_file = self.table.id(node.id) == Some(attributes.id);
+        if !is_same_file {
             if node.lock().any(false).is_some() {
                 return Err(stale());
             }
             self.table.became(node.id, &attributes);
         }
-        let told = self.table.last_told(node.id);
-        if told.is_none_or(|told| told.version != attributes.version) {
+        if !is_same_file || told.is_none_or(|told| told.version != attributes.version) {
             // Others write to it too: the kernel must not go by the old size.
             self.pages.drop_attributes(node.id.ino);
         }
@@ -254,7 +256,7 @@ impl Vfs {
             let mut open = node.lock();
             let pages = std::mem::replace(&mut open.pages, Pages::Of(attributes.version));
             open.opened(&attachment);
-            pages == Pages::Of(attributes.version) && !mode.truncate
+            is_same_file && pages == Pages::Of(attributes.version) && !mode.truncate
         };
         Ok(self.opened_attachment(node, attachment, opening, keep_cache))
     }

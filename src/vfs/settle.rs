@@ -259,12 +259,15 @@ impl Vfs {
     fn hold_back(&self) {
         self.held_back.lock().get_or_insert_with(Stopwatch::start);
         self.holds_back.store(true, Ordering::Relaxed);
+        // Nobody may ask for anything any more.
+        self.pages.notice_soon();
     }
 
-    /// Settles the drafts that nobody can write to any more, if some could not be before: at most once a second.
-    pub fn settle_held_back(&self) {
+    /// Settles the drafts that nobody can write to any more, if some could not be before: at most once a second. Returns
+    /// when to try again, if some still wait.
+    pub fn settle_held_back(&self) -> Option<Duration> {
         if !self.holds_back.load(Ordering::Relaxed) {
-            return;
+            return None;
         }
         let is_due = self
             .held_back
@@ -275,6 +278,7 @@ impl Vfs {
             self.holds_back.store(false, Ordering::Relaxed);
             self.settle_closed();
         }
+        self.holds_back.load(Ordering::Relaxed).then_some(TRY_AGAIN)
     }
 
     /// How many drafts only memory has.

@@ -267,6 +267,16 @@ impl Volume {
         Mount::new(self, command, mountpoint, tenant)
     }
 
+    /// Mounts the tenant's view once more, beside the first mount.
+    pub(crate) fn mount_again(&self, tenant: &Tenant) -> Mount<'_> {
+        let mountpoint = self.base.path().join(format!("mnt-{}-again", tenant.user));
+        if !mountpoint.exists() {
+            make_directory(&mountpoint, 0, 0o755);
+        }
+        let command = self.mount_command(&mountpoint, tenant, &[]);
+        Mount::new(self, command, mountpoint, tenant)
+    }
+
     /// `tenantfs mount` for the tenant, not started.
     pub(crate) fn mount_command(&self, mountpoint: &Path, tenant: &Tenant, options: &[&str]) -> Command {
         let mut command = tenantfs();

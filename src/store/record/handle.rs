@@ -60,9 +60,10 @@ impl<'f> Record<'f> {
     /// [`Kind::NotFound`]; the volume's.
     pub fn set_times(&self, times: Times) -> Result<()> {
         self.look.tenant.claim()?;
-        match self.look.lookup(self.name)?.kept_draft {
+        let known = self.look.lookup(self.name)?;
+        match known.kept_draft {
             true => self.change_draft(|draft| draft.times = times),
-            false => change_times_of(self.dir(), self.name.as_str(), times),
+            false => change_times_of(self.dir(), self.name.as_str(), times, &known),
         }
     }
 
