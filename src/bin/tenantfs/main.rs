@@ -17,6 +17,7 @@ mod keys;
 mod metrics;
 mod mount;
 mod mounter;
+mod options;
 mod passed;
 mod serving;
 mod socket;
