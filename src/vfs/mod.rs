@@ -335,6 +335,10 @@ impl Vfs {
             }
             above = place.parent;
             below.push((id, place.name));
+            // Others can turn directories inside out, and the kernel be told of one end only.
+            if below.len() > self.table.len() {
+                return Err(stale());
+            }
         };
         for (id, name) in below.into_iter().rev() {
             folder = folder.open_folder(&name)?;

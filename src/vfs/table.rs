@@ -121,6 +121,10 @@ impl Table {
         let mut place = &inner.current(node)?.place;
         let mut names = vec![place.name.as_str()];
         while place.parent != ROOT {
+            // Others can turn directories inside out, and the kernel be told of one end only.
+            if names.len() > inner.entries.len() {
+                return None;
+            }
             place = &inner.entries.get(&place.parent)?.place;
             names.push(place.name.as_str());
         }
