@@ -152,6 +152,8 @@ impl Vfs {
         opener: u32,
     ) -> Result<bool> {
         let retry = self.retries.take(opener, node.id.ino);
+        // What was committed here since is newer.
+        let retry = retry.filter(|found| self.is_known_record(node.id, &found.attributes));
         let place = self.place(node.id);
         match Source::of(record.is_unsaved(), place.is_ok(), retry.is_some(), mode) {
             Source::Memory => Ok(false),
