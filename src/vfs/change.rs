@@ -99,7 +99,8 @@ impl Vfs {
             if !record.is_open() && !record.is_unsaved() {
                 self.load(node, &mut record, OpenMode::default(), asker)?;
             }
-            self.edit(node, &mut record, |draft| draft.resize(size))?;
+            let resized = self.edit(node, &mut record, |draft| draft.resize(size));
+            resized.inspect_err(|_| record.rest())?;
         }
         if let Some(draft) = record.unsaved_draft() {
             draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);

@@ -95,6 +95,17 @@ impl RecordState {
         }
     }
 
+    fn text_mut(&mut self) -> Option<&mut Text> {
+        match self {
+            Self::Idle | Self::Open(_) => None,
+            Self::Drafting { text, .. } | Self::Kept { text, .. } | Self::Refused { text, .. } => Some(text),
+        }
+    }
+
+    fn drafting(text: Text) -> Self {
+        Self::Drafting { text, failed: None }
+    }
+
     fn content(&self) -> &[u8] {
         match (self, self.text()) {
             (_, Some(text)) => text.draft.text(),
@@ -232,31 +243,30 @@ impl Record {
     /// Changes the text. `new` makes the draft of what is there, where there is none.
     ///
     /// # Errors
-    /// Those of `new` and `change`. After one of `change`, there is a draft all the same.
+    /// Those of `new` and `change`: then all is as it was.
     pub(super) fn edit<T>(
         &mut self,
         new: impl FnOnce(&[u8]) -> Result<Draft>,
         change: impl FnOnce(&mut Draft) -> Result<T>,
     ) -> Result<T> {
-        let mut text = match std::mem::take(&mut self.state) {
+        let changed = match self.state.text_mut() {
+            Some(text) => change(&mut text.draft)?,
+            None => {
+                let mut draft = new(self.state.content())?;
+                let changed = change(&mut draft)?;
+                let beneath = self.state.committed();
+                self.state = RecordState::drafting(Text { draft, beneath });
+                changed
+            }
+        };
+        self.state = match std::mem::take(&mut self.state) {
             RecordState::Drafting { text, .. }
             | RecordState::Kept { text, .. }
-            | RecordState::Refused { text, .. } => text,
-            without => match new(without.content()) {
-                Ok(draft) => Text {
-                    draft,
-                    beneath: without.committed(),
-                },
-                Err(error) => {
-                    self.state = without;
-                    return Err(error);
-                }
-            },
+            | RecordState::Refused { text, .. } => RecordState::drafting(text),
+            without => without,
         };
-        let changed = change(&mut text.draft);
-        self.state = RecordState::Drafting { text, failed: None };
         self.distrust_pages();
-        changed
+        Ok(changed)
     }
 
     /// The volume did not take the draft. Returns whether that is news.

@@ -41,8 +41,11 @@ impl Vfs {
                 change(draft)
             },
         );
-        if !was_unsaved && record.is_unsaved() {
-            self.table.drafting_begins(node.id);
+        match (was_unsaved, record.is_unsaved()) {
+            (false, true) => self.table.drafting_begins(node.id),
+            // It may have its name back, and nothing was typed after all.
+            (false, false) => self.table.drafting_ends(node.id),
+            (true, _) => {}
         }
         changed
     }
