@@ -96,7 +96,9 @@ impl Vfs {
     ) -> Result<()> {
         let mut record = node.lock();
         if let Some(size) = changes.size {
-            if !record.is_open() && !record.is_unsaved() {
+            // By its name, what that leads to now is meant; without one, what was opened.
+            let is_opened = record.is_open() && (through_handle || self.table.place(node.id).is_none());
+            if !is_opened && !record.is_unsaved() {
                 self.load(node, &mut record, OpenMode::default(), asker)?;
             }
             let resized = self.edit(node, &mut record, |draft| draft.resize(size));
