@@ -54,6 +54,9 @@ impl Vfs {
                     true => draft.append(bytes),
                     false => draft.write(offset, bytes),
                 })?;
+                if !from_cache {
+                    open.sync_follows();
+                }
             }
         }
         self.transferred(Op::Write, bytes.len());
