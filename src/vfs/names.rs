@@ -3,6 +3,7 @@
 use super::entries::Place;
 use super::ids::Ino;
 use super::node::Node;
+use super::record_state::RecordState;
 use super::verdict::Occasion;
 use super::{Vfs, below_root, existing};
 use crate::error::{Error, Kind, Result};
@@ -81,8 +82,9 @@ impl Vfs {
             return Ok(());
         };
         let mut record = node.lock();
-        match self.settle(&node, &mut record, Occasion::Last) {
-            Err(error) if record.is_unsaved() && error.kind() != Kind::PlainSecret => Err(error),
+        let result = self.settle(&node, &mut record, Occasion::Last);
+        match record.state() {
+            RecordState::Drafting { .. } => result,
             _ => Ok(()),
         }
     }
