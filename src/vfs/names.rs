@@ -83,6 +83,7 @@ impl Vfs {
         };
         let mut record = node.lock();
         let result = self.settle(&node, &mut record, Occasion::Last);
+        record.rest();
         match record.state() {
             RecordState::Drafting { .. } => result,
             _ => Ok(()),

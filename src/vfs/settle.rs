@@ -250,11 +250,13 @@ impl Vfs {
     pub fn settle_closed(&self) {
         for node in self.table.drafting() {
             let mut record = node.lock();
-            if !record.has_writers()
-                && let Err(error) = self.settle(&node, &mut record, Occasion::Last)
-            {
+            if record.has_writers() {
+                continue;
+            }
+            if let Err(error) = self.settle(&node, &mut record, Occasion::Last) {
                 log::debug!("after the last close: {error:#}");
             }
+            record.rest();
         }
     }
 
