@@ -124,7 +124,10 @@ impl Vfs {
                 return self.not_taken(node, record, why, occasion);
             }
         }
-        let folder = self.folder(place.parent)?;
+        let folder = match self.folder(place.parent) {
+            Ok(folder) => folder,
+            Err(why) => return self.not_taken(node, record, why, occasion),
+        };
         let durability = match occasion {
             Occasion::Sync | Occasion::Write => Durability::Durable,
             _ => self.store.durability(),
@@ -262,7 +265,9 @@ impl Vfs {
 
     /// Drafts that nobody writes any more wait for the volume, or for the observers, to take them.
     fn hold_back(&self) {
-        self.held_back.lock().get_or_insert_with(Stopwatch::start);
+        let mut held_back = self.held_back.lock();
+        held_back.get_or_insert_with(Stopwatch::start);
+        // Before another can take them for settled.
         self.holds_back.store(true, Ordering::Relaxed);
     }
 
@@ -276,8 +281,10 @@ impl Vfs {
             .lock()
             .is_some_and(|since| since.elapsed() >= TRY_AGAIN);
         if is_due && self.store.admit(Op::Commit).is_ok() {
-            *self.held_back.lock() = None;
+            let mut held_back = self.held_back.lock();
+            *held_back = None;
             self.holds_back.store(false, Ordering::Relaxed);
+            drop(held_back);
             self.settle_closed();
         }
     }
