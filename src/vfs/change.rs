@@ -104,18 +104,20 @@ impl Vfs {
             let resized = self.edit(node, &mut record, |draft| draft.resize(size));
             resized.inspect_err(|_| record.rest())?;
         }
-        if let Some(draft) = record.unsaved_draft() {
+        if !record.is_unsaved() {
+            self.change_stored_record(node, &mut record, changes)?;
+        }
+        if let Some(draft) = record.draft_mut() {
             draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);
             draft.times.atime = changes.times.atime.or(draft.times.atime);
             draft.times.mtime = changes.times.mtime.or(draft.times.mtime);
-            let result = match changes.size {
-                Some(_) if !through_handle => self.settle(node, &mut record, Occasion::Resize),
-                _ => Ok(()),
-            };
-            record.rest();
-            return result;
         }
-        self.change_stored_record(node, &mut record, changes)
+        let result = match changes.size {
+            Some(_) if !through_handle => self.settle(node, &mut record, Occasion::Resize),
+            _ => Ok(()),
+        };
+        record.rest();
+        result
     }
 
     fn change_stored_record(&self, node: &RecordNode, record: &mut Record, changes: Changes) -> Result<()> {

@@ -165,12 +165,9 @@ impl Record {
         self.state.text().map(|text| &text.draft)
     }
 
-    /// The draft that only memory has, for changes beside its text.
-    pub(super) fn unsaved_draft(&mut self) -> Option<&mut Draft> {
-        match &mut self.state {
-            RecordState::Drafting { text, .. } | RecordState::Refused { text, .. } => Some(&mut text.draft),
-            RecordState::Idle | RecordState::Open(_) | RecordState::Kept { .. } => None,
-        }
+    /// The draft, for changes beside its text.
+    pub(super) fn draft_mut(&mut self) -> Option<&mut Draft> {
+        self.state.text_mut().map(|text| &mut text.draft)
     }
 
     /// Why the draft is not the record, as far as anybody tried.
