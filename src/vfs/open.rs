@@ -88,14 +88,16 @@ impl Vfs {
         }
     }
 
-    fn opening(&self, mode: OpenMode, opener: u32) -> Result<Opening> {
+    fn opening(&self, mut mode: OpenMode, opener: u32) -> Result<Opening> {
+        // Truncating is writing, whatever may be written then.
+        mode.write |= mode.truncate;
         let slot = self.limits.handle()?;
         Ok(Opening { mode, opener, slot })
     }
 
     fn open_record(&self, node: Arc<RecordNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
-        if self.store.read_only() && (mode.write || mode.truncate) {
+        if self.store.read_only() && mode.write {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
         let mut record = node.lock();
@@ -233,9 +235,8 @@ impl Vfs {
 
     fn open_attachment(&self, node: Arc<AttachmentNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
-        let writable = mode.write || mode.truncate;
         let (folder, name) = self.place(node.id)?;
-        let attachment = Arc::new(Attachment::open(&folder, &name, access(writable))?);
+        let attachment = Arc::new(Attachment::open(&folder, &name, access(mode.write))?);
         let attributes = attachment.attributes()?;
         if self.table.id(node.id) != Some(attributes.id) {
             if node.lock().any(false).is_some() {
