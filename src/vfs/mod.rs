@@ -215,6 +215,8 @@ impl Vfs {
     /// The kernel forgets `count` lookups of an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
         if self.table.forget(ino, count) {
+            // Its number may be another directory's next.
+            self.folders.lock().pop(&ino);
             self.watched.forget(ino);
         }
     }
