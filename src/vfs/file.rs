@@ -161,6 +161,9 @@ impl Vfs {
             Some(_) => record.rest(),
             None => record.abandon(),
         }
+        if !record.is_unsaved() {
+            self.table.drafting_ends(node.id);
+        }
         drop(record);
         if last_writer && let Some(place) = self.table.place(node.id) {
             // What others did to the name meanwhile was of no matter then.
