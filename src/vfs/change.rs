@@ -105,7 +105,7 @@ impl Vfs {
             resized.inspect_err(|_| record.rest())?;
         }
         if !record.is_unsaved() {
-            self.change_stored_record(node, &mut record, changes)?;
+            self.change_stored_record(node, &mut record, changes, asker)?;
         }
         if let Some(draft) = record.draft_mut() {
             draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);
@@ -120,13 +120,28 @@ impl Vfs {
         result
     }
 
-    fn change_stored_record(&self, node: &RecordNode, record: &mut Record, changes: Changes) -> Result<()> {
+    fn change_stored_record(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        changes: Changes,
+        asker: u32,
+    ) -> Result<()> {
+        let looked_again = self.retries.take(asker, node.id.ino).is_some();
         // Without a name, what is changed lives in memory.
         let Ok((folder, name)) = self.place(node.id) else {
             return Ok(());
         };
         if !self.is_known_record(node.id, &folder.lookup(&name)?) {
-            return record.attributes().map(drop).ok_or_else(stale);
+            match record.attributes() {
+                Some(_) => return Ok(()),
+                // Nobody looks a third time: it is replaced without pause, and this is what has the name.
+                None if looked_again => {}
+                None => {
+                    self.look_once_more(node.id, asker);
+                    return Err(stale());
+                }
+            }
         }
         if let Some(mode) = changes.mode {
             folder.record(&name).set_mode(mode & 0o1777)?;
@@ -147,7 +162,13 @@ impl Vfs {
             return Ok(attachment);
         }
         let (folder, name) = self.place(node.id)?;
-        Attachment::open(&folder, &name, access(writable)).map(Arc::new)
+        let attachment = Attachment::open(&folder, &name, access(writable))?;
+        let attributes = attachment.attributes()?;
+        if self.table.id(node.id) != Some(attributes.id) && node.lock().any(false).is_none() {
+            // As when it is opened: nobody has what was replaced.
+            self.table.became(node.id, &attributes);
+        }
+        Ok(Arc::new(attachment))
     }
 
     fn change_attachment(
