@@ -12,7 +12,7 @@ use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Draft, Folder, Snapshot};
+use crate::store::{Attachment, Attributes, Draft, Folder, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -195,7 +195,7 @@ impl Vfs {
             return Err(stale());
         }
         if attributes.kept_draft {
-            return self.load_kept(record, (folder, name));
+            return self.load_kept(record, (folder, name), &attributes);
         }
         let snapshot = folder.record(name).open_seen(&attributes)?;
         if !any && snapshot.attributes.version != attributes.version {
@@ -204,12 +204,21 @@ impl Vfs {
         self.hold(record, snapshot)
     }
 
-    fn load_kept(&self, record: &mut Record, (folder, name): (&Folder, &EntryName)) -> Result<bool> {
+    fn load_kept(
+        &self,
+        record: &mut Record,
+        (folder, name): (&Folder, &EntryName),
+        seen: &Attributes,
+    ) -> Result<bool> {
         if record.draft().is_some() {
             // The very draft that memory has, by its version.
             return Ok(false);
         }
         let draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
+        if (draft.text().len() as u64, draft.changed) != (seen.size, seen.mtime) {
+            // Another session kept another one meanwhile.
+            return Err(stale());
+        }
         let beneath = folder
             .record(name)
             .open()
