@@ -12,6 +12,9 @@
 //!          rest
 //! ```
 //!
+//! Kept text that was found on the volume can be committed, too. Once the name is gone and nobody has the record open,
+//! every state leads to Idle (`abandon`). A change that is refused leads nowhere.
+//!
 //! It reads nothing and decides nothing: what leads to a transition is decided in `open` and `settle`.
 
 use crate::budget::Charge;
@@ -349,3 +352,6 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,136 +1,15 @@
-//! The file system without a kernel: what it promises on inode numbers, handles and drafts can be asked of it directly.
-
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+//! What is promised on inode numbers, handles, listings and memory.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tempfile::TempDir;
-use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Kind;
-use tenantfs::event::LogObserver;
-use tenantfs::name::EntryName;
-use tenantfs::store::{Options, Store};
-use tenantfs::vfs::{Changes, Ino, Limits, NodeInfo, OpenMode, PageCache, Pools, ROOT, Vfs};
-use tenantfs::volume::{Rename, Volume};
+use tenantfs::vfs::{Changes, Pools};
+use tenantfs::volume::Rename;
 
-const UID: u32 = 1000;
-const ALICE: &str = "2bd806c97f0e00af";
-
-const READ: OpenMode = OpenMode {
-    write: false,
-    append: false,
-    truncate: false,
-    exclusive: false,
-    synchronous: false,
-};
-const WRITE: OpenMode = OpenMode { write: true, ..READ };
-
-/// A kernel that notes what it is asked to keep.
-#[derive(Default)]
-struct Pages {
-    filled: Mutex<Vec<(Ino, Vec<u8>)>>,
-}
-
-impl PageCache for Pages {
-    fn fill(&self, ino: Ino, content: &[u8]) -> bool {
-        self.filled.lock().push((ino, content.to_vec()));
-        true
-    }
-
-    fn drop_soon(&self, _: Ino) {}
-
-    fn drop_attributes(&self, _: Ino) {}
-
-    fn notice_soon(&self) {}
-
-    fn drop_name(&self, _: Ino, _: &EntryName) {}
-
-    fn drop_listing(&self, _: Ino) {}
-}
-
-struct Mounted {
-    vfs: Vfs,
-    pages: Arc<Pages>,
-    schedules: Ino,
-    volume: TempDir,
-}
-
-impl Mounted {
-    fn new() -> Self {
-        Self::within(Pools::alone().limits())
-    }
-
-    fn within(limits: Limits) -> Self {
-        let volume = TempDir::new().unwrap();
-        let key = ApiKey::new("sesame").unwrap();
-        let keys = format!(
-            r#"{{"keys":[{{"sha256":"{}","user_id":"alice"}}]}}"#,
-            key_hash(&key)
-        );
-        let alice = StaticKeys::parse(&keys).unwrap().authenticate(&key).unwrap();
-        let observer = Arc::new(LogObserver::default());
-        let opened = Volume::open(volume.path()).unwrap();
-        let store = Store::open(&opened, &alice, Options::default(), observer).unwrap();
-        let pages = Arc::new(Pages::default());
-        let vfs = Vfs::new(store, UID, UID, Arc::clone(&pages) as _, limits);
-        let schedules = vfs.lookup(ROOT, b"schedules", 1).unwrap().ino;
-        Self {
-            vfs,
-            pages,
-            schedules,
-            volume,
-        }
-    }
-
-    /// Where the volume has a record.
-    fn path(&self, name: &str) -> PathBuf {
-        self.volume.path().join("schedules").join(ALICE).join(name)
-    }
-
-    /// Replaces a record as the service does.
-    fn replace(&self, name: &str, record: &str) {
-        let temporary = self.path("temporary");
-        fs::write(&temporary, record).unwrap();
-        fs::rename(temporary, self.path(name)).unwrap();
-    }
-
-    fn lookup(&self, name: &str) -> NodeInfo {
-        self.vfs.lookup(self.schedules, name.as_bytes(), 1).unwrap()
-    }
-
-    fn absent(&self, name: &str) -> bool {
-        let result = self.vfs.lookup(self.schedules, name.as_bytes(), 1);
-        result.is_err_and(|error| error.kind() == Kind::NotFound)
-    }
-
-    /// Writes a file as a program does: create, write, close.
-    fn write(&self, name: &str, text: &str) {
-        let me = std::process::id();
-        let (node, opened) = self
-            .vfs
-            .create(self.schedules, name.as_bytes(), 0o644, WRITE, me)
-            .unwrap();
-        self.vfs.write(opened.fh, 0, text.as_bytes(), false).unwrap();
-        self.vfs.flush(opened.fh, me).unwrap();
-        self.vfs.release(opened.fh);
-        self.vfs.forget(node.ino, 1);
-    }
-
-    fn read(&self, name: &str) -> String {
-        let node = self.lookup(name);
-        let opened = self.vfs.open(node.ino, READ, 1).unwrap();
-        let text = self.vfs.read(opened.fh, 0, 1 << 20).unwrap();
-        self.vfs.release(opened.fh);
-        self.vfs.forget(node.ino, 1);
-        String::from_utf8(text).unwrap()
-    }
-}
+use super::{Mounted, READ, WRITE};
 
 #[test]
 fn nothing_is_left_of_a_million_lookups() {
