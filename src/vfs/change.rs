@@ -96,32 +96,52 @@ impl Vfs {
     ) -> Result<()> {
         let mut record = node.lock();
         if let Some(size) = changes.size {
-            if !record.is_open() && !record.is_unsaved() {
+            // By its name, what that leads to now is meant; without one, what was opened.
+            let is_opened = record.is_open() && (through_handle || self.table.place(node.id).is_none());
+            if !is_opened && !record.is_unsaved() {
                 self.load(node, &mut record, OpenMode::default(), asker)?;
             }
-            self.edit(node, &mut record, |draft| draft.resize(size))?;
+            let resized = self.edit(node, &mut record, |draft| draft.resize(size));
+            resized.inspect_err(|_| record.rest())?;
         }
-        if let Some(draft) = record.unsaved_draft() {
+        if !record.is_unsaved() {
+            self.change_stored_record(node, &mut record, changes, asker)?;
+        }
+        if let Some(draft) = record.draft_mut() {
             draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);
             draft.times.atime = changes.times.atime.or(draft.times.atime);
             draft.times.mtime = changes.times.mtime.or(draft.times.mtime);
-            let result = match changes.size {
-                Some(_) if !through_handle => self.settle(node, &mut record, Occasion::Resize),
-                _ => Ok(()),
-            };
-            record.rest();
-            return result;
         }
-        self.change_stored_record(node, &mut record, changes)
+        let result = match changes.size {
+            Some(_) if !through_handle => self.settle(node, &mut record, Occasion::Resize),
+            _ => Ok(()),
+        };
+        record.rest();
+        result
     }
 
-    fn change_stored_record(&self, node: &RecordNode, record: &mut Record, changes: Changes) -> Result<()> {
+    fn change_stored_record(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        changes: Changes,
+        asker: u32,
+    ) -> Result<()> {
+        let looked_again = self.retries.take(asker, node.id.ino).is_some();
         // Without a name, what is changed lives in memory.
         let Ok((folder, name)) = self.place(node.id) else {
             return Ok(());
         };
         if !self.is_known_record(node.id, &folder.lookup(&name)?) {
-            return record.attributes().map(drop).ok_or_else(stale);
+            match record.attributes() {
+                Some(_) => return Ok(()),
+                // Nobody looks a third time: it is replaced without pause, and this is what has the name.
+                None if looked_again => {}
+                None => {
+                    self.look_once_more(node.id, asker);
+                    return Err(stale());
+                }
+            }
         }
         if let Some(mode) = changes.mode {
             folder.record(&name).set_mode(mode & 0o1777)?;
@@ -142,7 +162,13 @@ impl Vfs {
             return Ok(attachment);
         }
         let (folder, name) = self.place(node.id)?;
-        Attachment::open(&folder, &name, access(writable)).map(Arc::new)
+        let attachment = Attachment::open(&folder, &name, access(writable))?;
+        let attributes = attachment.attributes()?;
+        if self.table.id(node.id) != Some(attributes.id) && node.lock().any(false).is_none() {
+            // As when it is opened: nobody has what was replaced.
+            self.table.became(node.id, &attributes);
+        }
+        Ok(Arc::new(attachment))
     }
 
     fn change_attachment(

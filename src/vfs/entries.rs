@@ -161,7 +161,10 @@ impl Entries {
         {
             self.by_id.remove(&id);
         }
-        self.drafting.remove(&ino);
+        // A draft that is displaced comes back when it is saved.
+        if link == Link::Removed {
+            self.drafting.remove(&ino);
+        }
         self.drop_unused(ino);
         Some(node)
     }
@@ -174,7 +177,7 @@ impl Entries {
 
     pub(super) fn drop_unused(&mut self, ino: Ino) {
         let drafting = self.drafting.contains(&ino);
-        let is_used = |entry: &Entry| entry.lookups > 0 || (entry.link == Link::Here && drafting);
+        let is_used = |entry: &Entry| entry.lookups > 0 || (entry.link != Link::Removed && drafting);
         if self.entries.get(&ino).is_none_or(is_used) {
             return;
         }

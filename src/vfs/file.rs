@@ -54,6 +54,9 @@ impl Vfs {
                     true => draft.append(bytes),
                     false => draft.write(offset, bytes),
                 })?;
+                if !from_cache {
+                    open.sync_follows();
+                }
             }
         }
         self.transferred(Op::Write, bytes.len());
@@ -157,6 +160,9 @@ impl Vfs {
         match self.table.place(node.id) {
             Some(_) => record.rest(),
             None => record.abandon(),
+        }
+        if !record.is_unsaved() {
+            self.table.drafting_ends(node.id);
         }
         drop(record);
         if last_writer && let Some(place) = self.table.place(node.id) {

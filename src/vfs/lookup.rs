@@ -58,6 +58,7 @@ impl Vfs {
     ) -> Result<Option<NodeInfo>> {
         if let Some((ino, snapshot)) = found
             && let Some(node) = self.table.get(ino)
+            && self.is_known_record(node.id(), &snapshot.attributes)
             && self.table.look_up(node.id())
         {
             return Ok(Some(self.info(ino, None, snapshot.attributes, false)));

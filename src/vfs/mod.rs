@@ -193,6 +193,8 @@ impl Vfs {
     /// The kernel forgets `count` lookups of an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
         if self.table.forget(ino, count) {
+            // Its number may be another directory's next.
+            self.folders.lock().pop(&ino);
             self.watched.forget(ino);
         }
     }
@@ -313,6 +315,10 @@ impl Vfs {
             }
             above = place.parent;
             below.push((id, place.name));
+            // Others can turn directories inside out, and the kernel be told of one end only.
+            if below.len() > self.table.len() {
+                return Err(stale());
+            }
         };
         for (id, name) in below.into_iter().rev() {
             folder = folder.open_folder(&name)?;

@@ -3,6 +3,7 @@
 use super::entries::Place;
 use super::ids::Ino;
 use super::node::Node;
+use super::record_state::RecordState;
 use super::verdict::Occasion;
 use super::{Vfs, below_root, existing};
 use crate::error::{Error, Kind, Result};
@@ -64,9 +65,20 @@ impl Vfs {
         if how == Rename::Exchange {
             self.settle_at(&to)?;
         }
-        match self.unsaved_at(&from) {
-            true => self.rename_unsaved(&source, &from, &target, &to, how)?,
-            false => source.rename(&from.name, &target, &to.name, how)?,
+        let (is_unsaved, is_over_unsaved) = (self.unsaved_at(&from), self.unsaved_at(&to));
+        match how {
+            Rename::NoReplace if is_over_unsaved => return Err(exists()),
+            Rename::Exchange if is_unsaved || is_over_unsaved => {
+                return Err(Error::new(
+                    Kind::Busy,
+                    "a draft cannot be exchanged; complete it first",
+                ));
+            }
+            _ if is_unsaved => self.rename_unsaved(&source, &from, &target, &to, how)?,
+            _ => source.rename(&from.name, &target, &to.name, how)?,
+        }
+        if from == to {
+            return Ok(());
         }
         self.renamed((&source, &from), (&target, to), how);
         // Those below a directory that was renamed are called otherwise now.
@@ -81,8 +93,10 @@ impl Vfs {
             return Ok(());
         };
         let mut record = node.lock();
-        match self.settle(&node, &mut record, Occasion::Last) {
-            Err(error) if record.is_unsaved() && error.kind() != Kind::PlainSecret => Err(error),
+        let result = self.settle(&node, &mut record, Occasion::Last);
+        record.rest();
+        match record.state() {
+            RecordState::Drafting { .. } => result,
             _ => Ok(()),
         }
     }
@@ -96,12 +110,6 @@ impl Vfs {
         to: &Place,
         how: Rename,
     ) -> Result<()> {
-        if how == Rename::Exchange {
-            return Err(Error::new(
-                Kind::Busy,
-                "a draft cannot be exchanged; complete it first",
-            ));
-        }
         if !to.name.is_record() {
             return Err(Error::new(
                 Kind::PlainSecret,
@@ -110,7 +118,7 @@ impl Vfs {
         }
         let occupied = target.occupant(Op::Rename, &to.name)?.is_some();
         if how == Rename::NoReplace && occupied {
-            return Err(Error::new(Kind::Exists, "the name exists"));
+            return Err(exists());
         }
         match source.rename(&from.name, target, &to.name, how) {
             Err(error) if error.kind() == Kind::NotFound => Ok(()),
@@ -156,6 +164,10 @@ impl Vfs {
             node.lock().refresh(attributes);
         }
     }
+}
+
+fn exists() -> Error {
+    Error::new(Kind::Exists, "the name exists")
 }
 
 /// A file that lost its name: its draft will never be committed, and lives as long as somebody has it open.

@@ -32,6 +32,14 @@ enum Fate {
     Busy,
 }
 
+/// The record is the same; another session may have kept a draft of it.
+fn fate_beside_draft(folder: &Folder, place: &Place) -> Fate {
+    match folder.lookup(&place.name) {
+        Ok(seen) if !seen.kept_draft => Fate::Same,
+        _ => Fate::Other,
+    }
+}
+
 impl Vfs {
     /// Nothing that the kernel is told from now on is believed for longer than this, however well watched.
     pub fn lease(&self, good_for: Duration) {
@@ -147,7 +155,13 @@ impl Vfs {
         match (told, folder.peek(&place.name)) {
             (Some(told), Ok(Some(stat))) if told.id == stat.id && !told.kept_draft => {
                 match &node {
-                    _ if told.version == stat.version() => Fate::Same,
+                    Node::Attachment(file) if told.version == stat.version() => {
+                        // What was written here is known: the next change may be by others.
+                        file.take_written();
+                        Fate::Same
+                    }
+                    Node::Directory(_) if told.version == stat.version() => Fate::Same,
+                    Node::Record(_) if told.version == stat.version() => fate_beside_draft(folder, place),
                     Node::Record(_) => Fate::Other,
                     // It has become hidden.
                     Node::Attachment(_) if stat.nlink > 1 => Fate::Other,

@@ -88,14 +88,16 @@ impl Vfs {
         }
     }
 
-    fn opening(&self, mode: OpenMode, opener: u32) -> Result<Opening> {
+    fn opening(&self, mut mode: OpenMode, opener: u32) -> Result<Opening> {
+        // Truncating is writing, whatever may be written then.
+        mode.write |= mode.truncate;
         let slot = self.limits.handle()?;
         Ok(Opening { mode, opener, slot })
     }
 
     fn open_record(&self, node: Arc<RecordNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
-        if self.store.read_only() && (mode.write || mode.truncate) {
+        if self.store.read_only() && mode.write {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
         let mut record = node.lock();
@@ -152,6 +154,8 @@ impl Vfs {
         opener: u32,
     ) -> Result<bool> {
         let retry = self.retries.take(opener, node.id.ino);
+        // What was committed here since is newer.
+        let retry = retry.filter(|found| self.is_known_record(node.id, &found.attributes));
         let place = self.place(node.id);
         match Source::of(record.is_unsaved(), place.is_ok(), retry.is_some(), mode) {
             Source::Memory => Ok(false),
@@ -191,7 +195,7 @@ impl Vfs {
             return Err(stale());
         }
         if attributes.kept_draft {
-            return self.load_kept(record, (folder, name), attributes);
+            return self.load_kept(record, (folder, name), &attributes);
         }
         let snapshot = folder.record(name).open_seen(&attributes)?;
         if !any && snapshot.attributes.version != attributes.version {
@@ -204,19 +208,23 @@ impl Vfs {
         &self,
         record: &mut Record,
         (folder, name): (&Folder, &EntryName),
-        shown: Attributes,
+        seen: &Attributes,
     ) -> Result<bool> {
         if record.draft().is_some() {
             // The very draft that memory has, by its version.
             return Ok(false);
         }
         let draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
+        if (draft.text().len() as u64, draft.changed) != (seen.size, seen.mtime) {
+            // Another session kept another one meanwhile.
+            return Err(stale());
+        }
         let beneath = folder
             .record(name)
             .open()
             .ok()
             .map(|snapshot| snapshot.attributes);
-        record.found_kept(draft.within(self.limits.memory())?, beneath, shown);
+        record.found_kept(draft.within(self.limits.memory())?, beneath, *seen);
         Ok(false)
     }
 
@@ -236,9 +244,8 @@ impl Vfs {
 
     fn open_attachment(&self, node: Arc<AttachmentNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
-        let writable = mode.write || mode.truncate;
         let (folder, name) = self.place(node.id)?;
-        let attachment = Arc::new(Attachment::open(&folder, &name, access(writable))?);
+        let attachment = Arc::new(Attachment::open(&folder, &name, access(mode.write))?);
         let attributes = attachment.attributes()?;
         let told = self.table.last_told(node.id);
         // Another file can have the same size and the same times.

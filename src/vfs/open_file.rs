@@ -51,6 +51,10 @@ impl OpenRecord {
     /// It is written through: whoever closes it hears what became of that.
     pub(super) fn written(&self) {
         self.wrote.store(true, Ordering::Relaxed);
+    }
+
+    /// A write(2) succeeded: where every one is synced, the kernel's sync follows.
+    pub(super) fn sync_follows(&self) {
         self.owes_sync.store(self.synchronous, Ordering::Relaxed);
     }
 

@@ -14,6 +14,9 @@
 //!   Drafting, Kept, Refused ── discard ──▶ Open, or Idle where nobody has it open
 //! ```
 //!
+//! Kept text that was found on the volume can be committed, too. Once the name is gone and nobody has the record open,
+//! every state leads to Idle (`abandon`). A change that is refused leads nowhere.
+//!
 //! It reads nothing and decides nothing: what leads to a transition is decided in `open` and `settle`.
 
 use crate::budget::Charge;
@@ -102,6 +105,17 @@ impl RecordState {
         }
     }
 
+    fn text_mut(&mut self) -> Option<&mut Text> {
+        match self {
+            Self::Idle | Self::Open(_) => None,
+            Self::Drafting { text, .. } | Self::Kept { text, .. } | Self::Refused { text, .. } => Some(text),
+        }
+    }
+
+    fn drafting(text: Text) -> Self {
+        Self::Drafting { text, failed: None }
+    }
+
     fn content(&self) -> &[u8] {
         match (self, self.text()) {
             (_, Some(text)) => text.draft.text(),
@@ -162,12 +176,9 @@ impl Record {
         self.state.text().map(|text| &text.draft)
     }
 
-    /// The draft that only memory has, for changes beside its text.
-    pub(super) fn unsaved_draft(&mut self) -> Option<&mut Draft> {
-        match &mut self.state {
-            RecordState::Drafting { text, .. } | RecordState::Refused { text, .. } => Some(&mut text.draft),
-            RecordState::Idle | RecordState::Open(_) | RecordState::Kept { .. } => None,
-        }
+    /// The draft, for changes beside its text.
+    pub(super) fn draft_mut(&mut self) -> Option<&mut Draft> {
+        self.state.text_mut().map(|text| &mut text.draft)
     }
 
     /// Why the draft is not the record, as far as anybody tried.
@@ -241,31 +252,29 @@ impl Record {
     /// Changes the text. `new` makes the draft of what is there, where there is none.
     ///
     /// # Errors
-    /// Those of `new` and `change`. After one of `change`, there is a draft all the same.
+    /// Those of `new` and `change`: then all is as it was.
     pub(super) fn edit<T>(
         &mut self,
         new: impl FnOnce(&[u8]) -> Result<Draft>,
         change: impl FnOnce(&mut Draft) -> Result<T>,
     ) -> Result<T> {
-        let (mut text, failed) = match std::mem::take(&mut self.state) {
-            // What the volume does not take stays so until it does, whatever is typed meanwhile.
-            RecordState::Drafting { text, failed } => (text, failed),
-            RecordState::Kept { text, .. } | RecordState::Refused { text, .. } => (text, None),
-            without => match new(without.content()) {
-                Ok(draft) => {
-                    let beneath = without.committed();
-                    (Text { draft, beneath }, None)
-                }
-                Err(error) => {
-                    self.state = without;
-                    return Err(error);
-                }
-            },
+        let changed = match self.state.text_mut() {
+            Some(text) => change(&mut text.draft)?,
+            None => {
+                let mut draft = new(self.state.content())?;
+                let changed = change(&mut draft)?;
+                let beneath = self.state.committed();
+                self.state = RecordState::drafting(Text { draft, beneath });
+                changed
+            }
         };
-        let changed = change(&mut text.draft);
-        self.state = RecordState::Drafting { text, failed };
+        self.state = match std::mem::take(&mut self.state) {
+            RecordState::Kept { text, .. } | RecordState::Refused { text, .. } => RecordState::drafting(text),
+            // What the volume does not take stays so until it does, whatever is typed meanwhile.
+            other => other,
+        };
         self.distrust_pages();
-        changed
+        Ok(changed)
     }
 
     /// The volume did not take the draft. Returns whether that is news.
@@ -361,3 +370,6 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,8 +41,11 @@ impl Vfs {
                 change(draft)
             },
         );
-        if !was_unsaved && record.is_unsaved() {
-            self.table.drafting_begins(node.id);
+        match (was_unsaved, record.is_unsaved()) {
+            (false, true) => self.table.drafting_begins(node.id),
+            // It may have its name back, and nothing was typed after all.
+            (false, false) => self.table.drafting_ends(node.id),
+            (true, _) => {}
         }
         changed
     }
@@ -121,7 +124,10 @@ impl Vfs {
                 return self.not_taken(node, record, why, occasion);
             }
         }
-        let folder = self.folder(place.parent)?;
+        let folder = match self.folder(place.parent) {
+            Ok(folder) => folder,
+            Err(why) => return self.not_taken(node, record, why, occasion),
+        };
         let durability = match occasion {
             Occasion::Sync | Occasion::Write => Durability::Durable,
             _ => self.store.durability(),
@@ -247,17 +253,21 @@ impl Vfs {
     pub fn settle_closed(&self) {
         for node in self.table.drafting() {
             let mut record = node.lock();
-            if !record.has_writers()
-                && let Err(error) = self.settle(&node, &mut record, Occasion::Last)
-            {
+            if record.has_writers() {
+                continue;
+            }
+            if let Err(error) = self.settle(&node, &mut record, Occasion::Last) {
                 log::debug!("after the last close: {error:#}");
             }
+            record.rest();
         }
     }
 
     /// Drafts that nobody writes any more wait for the volume, or for the observers, to take them.
     fn hold_back(&self) {
-        self.held_back.lock().get_or_insert_with(Stopwatch::start);
+        let mut held_back = self.held_back.lock();
+        held_back.get_or_insert_with(Stopwatch::start);
+        // Before another can take them for settled.
         self.holds_back.store(true, Ordering::Relaxed);
         // Nobody may ask for anything any more.
         self.pages.notice_soon();
@@ -274,8 +284,10 @@ impl Vfs {
             .lock()
             .is_some_and(|since| since.elapsed() >= TRY_AGAIN);
         if is_due && self.store.admit(Op::Commit).is_ok() {
-            *self.held_back.lock() = None;
+            let mut held_back = self.held_back.lock();
+            *held_back = None;
             self.holds_back.store(false, Ordering::Relaxed);
+            drop(held_back);
             self.settle_closed();
         }
         self.holds_back.load(Ordering::Relaxed).then_some(TRY_AGAIN)

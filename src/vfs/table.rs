@@ -121,6 +121,10 @@ impl Table {
         let mut place = &inner.current(node)?.place;
         let mut names = vec![place.name.as_str()];
         while place.parent != ROOT {
+            // Others can turn directories inside out, and the kernel be told of one end only.
+            if names.len() > inner.entries.len() {
+                return None;
+            }
             place = &inner.entries.get(&place.parent)?.place;
             names.push(place.name.as_str());
         }
@@ -324,6 +328,24 @@ fn numbered_by_name(number: u32, place: &Place) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_draft_that_is_displaced_is_still_to_be_saved() {
+        let table = Table::default();
+        let place = Place {
+            parent: Ino(2),
+            name: EntryName::parse(b"x.json").unwrap(),
+        };
+        let draft = table.enter_draft(place.clone()).id;
+        // A lookup that began before the draft did finds what others put there.
+        let other = table.enter_draft(place).id;
+        table.drafting_ends(other);
+        assert!(table.is_displaced(draft) && table.drafting().iter().any(|node| node.id == draft));
+        assert!(!table.forget(draft.ino, 1), "it holds what nobody else has");
+        assert_eq!(table.reclaim(draft), Some(true));
+        table.drafting_ends(draft);
+        assert!(table.get(draft.ino).is_none());
+    }
 
     #[test]
     fn what_was_forgotten_since_it_was_found_is_not_counted_as_looked_up() {

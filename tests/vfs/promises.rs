@@ -1,140 +1,15 @@
-//! The file system without a kernel: what it promises on inode numbers, handles and drafts can be asked of it directly.
-
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+//! What is promised on inode numbers, handles, listings and memory.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tempfile::TempDir;
-use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Kind;
-use tenantfs::event::LogObserver;
-use tenantfs::name::EntryName;
-use tenantfs::store::{Options, Store};
-use tenantfs::vfs::{Changes, Ino, Limits, NodeInfo, OpenMode, PageCache, Pools, ROOT, Vfs};
-use tenantfs::volume::{Rename, Volume};
+use tenantfs::vfs::{Changes, Pools};
+use tenantfs::volume::Rename;
 
-const UID: u32 = 1000;
-const ALICE: &str = "2bd806c97f0e00af";
-
-const READ: OpenMode = OpenMode {
-    write: false,
-    append: false,
-    truncate: false,
-    exclusive: false,
-    synchronous: false,
-};
-const WRITE: OpenMode = OpenMode { write: true, ..READ };
-
-/// A kernel that notes what it is asked to keep.
-#[derive(Default)]
-struct Pages {
-    filled: Mutex<Vec<(Ino, Vec<u8>)>>,
-    /// The directories of which it was told that their listings are no longer so.
-    noticed: Mutex<Vec<Ino>>,
-}
-
-impl PageCache for Pages {
-    fn fill(&self, ino: Ino, content: &[u8]) -> bool {
-        self.filled.lock().push((ino, content.to_vec()));
-        true
-    }
-
-    fn drop_soon(&self, _: Ino) {}
-
-    fn drop_attributes(&self, _: Ino) {}
-
-    fn notice_soon(&self) {}
-
-    fn drop_name(&self, _: Ino, _: &EntryName) {}
-
-    fn drop_listing(&self, ino: Ino) {
-        self.noticed.lock().push(ino);
-    }
-}
-
-struct Mounted {
-    vfs: Vfs,
-    pages: Arc<Pages>,
-    schedules: Ino,
-    volume: TempDir,
-}
-
-impl Mounted {
-    fn new() -> Self {
-        Self::within(Pools::alone().limits())
-    }
-
-    fn within(limits: Limits) -> Self {
-        let volume = TempDir::new().unwrap();
-        let key = ApiKey::new("sesame").unwrap();
-        let keys = format!(
-            r#"{{"keys":[{{"sha256":"{}","user_id":"alice"}}]}}"#,
-            key_hash(&key)
-        );
-        let alice = StaticKeys::parse(&keys).unwrap().authenticate(&key).unwrap();
-        let observer = Arc::new(LogObserver::default());
-        let opened = Volume::open(volume.path()).unwrap();
-        let store = Store::open(&opened, &alice, Options::default(), observer).unwrap();
-        let pages = Arc::new(Pages::default());
-        let vfs = Vfs::new(store, UID, UID, Arc::clone(&pages) as _, limits);
-        let schedules = vfs.lookup(ROOT, b"schedules", 1).unwrap().ino;
-        Self {
-            vfs,
-            pages,
-            schedules,
-            volume,
-        }
-    }
-
-    /// Where the volume has a record.
-    fn path(&self, name: &str) -> PathBuf {
-        self.volume.path().join("schedules").join(ALICE).join(name)
-    }
-
-    /// Replaces a record as the service does.
-    fn replace(&self, name: &str, record: &str) {
-        let temporary = self.path("temporary");
-        fs::write(&temporary, record).unwrap();
-        fs::rename(temporary, self.path(name)).unwrap();
-    }
-
-    fn lookup(&self, name: &str) -> NodeInfo {
-        self.vfs.lookup(self.schedules, name.as_bytes(), 1).unwrap()
-    }
-
-    fn absent(&self, name: &str) -> bool {
-        let result = self.vfs.lookup(self.schedules, name.as_bytes(), 1);
-        result.is_err_and(|error| error.kind() == Kind::NotFound)
-    }
-
-    /// Writes a file as a program does: create, write, close.
-    fn write(&self, name: &str, text: &str) {
-        let me = std::process::id();
-        let (node, opened) = self
-            .vfs
-            .create(self.schedules, name.as_bytes(), 0o644, WRITE, me)
-            .unwrap();
-        self.vfs.write(opened.fh, 0, text.as_bytes(), false).unwrap();
-        self.vfs.flush(opened.fh, me).unwrap();
-        self.vfs.release(opened.fh);
-        self.vfs.forget(node.ino, 1);
-    }
-
-    fn read(&self, name: &str) -> String {
-        let node = self.lookup(name);
-        let opened = self.vfs.open(node.ino, READ, 1).unwrap();
-        let text = self.vfs.read(opened.fh, 0, 1 << 20).unwrap();
-        self.vfs.release(opened.fh);
-        self.vfs.forget(node.ino, 1);
-        String::from_utf8(text).unwrap()
-    }
-}
+use super::{Mounted, READ, WRITE};
 
 #[test]
 fn nothing_is_left_of_a_million_lookups() {
@@ -492,64 +367,4 @@ fn listings_are_counted_too() {
     let fh = mounted.vfs.opendir(mounted.schedules).unwrap().fh;
     list(fh).unwrap();
     list(fh).unwrap();
-}
-
-#[test]
-fn a_restored_record_is_listed_at_once() {
-    let mounted = Mounted::new();
-    mounted.write("x.json", "{}");
-    mounted.vfs.unlink(mounted.schedules, b"x.json").unwrap();
-    assert!(mounted.absent("x.json"));
-    mounted.pages.noticed.lock().clear();
-    mounted.vfs.restore("schedules/x.json").unwrap();
-    mounted.vfs.notice_changes();
-    assert!(mounted.pages.noticed.lock().contains(&mounted.schedules));
-    assert_eq!(mounted.read("x.json"), "{}");
-    let taken = mounted.vfs.restore("schedules/x.json").unwrap_err();
-    assert_eq!(taken.kind(), Kind::Exists);
-}
-
-#[test]
-fn a_discarded_draft_gives_its_number_back_to_the_record() {
-    let mounted = Mounted::new();
-    let draft = r#"{"api_key":"sk-plain"}"#;
-    mounted.write("x.json", r#"{"n":1}"#);
-    let number = mounted.lookup("x.json").ino;
-    let refused = |name: &str| {
-        let (node, opened) = mounted
-            .vfs
-            .create(mounted.schedules, name.as_bytes(), 0o644, WRITE, 1)
-            .unwrap();
-        mounted.vfs.write(opened.fh, 0, draft.as_bytes(), false).unwrap();
-        assert!(mounted.vfs.flush(opened.fh, 1).is_err());
-        assert_eq!(
-            mounted
-                .vfs
-                .discard_draft(&format!("schedules/{name}"))
-                .unwrap_err()
-                .kind(),
-            Kind::Busy
-        );
-        mounted.vfs.release(opened.fh);
-        mounted.vfs.forget(node.ino, 1);
-    };
-    refused("x.json");
-    assert_eq!(mounted.read("x.json"), draft);
-    let reader = mounted.vfs.open(mounted.lookup("x.json").ino, READ, 1).unwrap();
-    mounted.vfs.discard_draft("schedules/x.json").unwrap();
-    assert_eq!(mounted.vfs.read(reader.fh, 0, 99).unwrap(), br#"{"n":1}"#);
-    assert_eq!(mounted.lookup("x.json").ino, number);
-    assert_eq!(mounted.read("x.json"), r#"{"n":1}"#);
-    assert_eq!(
-        mounted.vfs.discard_draft("schedules/x.json").unwrap_err().kind(),
-        Kind::NotFound
-    );
-    assert!(mounted.vfs.uncommitted(9).unwrap().is_empty());
-
-    // One that was never a record is gone.
-    refused("y.json");
-    mounted.vfs.discard_draft("schedules/y.json").unwrap();
-    assert!(mounted.absent("y.json"));
-    mounted.write("x.json", r#"{"n":2}"#);
-    assert_eq!(mounted.read("x.json"), r#"{"n":2}"#);
 }
