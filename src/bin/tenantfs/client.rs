@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use tenantfs::daemon::{Client, Failure, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 
-use crate::cli::{LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
-use crate::options::ClientArgs;
+use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
 use crate::{account, config, hygiene, key};
 
 pub(crate) fn login(args: LoginArgs) -> Result<()> {

@@ -17,7 +17,6 @@ mod keys;
 mod metrics;
 mod mount;
 mod mounter;
-mod options;
 mod passed;
 mod serving;
 mod socket;

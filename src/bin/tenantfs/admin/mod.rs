@@ -21,9 +21,8 @@ use tenantfs::session::privilege;
 use tenantfs::store::LayoutMark;
 use tenantfs::volume::Volume;
 
-use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs};
+use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
 use crate::config::VolumeSettings;
-use crate::options::VolumeArgs;
 use crate::{account, serving};
 pub(crate) use erase::erase;
 pub(crate) use list::list;

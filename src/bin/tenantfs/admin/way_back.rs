@@ -10,8 +10,8 @@ use tenantfs::identity::UserId;
 
 use super::{become_account, confined, ground, open, tell};
 use crate::account;
+use crate::cli::VolumeArgs;
 use crate::config::VolumeSettings;
-use crate::options::VolumeArgs;
 
 /// The most records or drafts that are looked for: as the daemon has it.
 const MOST: usize = 1000;

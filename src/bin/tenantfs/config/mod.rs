@@ -17,8 +17,7 @@ use tenantfs::seal::SealingKeys;
 use tenantfs::store::{self, SESSION_KEY_FIELD};
 use tenantfs::volume::Durability;
 
-use crate::cli::{DaemonArgs, KeysArgs, MountArgs};
-use crate::options::{AuditLevel, ClientArgs, Commit, ServeArgs, VolumeArgs};
+use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, KeysArgs, MountArgs, ServeArgs, VolumeArgs};
 use file::File;
 pub(crate) use value::Endpoint;
 

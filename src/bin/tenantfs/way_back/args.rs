@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::options::{ClientArgs, VolumeArgs};
+use crate::cli::{ClientArgs, VolumeArgs};
 
 /// Whose, and who is asked: the daemon, or the volume itself.
 #[derive(Args)]
