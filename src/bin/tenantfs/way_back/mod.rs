@@ -1,6 +1,5 @@
 //! `tenantfs removed`, `restore` and `drafts`: asked of the daemon by users, done on the volume by operators.
 
-mod args;
 mod place;
 mod text;
 
@@ -10,8 +9,8 @@ use tenantfs::daemon::{Client, Code, Failure, Reply, Request, SessionStatus};
 use tenantfs::error::Result;
 
 use crate::admin::way_back as volume;
+use crate::cli::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 use crate::{client, config};
-pub(crate) use args::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 
 pub(crate) fn removed(args: RemovedArgs) -> Result<()> {
     let whose = args.whose;
