@@ -164,7 +164,7 @@ fn status_shows_the_session_and_what_could_not_be_saved_and_why() {
         "alice, uid 61001",
         "active",
         "schedules/sub/x.json: the text breaks off",
-        "results/y.json: it holds a secret in plain text",
+        "results/y.json: the member \"api_key\" is a secret, and there are no sealing keys",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

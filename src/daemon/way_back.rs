@@ -105,7 +105,8 @@ fn refusal(error: Error) -> Refusal {
     let code = match error.kind() {
         Kind::NotFound | Kind::NotADirectory => Code::NotFound,
         Kind::Exists | Kind::NameTaken => Code::Exists,
-        Kind::Busy => Code::Busy,
+        // A directory on the way was replaced meanwhile.
+        Kind::Busy | Kind::Stale => Code::Busy,
         Kind::ReadOnly => Code::NotPermitted,
         _ => Code::VolumeFailed,
     };
