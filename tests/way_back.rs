@@ -132,6 +132,7 @@ fn a_removed_record_comes_back_as_it_was_and_to_its_user_only() {
         assert!(removed(&daemon, &ALICE).is_empty());
         let line = log.wait("create schedules/x.json ok");
         assert!(line["reason"].as_str().unwrap().starts_with("restored"), "{line}");
+        assert!(line["pid"].as_u64().unwrap() > 0, "{line}");
 
         shell(ALICE.uid, &alices, "rm schedules/x.json");
         assert_eq!(

@@ -44,11 +44,15 @@ pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
         };
         // Whom the kernel does not name gets no answer.
         let Ok(peer) = stream.peer_cred() else { continue };
-        match Counted::admit(&counts, peer.uid()) {
+        let peer = Peer {
+            uid: peer.uid(),
+            pid: peer.pid().and_then(|pid| pid.try_into().ok()).unwrap_or_default(),
+        };
+        match Counted::admit(&counts, peer.uid) {
             Some(counted) => {
                 let sessions = Arc::clone(sessions);
                 tokio::spawn(async move {
-                    converse(stream, peer.uid(), &sessions).await;
+                    converse(stream, peer, &sessions).await;
                     drop(counted);
                 });
             }
@@ -60,6 +64,14 @@ pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
             }
         }
     }
+}
+
+/// Who asks, as the kernel says.
+#[derive(Clone, Copy)]
+struct Peer {
+    uid: u32,
+    /// None that can be named is 0.
+    pid: u32,
 }
 
 /// A connection that is counted as long as this lives.
@@ -98,12 +110,13 @@ impl Drop for Counted {
 }
 
 /// Answers line by line, until the client has no more or takes too long.
-async fn converse(mut stream: UnixStream, uid: u32, sessions: &Arc<Sessions>) {
+async fn converse(mut stream: UnixStream, peer: Peer, sessions: &Arc<Sessions>) {
+    let uid = peer.uid;
     let mut requests = Requests::default();
     loop {
         let answer = match timeout(PATIENCE, requests.next(&mut stream)).await {
             Err(_) | Ok(Ok(None)) => return,
-            Ok(Ok(Some(request))) => answer(request, uid, sessions).await,
+            Ok(Ok(Some(request))) => answer(request, peer, sessions).await,
             Ok(Err(error)) => Err(error).refused_as(Code::BadRequest),
         };
         let done = matches!(&answer, Err(refusal) if refusal.code == Code::BadRequest);
@@ -125,7 +138,8 @@ fn is_operator(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Answer<Reply> {
+async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answer<Reply> {
+    let Peer { uid: peer, pid } = asker;
     match request {
         Request::Login { key, uid, gid } => {
             let uid = subject(peer, uid)?;
@@ -143,9 +157,9 @@ async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Answer
             sessions.events(uid, lines).await.map(Reply::Events)
         }
         Request::Removed { uid } => sessions.removed(subject(peer, uid)?).await,
-        Request::Restore { path, uid } => sessions.restore_record(subject(peer, uid)?, path).await,
+        Request::Restore { path, uid } => sessions.restore_record(subject(peer, uid)?, pid, path).await,
         Request::Drafts { uid } => sessions.drafts(subject(peer, uid)?).await,
-        Request::Discard { path, uid } => sessions.discard(subject(peer, uid)?, path).await,
+        Request::Discard { path, uid } => sessions.discard(subject(peer, uid)?, pid, path).await,
         Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
         Request::Revoke(whose) => match peer {
             0 => sessions.end(&whose, "revoked").await.map(Reply::Ended),

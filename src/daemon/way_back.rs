@@ -12,6 +12,7 @@ use super::slot::Slot;
 use super::wire::{Code, DraftStatus, RemovedStatus, Reply};
 use crate::auth::State;
 use crate::error::{Error, Kind, Result};
+use crate::event;
 use crate::store::{Removed, Uncommitted};
 use crate::vfs::Vfs;
 
@@ -29,10 +30,10 @@ impl Sessions {
         Ok(Reply::removed(found, MOST))
     }
 
-    /// Brings back what `uid` removed at `path`.
-    pub(super) async fn restore_record(&self, uid: u32, path: String) -> Answer<Reply> {
+    /// Brings back what `uid` removed at `path`, as process `pid` asks.
+    pub(super) async fn restore_record(&self, uid: u32, pid: u32, path: String) -> Answer<Reply> {
         let restored = path.clone();
-        let restore = move |vfs: &Vfs| vfs.restore(&path);
+        let restore = move |vfs: &Vfs| event::on_behalf_of(pid, || vfs.restore(&path));
         self.in_session("restore", uid, restore).await?;
         Ok(Reply::Restored { path: restored })
     }
@@ -44,10 +45,10 @@ impl Sessions {
         Ok(Reply::drafts(found, MOST))
     }
 
-    /// Gives up the draft that `uid` has at `path`.
-    pub(super) async fn discard(&self, uid: u32, path: String) -> Answer<Reply> {
+    /// Gives up the draft that `uid` has at `path`, as process `pid` asks.
+    pub(super) async fn discard(&self, uid: u32, pid: u32, path: String) -> Answer<Reply> {
         let discarded = path.clone();
-        let discard = move |vfs: &Vfs| vfs.discard_draft(&path);
+        let discard = move |vfs: &Vfs| event::on_behalf_of(pid, || vfs.discard_draft(&path));
         self.in_session("discard", uid, discard).await?;
         Ok(Reply::Discarded { path: discarded })
     }
@@ -105,7 +106,8 @@ fn refusal(error: Error) -> Refusal {
     let code = match error.kind() {
         Kind::NotFound | Kind::NotADirectory => Code::NotFound,
         Kind::Exists | Kind::NameTaken => Code::Exists,
-        Kind::Busy => Code::Busy,
+        // A directory on the way was replaced meanwhile.
+        Kind::Busy | Kind::Stale => Code::Busy,
         Kind::ReadOnly => Code::NotPermitted,
         _ => Code::VolumeFailed,
     };

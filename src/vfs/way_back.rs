@@ -49,6 +49,9 @@ impl Vfs {
 
     fn discard_draft_of(&self, path: &str, place: Place, node: &RecordNode) -> Result<()> {
         let mut record = node.lock();
+        if self.table.place(node.id).as_ref() != Some(&place) {
+            return Err(Error::new(Kind::Busy, "it was renamed just now; look again"));
+        }
         if record.draft().is_some() && record.has_writers() {
             return Err(Error::new(
                 Kind::Busy,

@@ -1,6 +1,5 @@
 //! `tenantfs removed`, `restore` and `drafts`: asked of the daemon by users, done on the volume by operators.
 
-mod args;
 mod place;
 mod text;
 
@@ -10,8 +9,8 @@ use tenantfs::daemon::{Client, Code, Failure, Reply, Request, SessionStatus};
 use tenantfs::error::Result;
 
 use crate::admin::way_back as volume;
+use crate::cli::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 use crate::{client, config};
-pub(crate) use args::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 
 pub(crate) fn removed(args: RemovedArgs) -> Result<()> {
     let whose = args.whose;
@@ -61,9 +60,13 @@ fn ask_at(whose: &WhoseArgs, path: &Path, request: impl Fn(String) -> Request) -
     let here = std::env::current_dir().ok();
     let meant = place::meant(path, here.as_deref(), mountpoint.as_deref())?;
     let reply = ask(whose, &request(meant.first))?;
-    match (&reply, meant.other) {
-        (Reply::Error(Failure { code, .. }), Some(other)) if *code == Code::NotFound => {
-            ask(whose, &request(other))
+    let is_unknown =
+        |reply: &Reply| matches!(reply, Reply::Error(Failure { code, .. }) if *code == Code::NotFound);
+    match meant.other {
+        Some(other) if is_unknown(&reply) => {
+            let second = ask(whose, &request(other))?;
+            // Of two that mean nothing, the likelier one is what there is to say about.
+            Ok(if is_unknown(&second) { reply } else { second })
         }
         _ => Ok(reply),
     }

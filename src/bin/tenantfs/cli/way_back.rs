@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::{ClientArgs, VolumeArgs};
+use super::shared::{ClientArgs, VolumeArgs};
 
 /// Whose, and who is asked: the daemon, or the volume itself.
 #[derive(Args)]
@@ -32,7 +32,7 @@ pub(crate) struct WhoseArgs {
 
 impl WhoseArgs {
     /// What a client of the daemon needs of it.
-    pub(super) fn client(&self) -> ClientArgs {
+    pub(crate) fn client(&self) -> ClientArgs {
         ClientArgs {
             socket: self.socket.clone(),
             config: self.on.config.clone(),
