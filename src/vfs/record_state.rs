@@ -283,8 +283,11 @@ impl Record {
     }
 
     /// The volume keeps the draft, which cannot be the record.
-    pub(super) fn kept(&mut self, verdict: Verdict) {
-        self.judged(|text| RecordState::Kept { text, verdict });
+    pub(super) fn kept(&mut self, verdict: Verdict, attributes: &Attributes) {
+        self.judged(|mut text| {
+            text.draft.kept = Some(attributes.ctime);
+            RecordState::Kept { text, verdict }
+        });
     }
 
     /// The draft cannot be the record, and the volume may not keep it.

@@ -208,7 +208,7 @@ impl Vfs {
         };
         match folder.record(&place.name).keep(draft, durability) {
             Ok(attributes) => {
-                record.kept(verdict);
+                record.kept(verdict, &attributes);
                 self.table.became(node.id, &attributes);
                 self.table.drafting_ends(node.id);
             }
