@@ -83,7 +83,8 @@ impl fmt::Display for UserHash {
 
 /// Proof that a user id was authenticated; the only way to obtain a [`Store`](crate::store::Store).
 ///
-/// Born in [`auth`](crate::auth) and nowhere else. Whoever has a user id has no proof:
+/// Born in [`auth`](crate::auth), and in [`admin`](crate::admin) for an operator's work on a volume, which hands out neither it nor
+/// a store. Whoever has a user id has no proof:
 ///
 /// ```compile_fail,E0624
 /// # use tenantfs::identity::{Principal, UserId};
@@ -100,7 +101,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// For authenticators, when they have seen proof.
+    /// For authenticators, when they have seen proof; and for operators, who need none, as long as it stays with them.
     pub(crate) fn authenticated(user: UserId) -> Self {
         Self { user }
     }

@@ -74,12 +74,14 @@ fn findings(output: &Output) -> BTreeMap<String, String> {
 fn a_volume_as_the_service_and_the_mounts_leave_it_has_no_problems() {
     for layout in LAYOUTS {
         let volume = Volume::new(layout);
-        let keys = sealing_keys(&volume, "new", &[NEW]);
+        let keys = sealing_keys(&volume, "old", &[OLD]);
         let options = ["--sealing-keys", keys.to_str().unwrap()];
         {
             let mount = volume.mount_with(&ALICE, &options);
             let script = r#"mkdir schedules/sub
                 echo '{"api_key":"sk-typed","n":1}' > schedules/a.json; echo '{"n":2}' > schedules/sub/b.json
+                mkdir results/gone; echo '{"api_key":"sk-removed"}' > results/gone/g.json; rm -r results/gone
+                echo '{"n":3}' > schedules/r.json; rm schedules/r.json
                 echo plot > results/plot.svg; echo '{"broken": "' > schedules/draft.json || true"#;
             mount.shell(script);
         }
@@ -88,9 +90,23 @@ fn a_volume_as_the_service_and_the_mounts_leave_it_has_no_problems() {
         assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
         let seen: Value = serde_json::from_str(&stdout(&output)).unwrap();
         let seen = &seen["verified"];
-        let counts = ["records", "attachments", "drafts", "sealed", "plain_secrets"]
-            .map(|name| seen[name].as_u64().unwrap());
-        assert_eq!(counts, [3, 1, 1, 1, 0], "{seen}");
+        let counts = [
+            "records",
+            "attachments",
+            "drafts",
+            "waiting",
+            "sealed",
+            "plain_secrets",
+        ]
+        .map(|name| seen[name].as_u64().unwrap());
+        assert_eq!(counts, [3, 1, 1, 2, 2, 0], "{seen}");
+
+        // What waits is sealed anew with the rest: the old key is not needed any more.
+        for (keys, command) in [(&[OLD, NEW][..], "reseal"), (&[NEW][..], "verify")] {
+            let keys = sealing_keys(&volume, "new", keys);
+            let output = ask(&volume, command, &["--sealing-keys", keys.to_str().unwrap()]);
+            assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+        }
     }
 }
 

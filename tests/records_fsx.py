@@ -48,7 +48,7 @@ class Handle:
 
 
 names, attachments, handles = {}, {}, []
-# The secret of each record on the volume, and of each that was renamed away, by name.
+# The secret of each record on the volume, and of each that was renamed away or removed, by name.
 secrets, away = {}, {}
 committed = {}
 
@@ -406,8 +406,9 @@ def do_unlink():
     if name in names:
         os.unlink(name)
         displace(name)
-        for kept in (committed, secrets, away):
-            kept.pop(name, None)
+        if committed.pop(name, None) is not None:
+            # It waits for the next of its name, as one that was renamed away.
+            away[name] = secrets.pop(name, None)
         tell(name)
 
 

@@ -487,7 +487,7 @@ const WAYS: &[(&str, Outcome, &str)] = &[
     (
         "beside_bottomless_nesting",
         Draft("EINVAL"),
-        "put('{\"x\": %s, \"api_key\": \"%s\"}' % ('[' * 200 + ']' * 200, KEY))",
+        "put('{\"x\": %s, \"api_key\": \"%s\"}' % ('[' * 2000 + ']' * 2000, KEY))",
     ),
     (
         "with_a_hole",

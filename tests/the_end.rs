@@ -197,18 +197,38 @@ fn ten_sessions_end_at_once_and_every_draft_is_saved() {
 }
 
 #[test]
-fn a_mounter_that_is_paused_costs_no_draft_and_seconds_only() {
+fn a_mounter_that_is_paused_or_gone_costs_no_draft_and_seconds_only() {
     ends_with(Mounter::Paused);
-}
-
-#[test]
-fn a_mounter_that_is_gone_costs_no_draft_and_seconds_only() {
     ends_with(Mounter::Gone);
 }
 
 #[test]
 fn a_mounter_that_waits_for_the_end_of_the_daemon_costs_no_draft_and_seconds_only() {
     ends_with(Mounter::SocketOnly);
+}
+
+#[test]
+fn hundreds_of_drafts_of_one_user_are_all_saved() {
+    const DRAFTS: usize = 500;
+    let volume = Volume::new(Layout::default());
+    let mut daemon = Daemon::start(&volume, &[]);
+    let place = daemon.login(&ALICE);
+    let code = format!(
+        "files = [open(f'schedules/{{n}}.json', 'w') for n in range({DRAFTS})]\n\
+         for n, f in enumerate(files): f.write('{{\"n\":%d}}' % n); f.flush()\n\
+         print('held', flush=True); input()"
+    );
+    let mut held = Conversation::start_in(ALICE.uid, &place, &code);
+    held.next();
+    let told = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().is_some_and(|status| status.success()));
+    eprintln!("ended after {:?}", told.elapsed());
+    let records = volume.files(&ALICE);
+    let records = records
+        .iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "json"));
+    assert_eq!(records.count(), DRAFTS, "{}", daemon.log());
 }
 
 #[test]

@@ -95,6 +95,11 @@ impl Observer for Auditor {
                 kind,
                 reason,
             } => self.refused(*op, path, *kind, reason),
+            // What is in the way was told when it was met.
+            Event::SaveFailed {
+                kind: Kind::NameTaken,
+                ..
+            } => {}
             Event::DraftKept { path, kind, reason } | Event::SaveFailed { path, kind, reason } => {
                 self.refused(Op::Commit, path, *kind, reason);
             }
@@ -240,6 +245,29 @@ mod tests {
             done(&auditor, Op::Open, Ok(()));
         });
         assert_eq!(lines(&auditor), ["lookup EPERM", "open ok"]);
+    }
+
+    #[test]
+    fn what_becomes_of_a_secret_has_a_line_on_every_level_and_what_is_asked_back_on_those_that_have_commits()
+    {
+        let path = || "x".to_owned();
+        let events = [
+            Event::SecretRestored { path: path() },
+            Event::SecretDropped { path: path() },
+            Event::Restored { path: path() },
+            Event::DraftDiscarded { path: path() },
+        ];
+        for (level, expected) in [
+            (Level::Denied, &["commit ok", "commit ok"][..]),
+            (
+                Level::Access,
+                &["commit ok", "commit ok", "create ok", "unlink ok"][..],
+            ),
+        ] {
+            let auditor = auditor(level);
+            events.iter().for_each(|event| auditor.observe(event));
+            assert_eq!(lines(&auditor), expected);
+        }
     }
 
     #[test]

@@ -142,6 +142,10 @@ async fn answer(request: Request, peer: u32, sessions: &Arc<Sessions>) -> Answer
             let uid = subject(peer, uid)?;
             sessions.events(uid, lines).await.map(Reply::Events)
         }
+        Request::Removed { uid } => sessions.removed(subject(peer, uid)?).await,
+        Request::Restore { path, uid } => sessions.restore_record(subject(peer, uid)?, path).await,
+        Request::Drafts { uid } => sessions.drafts(subject(peer, uid)?).await,
+        Request::Discard { path, uid } => sessions.discard(subject(peer, uid)?, path).await,
         Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
         Request::Revoke(whose) => match peer {
             0 => sessions.end(&whose, "revoked").await.map(Reply::Ended),

@@ -14,6 +14,7 @@ use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::session::{Leased, apart};
 use crate::store::Uncommitted;
+use crate::vfs::Vfs;
 
 /// The most drafts that are shown of one session.
 const MAX_DRAFTS: usize = 100;
@@ -30,7 +31,7 @@ pub(super) struct Live {
     wanted_gid: Option<u32>,
     pub(super) leased: Leased,
     since: Timestamp,
-    /// Held while it is looked for drafts.
+    /// Held while something is looked for, or done, beside the mount.
     looking: Arc<AsyncMutex<()>>,
     /// Why it is to end.
     pub(super) ending: watch::Sender<Option<String>>,
@@ -105,21 +106,27 @@ impl Live {
         });
     }
 
-    /// What could not be saved, looked for by one thread at a time, however often it is asked for.
-    async fn drafts(&self) -> Result<Vec<Uncommitted>> {
+    /// Does `work` on a thread called `what`, when what was asked for before is done: a session has one such thread at a time,
+    /// however often it is asked.
+    pub(super) async fn apart<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Vfs) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let turn = Arc::clone(&self.looking).lock_owned().await;
         let session = Arc::clone(self.leased.session());
-        let look = move || {
-            let drafts = session.vfs().uncommitted(MAX_DRAFTS);
+        let work = move || {
+            let done = work(session.vfs());
             drop(turn);
-            drafts
+            done
         };
-        apart("look", look).await?
+        apart(what, work).await?
     }
 
     pub(super) async fn status(&self, patience: Duration) -> SessionStatus {
+        let look = self.apart("look", |vfs: &Vfs| vfs.uncommitted(MAX_DRAFTS));
         // A volume that hangs is no reason not to tell the rest.
-        let drafts = match timeout(patience, self.drafts()).await {
+        let drafts = match timeout(patience, look).await {
             Ok(Ok(drafts)) => drafts,
             Ok(Err(error)) => {
                 log::warn!("looking for the drafts of uid {}: {error:#}", self.uid);

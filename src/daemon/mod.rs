@@ -13,6 +13,7 @@ mod sessions;
 mod setup;
 mod slot;
 mod systemd;
+mod way_back;
 mod wire;
 
 use std::future::Future;
@@ -22,7 +23,7 @@ pub use client::Client;
 pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
-pub use wire::{Code, DraftStatus, Failure, Reply, Request, SessionStatus, Whose};
+pub use wire::{Code, DraftStatus, Failure, RemovedStatus, Reply, Request, SessionStatus, Whose};
 
 use crate::error::{Doing, Result};
 use sessions::Sessions;

@@ -29,9 +29,10 @@ const LOOK_AT_ALL: Duration = Duration::from_secs(10);
 const UNMOUNT_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long the end of the daemon waits until every session is dark and its drafts are saved; and when the mounter is not
-/// waited for any more, until files are closed. Much more than that takes, unless the volume hangs.
+/// waited for any more, until the last of many drafts is saved and files are closed. Much more than that takes, unless the
+/// volume hangs; together with the mounter's less than TimeoutStopSec= of the unit.
 const SAVE_ALL: Duration = Duration::from_secs(15);
-const CLOSE_ALL: Duration = Duration::from_secs(12);
+const CLOSE_ALL: Duration = Duration::from_secs(35);
 
 /// The sessions, by uid.
 pub(super) struct Sessions {
@@ -278,21 +279,24 @@ impl Sessions {
             }
         };
         if timeout(SAVE_ALL, saved).await.is_err() {
-            log::error!("not every draft is saved after {SAVE_ALL:?}: the volume hangs");
+            log::error!(
+                "not every session is dark, with its drafts saved, after {SAVE_ALL:?}: the volume hangs"
+            );
         }
         let ended = async || {
             for live in &lives {
                 let _ = live.ended.subscribe().wait_for(Option::is_some).await;
             }
         };
-        if timeout(LAST_UNMOUNT, ended()).await.is_err() {
+        let in_time = timeout(LAST_UNMOUNT, ended()).await.is_ok();
+        if !in_time && lives.iter().any(|live| !live.leased.session().is_unmounted()) {
             log::warn!(
                 "the mounter does not answer; it ends the mounts that are left when it finds this process gone"
             );
             self.gave_up.store(true, Ordering::SeqCst);
             self.setup.mounter.give_up();
-            let _ = timeout(CLOSE_ALL, ended()).await;
         }
+        let _ = timeout(CLOSE_ALL, ended()).await;
     }
 
     /// What the audit log has of a uid: the latest events. Refused when it is not kept in a file, or that cannot be read.

@@ -41,6 +41,30 @@ pub enum Request {
         /// Of whom.
         uid: Option<u32>,
     },
+    /// What was removed and can be restored.
+    Removed {
+        /// By whom.
+        uid: Option<u32>,
+    },
+    /// That something that was removed comes back.
+    Restore {
+        /// As in the mount.
+        path: String,
+        /// Whose.
+        uid: Option<u32>,
+    },
+    /// The drafts that could not be committed.
+    Drafts {
+        /// Whose.
+        uid: Option<u32>,
+    },
+    /// That a draft is given up.
+    Discard {
+        /// As in the mount.
+        path: String,
+        /// Whose.
+        uid: Option<u32>,
+    },
 }
 
 /// Whose sessions are revoked.
@@ -67,6 +91,30 @@ pub enum Reply {
     Ended(Vec<u32>),
     /// What the audit log has of one user, the latest last.
     Events(Vec<OwnEvent>),
+    /// What was removed and can be restored, the last removed first.
+    Removed {
+        /// A bounded number of them.
+        records: Vec<RemovedStatus>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// It is back.
+    Restored {
+        /// As in the mount.
+        path: String,
+    },
+    /// The drafts that could not be committed.
+    Drafts {
+        /// A bounded number of them.
+        drafts: Vec<DraftStatus>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The record shows again as it was last committed.
+    Discarded {
+        /// As in the mount.
+        path: String,
+    },
     /// It could not be done.
     Error(Failure),
 }
@@ -118,6 +166,21 @@ pub struct DraftStatus {
     pub reason: String,
 }
 
+/// A record that was removed and can be restored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RemovedStatus {
+    /// As in the mount.
+    pub path: String,
+    /// When it was removed, as in RFC 3339.
+    pub removed: String,
+    /// Until when it can be restored, as in RFC 3339.
+    pub until: String,
+    /// In bytes, as its user saw it.
+    pub size: u64,
+    /// Whether it has a secret, which comes back too.
+    pub has_secret: bool,
+}
+
 /// What went wrong.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Failure {
@@ -143,8 +206,12 @@ pub enum Code {
     NotLoggedIn,
     /// There is no daemon.
     NotRunning,
-    /// Only root may.
+    /// Only root may; or nobody, in a read-only session.
     NotPermitted,
+    /// Nothing of that name is there, or waits.
+    NotFound,
+    /// Something has that name.
+    Exists,
     /// The request makes no sense, or is too long.
     BadRequest,
     /// Too much at once; later it may be done.
@@ -163,6 +230,9 @@ impl Failure {
         Self {
             code: match error.kind() {
                 Kind::NotConnected => Code::NotRunning,
+                Kind::NotFound => Code::NotFound,
+                Kind::Exists => Code::Exists,
+                Kind::Busy => Code::Busy,
                 Kind::InvalidArgument | Kind::Config => Code::BadRequest,
                 _ => Code::Failed,
             },
@@ -177,8 +247,8 @@ impl From<Failure> for Error {
             Code::Refused => Kind::AuthenticationRefused,
             Code::Unreachable => Kind::AuthenticationUnreachable,
             Code::HashCollision => Kind::HashCollision,
-            Code::AlreadyLoggedIn => Kind::Exists,
-            Code::NotLoggedIn => Kind::NotFound,
+            Code::AlreadyLoggedIn | Code::Exists => Kind::Exists,
+            Code::NotLoggedIn | Code::NotFound => Kind::NotFound,
             Code::NotRunning => Kind::NotConnected,
             Code::NotPermitted => Kind::NotPermitted,
             Code::BadRequest => Kind::InvalidArgument,
@@ -238,6 +308,8 @@ mod tests {
             (Code::NotLoggedIn, "not_logged_in", Kind::NotFound),
             (Code::NotRunning, "not_running", Kind::NotConnected),
             (Code::NotPermitted, "not_permitted", Kind::NotPermitted),
+            (Code::NotFound, "not_found", Kind::NotFound),
+            (Code::Exists, "exists", Kind::Exists),
             (Code::BadRequest, "bad_request", Kind::InvalidArgument),
             (Code::Busy, "busy", Kind::Busy),
             (Code::MountFailed, "mount_failed", Kind::MountFailed),
@@ -267,6 +339,11 @@ mod tests {
             r#"{"revoke":"all"}"#,
             r#"{"audit":{"lines":100}}"#,
             r#"{"audit":{"lines":100,"uid":7}}"#,
+            r#"{"removed":{}}"#,
+            r#"{"removed":{"uid":7}}"#,
+            r#"{"restore":{"path":"schedules/x.json"}}"#,
+            r#"{"drafts":{}}"#,
+            r#"{"discard":{"path":"schedules/x.json","uid":7}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(good).is_ok(), "{good}");
         }
@@ -282,6 +359,9 @@ mod tests {
             r#"{"logout":{"uid":-1}}"#,
             r#"{"revoke":{}}"#,
             r#"{"audit":{}}"#,
+            r#"{"restore":{}}"#,
+            r#"{"restore":{"path":7}}"#,
+            r#"{"discard":{"path":"x","more":1}}"#,
             r#"{"reboot":{}}"#,
             r#"{"status":{}} {}"#,
         ] {

@@ -41,10 +41,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 const WRITE_BACK: Duration = Duration::from_millis(500);
 const LET_GO: Duration = Duration::from_secs(5);
 
-/// How long saving drafts may take before it is unmounted, and how much longer after that; and closing files then. The
-/// volume decides, and the end must come.
+/// How long saving drafts may take before it is unmounted; after that, how long the next one may take, since there may be
+/// many; and how long closing files may take then. The volume decides, and the end must come.
 const SAVE: Duration = Duration::from_secs(2);
-const SAVE_LATE: Duration = Duration::from_secs(3);
+const SAVE_NEXT: Duration = Duration::from_secs(3);
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// How long the serving threads may take to end once the connection is gone.
@@ -167,7 +167,7 @@ impl Server {
     /// Closes what is open, once the connection is gone: for bounded time.
     pub fn let_go(&self) {
         if let Some(saving) = self.saving.lock().take()
-            && !finished(&saving, SAVE_LATE)
+            && !self.saves_on(&saving)
         {
             log::warn!("drafts are not saved yet, long after the end of their session: the volume hangs");
         }
@@ -178,6 +178,22 @@ impl Server {
                 "files are still being closed, {CLOSE:?} after the end of their session: the volume hangs"
             );
         }
+    }
+
+    /// Waits until drafts are saved, as long as one after the other is. Returns whether all are.
+    fn saves_on(&self, saving: &JoinHandle<()>) -> bool {
+        let (mut watch, mut left) = (Stopwatch::start(), usize::MAX);
+        while !saving.is_finished() {
+            let now = self.gate.vfs().unsaved();
+            if now != left {
+                (watch, left) = (Stopwatch::start(), now);
+            }
+            if watch.elapsed() > SAVE_NEXT {
+                return false;
+            }
+            thread::sleep(POLL);
+        }
+        true
     }
 
     /// Has what programs have mapped written back, and waits for those inside. When that takes long, what they do not hold

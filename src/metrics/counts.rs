@@ -70,11 +70,6 @@ impl Counts {
         registry.register("build", "What runs", Info::new(version));
         let operations = Arc::new(Operations::new());
         registry.register_collector(Box::new(Arc::clone(&operations)));
-        let one = |registry: &mut Registry, name: &str, help: &str| {
-            let counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            counter
-        };
         let help =
             "Content that went through the mounts, in bytes, without what the kernel answered from its cache";
         let [read, written] = counters(
@@ -84,27 +79,6 @@ impl Counts {
             "direction",
             ["read", "written"],
         );
-        let help = "Answers to the question whether a session's key is still good";
-        let [good, refused, unanswered] =
-            counters(registry, "renewals", help, "answer", ["good", "refused", "none"]);
-        let renewals = Renewals {
-            good,
-            refused,
-            unanswered,
-        };
-        let help = "Keys with which nobody was logged in";
-        let [refused, unreachable, other] = counters(
-            registry,
-            "logins_failed",
-            help,
-            "reason",
-            ["refused", "unreachable", "other"],
-        );
-        let logins = Logins {
-            refused,
-            unreachable,
-            other,
-        };
         let help =
             "Looks at files of the volume, by whether what they are was remembered (hit) or read (miss)";
         let [remembered, looked_at] = counters(registry, "verified", help, "cache", ["hit", "miss"]);
@@ -123,7 +97,7 @@ impl Counts {
                 "change",
                 CHANGES.map(SessionChange::as_str),
             ),
-            renewals,
+            renewals: Renewals::register(registry),
             commits: one(registry, "commits", "Records that were committed"),
             refused_drafts: by_errno(
                 registry,
@@ -165,7 +139,7 @@ impl Counts {
                 "panics",
                 "Operations that ended in a panic: each is a bug",
             ),
-            logins,
+            logins: Logins::register(registry),
             remembered,
             looked_at,
             trouble: one(
@@ -181,6 +155,38 @@ impl Counts {
             counter.inc();
         }
     }
+}
+
+impl Renewals {
+    fn register(registry: &mut Registry) -> Self {
+        let help = "Answers to the question whether a session's key is still good";
+        let [good, refused, unanswered] =
+            counters(registry, "renewals", help, "answer", ["good", "refused", "none"]);
+        Self {
+            good,
+            refused,
+            unanswered,
+        }
+    }
+}
+
+impl Logins {
+    fn register(registry: &mut Registry) -> Self {
+        let help = "Keys with which nobody was logged in";
+        let reasons = ["refused", "unreachable", "other"];
+        let [refused, unreachable, other] = counters(registry, "logins_failed", help, "reason", reasons);
+        Self {
+            refused,
+            unreachable,
+            other,
+        }
+    }
+}
+
+fn one(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
 }
 
 /// A counter for each value of one label.

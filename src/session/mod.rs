@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -65,6 +66,8 @@ pub struct Session {
     server: Server,
     mountpoint: PathBuf,
     end: Mutex<End>,
+    /// Read while the end is under way.
+    unmounted: AtomicBool,
 }
 
 /// How far the end of a session is.
@@ -118,6 +121,7 @@ impl Session {
             server,
             mountpoint: options.mountpoint.clone(),
             end: Mutex::new(End::Ahead(mount)),
+            unmounted: AtomicBool::new(false),
         };
         session.is(SessionChange::Begins, "");
         Ok(session)
@@ -192,6 +196,7 @@ impl Session {
             return Ok(());
         };
         let unmounted = mount.unmount();
+        self.unmounted.store(unmounted.is_ok(), Ordering::SeqCst);
         self.server.let_go();
         if let Err(error) = unmounted {
             *end = End::Dark(mount);
@@ -200,6 +205,11 @@ impl Session {
         }
         self.server.join();
         Ok(())
+    }
+
+    /// Whether its mount has been removed. What its end waits for after that, is the volume.
+    pub fn is_unmounted(&self) -> bool {
+        self.unmounted.load(Ordering::SeqCst)
     }
 
     /// Ends the session together with its process, which is not kept waiting by a mounter that does not answer: what is
@@ -215,7 +225,9 @@ impl Session {
         match timeout(LAST_UNMOUNT, &mut ended).await {
             Ok(ended) => ended?,
             Err(_) => {
-                mounter.give_up();
+                if !self.is_unmounted() {
+                    mounter.give_up();
+                }
                 ended.await?
             }
         }

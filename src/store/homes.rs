@@ -34,11 +34,7 @@ impl Homes {
         };
         for resource in resources {
             let opened = descend(volume, layout, resource, &hash, read_only).map_err(|error| {
-                error.context(format_args!(
-                    "opening {}/{hash} of the volume {}",
-                    resource.as_str(),
-                    volume.path().display()
-                ))
+                error.context(format_args!("opening {}/{hash} of the volume", resource.as_str()))
             })?;
             let directory = match opened {
                 Some((hash_dir, directory)) => {

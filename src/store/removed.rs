@@ -92,7 +92,7 @@ pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
         let next = match folder.open_folder(step) {
             Err(error) if error.kind() == Kind::NotFound => {
                 removed.push((folder.clone(), step));
-                folder.waiting_folder(step)?.ok_or_else(not_found)?
+                folder.waiting_folder(step)?.ok_or_else(nothing_waits)?
             }
             opened => opened?,
         };
@@ -104,8 +104,14 @@ pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
         false => folder.waiting_folder(name)?.is_some(),
     };
     match folder.lookup(name) {
-        Ok(_) => return Err(Error::new(Kind::Exists, "the name exists")),
+        Ok(_) => {
+            return Err(Error::new(
+                Kind::Exists,
+                "something has this name: move it away first",
+            ));
+        }
         Err(error) if error.kind() == Kind::NotFound && waits => {}
+        Err(error) if error.kind() == Kind::NotFound => return Err(nothing_waits()),
         Err(error) => return Err(error),
     }
     for (parent, step) in removed {
@@ -120,6 +126,13 @@ pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn nothing_waits() -> Error {
+    Error::new(
+        Kind::NotFound,
+        "nothing of this name was removed, or it does not wait any more",
+    )
 }
 
 fn restore_folder(parent: &Folder, name: &EntryName) -> Result<()> {
@@ -143,7 +156,7 @@ pub(super) fn discard_draft(root: &Folder, path: &[EntryName]) -> Result<()> {
         folder = folder.open_folder(step)?;
     }
     if !folder.record(name).discard_draft()? {
-        return Err(not_found());
+        return Err(Error::new(Kind::NotFound, "there is no draft of this name"));
     }
     if folder.look().tenant.options.durability == Durability::Durable {
         folder.sync()?;

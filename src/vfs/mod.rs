@@ -2,6 +2,7 @@
 //!
 //! Knows neither the FUSE protocol nor JSON. Every operation is a method of [`Vfs`]; each replies in bounded time.
 
+mod cache;
 mod change;
 mod directory;
 mod entries;
@@ -14,6 +15,7 @@ mod lock_order;
 mod lookup;
 mod names;
 mod node;
+mod notice;
 mod open;
 mod open_file;
 mod record_state;
@@ -22,6 +24,7 @@ mod settle;
 mod table;
 mod verdict;
 mod watched;
+mod way_back;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use std::time::Duration;
 
 use lru::LruCache;
 
+pub use cache::PageCache;
 pub use change::Changes;
 pub use directory::{Listed, ListedName, OpenedDirectory};
 pub use ids::{Fh, Ino, ROOT};
@@ -51,10 +55,6 @@ use retries::Retries;
 use table::Table;
 use watched::Watched;
 
-/// How long the kernel may believe what it was told, when nobody tells it of changes: changes on the volume show up within
-/// a second.
-const CACHE_LIFETIME: Duration = Duration::from_millis(700);
-
 /// The open directories of the volume that are kept for the next use.
 const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
@@ -73,28 +73,6 @@ pub enum Target<'a> {
     Entry(Ino, &'a [u8]),
     /// Nothing in particular.
     Nothing,
-}
-
-/// The kernel's cache of file content, as far as it is driven from here.
-pub trait PageCache: Send + Sync {
-    /// Puts a file's whole content there, and returns whether it is there now. Only called for a file of that size that
-    /// nobody has had open.
-    fn fill(&self, ino: Ino, content: &[u8]) -> bool;
-
-    /// Drops a file's content and attributes, soon: never waits.
-    fn drop_soon(&self, ino: Ino);
-
-    /// Drops a file's attributes, now: never waits.
-    fn drop_attributes(&self, ino: Ino);
-
-    /// Has [`Vfs::notice_changes`] called, soon: never waits.
-    fn notice_soon(&self);
-
-    /// Drops a name: waits for operations under way in its directory.
-    fn drop_name(&self, parent: Ino, name: &EntryName);
-
-    /// Drops a directory's attributes, and what it lists.
-    fn drop_listing(&self, ino: Ino);
 }
 
 /// What the kernel is told of an inode.

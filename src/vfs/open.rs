@@ -12,7 +12,7 @@ use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Draft, Folder, Snapshot};
+use crate::store::{Attachment, Attributes, Draft, Folder, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -191,7 +191,7 @@ impl Vfs {
             return Err(stale());
         }
         if attributes.kept_draft {
-            return self.load_kept(record, (folder, name));
+            return self.load_kept(record, (folder, name), attributes);
         }
         let snapshot = folder.record(name).open_seen(&attributes)?;
         if !any && snapshot.attributes.version != attributes.version {
@@ -200,7 +200,12 @@ impl Vfs {
         self.hold(record, snapshot)
     }
 
-    fn load_kept(&self, record: &mut Record, (folder, name): (&Folder, &EntryName)) -> Result<bool> {
+    fn load_kept(
+        &self,
+        record: &mut Record,
+        (folder, name): (&Folder, &EntryName),
+        shown: Attributes,
+    ) -> Result<bool> {
         if record.draft().is_some() {
             // The very draft that memory has, by its version.
             return Ok(false);
@@ -211,7 +216,7 @@ impl Vfs {
             .open()
             .ok()
             .map(|snapshot| snapshot.attributes);
-        record.found_kept(draft.within(self.limits.memory())?, beneath);
+        record.found_kept(draft.within(self.limits.memory())?, beneath, shown);
         Ok(false)
     }
 

@@ -10,6 +10,8 @@
 //!    │               ▼                     │ ▼
 //!    └────────────────────────────────────  Kept
 //!          rest
+//!
+//!   Drafting, Kept, Refused ── discard ──▶ Open, or Idle where nobody has it open
 //! ```
 //!
 //! It reads nothing and decides nothing: what leads to a transition is decided in `open` and `settle`.
@@ -34,7 +36,12 @@ pub(super) enum RecordState {
         failed: Option<Error>,
     },
     /// Text that cannot be the record. The volume keeps it beside the record, and has all of it.
-    Kept { text: Text, verdict: Verdict },
+    Kept {
+        text: Text,
+        verdict: Verdict,
+        /// What a lookup says of it.
+        shown: Attributes,
+    },
     /// Text that cannot be the record, and that the volume may not have either: it may hold a secret in plain.
     Refused { text: Text, verdict: Verdict },
 }
@@ -113,9 +120,10 @@ impl RecordState {
 
     /// The attributes of what memory has: who has it open reads that, whatever becomes of the name.
     fn attributes(&self) -> Option<Attributes> {
-        match self.text() {
-            Some(text) => Some(text.draft.attributes(text.beneath.as_ref())),
-            None => self.committed(),
+        match (self, self.text()) {
+            (Self::Kept { shown, .. }, _) => Some(*shown),
+            (_, Some(text)) => Some(text.draft.attributes(text.beneath.as_ref())),
+            (_, None) => self.committed(),
         }
     }
 }
@@ -221,10 +229,11 @@ impl Record {
     }
 
     /// A draft was found on the volume.
-    pub(super) fn found_kept(&mut self, draft: Draft, beneath: Option<Attributes>) {
+    pub(super) fn found_kept(&mut self, draft: Draft, beneath: Option<Attributes>, shown: Attributes) {
         self.state = RecordState::Kept {
             text: Text { draft, beneath },
             verdict: Verdict::default(),
+            shown,
         };
         self.distrust_pages();
     }
@@ -282,12 +291,17 @@ impl Record {
         as_written
     }
 
+    /// The draft is given up, and the record beneath it is what is read from now on, by whoever has it open.
+    pub(super) fn discard(&mut self, beneath: Held) {
+        self.written_back = false;
+        self.state = RecordState::Open(beneath);
+        self.distrust_pages();
+        self.rest();
+    }
+
     /// The volume keeps the draft, which cannot be the record.
-    pub(super) fn kept(&mut self, verdict: Verdict, attributes: &Attributes) {
-        self.judged(|mut text| {
-            text.draft.kept = Some(attributes.ctime);
-            RecordState::Kept { text, verdict }
-        });
+    pub(super) fn kept(&mut self, verdict: Verdict, shown: Attributes) {
+        self.judged(|text| RecordState::Kept { text, verdict, shown });
     }
 
     /// The draft cannot be the record, and the volume may not keep it.
@@ -312,8 +326,10 @@ impl Record {
 
     /// The same content has other attributes now: the kernel's pages stay right.
     pub(super) fn refresh(&mut self, attributes: Attributes) {
-        let RecordState::Open(held) = &mut self.state else {
-            return;
+        let held = match &mut self.state {
+            RecordState::Open(held) => held,
+            RecordState::Kept { shown, .. } if attributes.kept_draft => return *shown = attributes,
+            _ => return,
         };
         let known = &mut held.snapshot.attributes;
         if attributes.kept_draft || attributes.size != known.size {

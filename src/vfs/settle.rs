@@ -208,7 +208,7 @@ impl Vfs {
         };
         match folder.record(&place.name).keep(draft, durability) {
             Ok(attributes) => {
-                record.kept(verdict, &attributes);
+                record.kept(verdict, attributes);
                 self.table.became(node.id, &attributes);
                 self.table.drafting_ends(node.id);
             }
@@ -279,6 +279,11 @@ impl Vfs {
             self.settle_closed();
         }
         self.holds_back.load(Ordering::Relaxed).then_some(TRY_AGAIN)
+    }
+
+    /// How many drafts only memory has.
+    pub fn unsaved(&self) -> usize {
+        self.table.drafting().len()
     }
 
     /// Settles whatever is unsettled, at the end of the session. What cannot be saved even now is reported.

@@ -107,6 +107,10 @@ fn request() -> impl Strategy<Value = Request> {
         Just(()).prop_map(|()| Request::Status {}),
         whose.prop_map(Request::Revoke),
         any::<(u32, Option<u32>)>().prop_map(|(lines, uid)| Request::Audit { lines, uid }),
+        any::<Option<u32>>().prop_map(|uid| Request::Removed { uid }),
+        any::<(String, Option<u32>)>().prop_map(|(path, uid)| Request::Restore { path, uid }),
+        any::<Option<u32>>().prop_map(|uid| Request::Drafts { uid }),
+        any::<(String, Option<u32>)>().prop_map(|(path, uid)| Request::Discard { path, uid }),
     ]
 }
 

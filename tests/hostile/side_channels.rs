@@ -157,10 +157,12 @@ fn attributes_are_of_the_view_and_not_of_the_volume() {
     // 2, and one for the directory that can be seen in it.
     assert_eq!(first[2..], [1, uid, uid, 0, 3]);
     assert!(first[0] != stored.st_ino() && first[1] != stored.st_dev());
-    // Numbers are of one session: they cannot be compared with those that somebody else sees, or saw.
+    // Numbers are made with a secret of the volume: the same in the next session, and nothing to be reckoned from outside.
     arena.daemon.asked(ALICE.uid, &["logout"], "");
     arena.daemon.login(&ALICE);
-    assert_ne!(numbers(python(ALICE.uid, &arena.alice, said, &[]))[0], first[0]);
+    assert_eq!(numbers(python(ALICE.uid, &arena.alice, said, &[]))[0], first[0]);
+    let secret = fs::metadata(volume.root().join(".tenantfs-numbers")).unwrap();
+    assert_eq!(secret.st_mode() & 0o777, 0o600);
 }
 
 #[test]

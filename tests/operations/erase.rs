@@ -25,7 +25,8 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
         {
             let mount = volume.mount(&ALICE);
             mount.shell(&format!(
-                "echo '{{\"half\": \"{SENTINEL}' > schedules/draft.json || true"
+                "echo '{{\"half\": \"{SENTINEL}' > schedules/draft.json || true
+                 rm schedules/1.json; mkdir results/gone; cp schedules/2.json results/gone; rm -r results/gone"
             ));
         }
         let others: BTreeMap<_, _> = files(&volume.root())
@@ -35,7 +36,8 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
                 !alices && !String::from_utf8_lossy(text).contains(r#""user_id" : "alice""#)
             })
             .collect();
-        assert_eq!(others.len(), 3);
+        // Bob's marker and record, a neighbour's, and the secret of the inode numbers.
+        assert_eq!(others.len(), 4);
         // Who has a file open elsewhere keeps a name, and nothing in it.
         let held = fs::File::open(volume.path(&ALICE, "schedules", "0.json")).unwrap();
 
@@ -44,7 +46,7 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
         chown(&empty, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
         let would = asked(&volume, "erase", &["--user-id", "alice", "--dry-run"]);
         assert!(empty.exists());
-        assert_eq!(json_lines(&would).len(), 9, "{would}");
+        assert_eq!(json_lines(&would).len(), 10, "{would}");
         let asks = ask(&volume, "erase", &["--user-id", "alice"]);
         assert_eq!(asks.status.code(), Some(2), "{}", stderr(&asks));
 
@@ -54,7 +56,7 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
         let receipt = &receipt["erased"];
         assert_eq!(
             [&receipt["records"], &receipt["attachments"], &receipt["drafts"]],
-            [7, 1, 1],
+            [8, 1, 1],
             "{receipt}"
         );
         assert!(!receipt.to_string().contains("alice"));
@@ -77,6 +79,19 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
         assert_eq!(receipt["erased"]["records"], 0);
         assert_eq!(files(&volume.root()), others);
     }
+}
+
+#[test]
+fn a_users_record_that_is_larger_than_any_mount_shows_is_erased_too() {
+    let volume = Volume::new(Layout::default());
+    let text = format!(
+        r#"{{"user_id": "alice", "x": "{SENTINEL}{}"}}"#,
+        "x".repeat(80_000)
+    );
+    volume.plant(&ALICE, "schedules", "large.json", text);
+    let output = erased(&volume, &["--user-id", "alice", "--max-size", "1KiB"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(files(&volume.root()).len(), 0);
 }
 
 #[test]

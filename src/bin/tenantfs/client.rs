@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use tenantfs::daemon::{Client, Failure, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 
-use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
+use crate::cli::{LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
+use crate::options::ClientArgs;
 use crate::{account, config, hygiene, key};
 
 pub(crate) fn login(args: LoginArgs) -> Result<()> {
@@ -70,14 +71,23 @@ pub(crate) fn run(
     text: impl FnOnce(&Reply) -> Result<String>,
 ) -> Result<()> {
     let json = args.json;
-    let result = config::client_socket(args).and_then(|socket| ask(Client::connect(&socket)?));
+    let reply = config::client_socket(args).and_then(|socket| ask(Client::connect(&socket)?));
+    print(reply, json, text)
+}
+
+/// Prints an answer: as `text` has it, or as JSON, errors too.
+pub(crate) fn print(
+    reply: Result<Reply>,
+    json: bool,
+    text: impl FnOnce(&Reply) -> Result<String>,
+) -> Result<()> {
     if json {
         let failed = |error| Reply::Error(Failure::local(error));
-        let reply = result.as_ref().map_or_else(failed, Reply::clone);
-        println!("{}", serde_json::to_string(&reply).map_err(|_| unexpected())?);
-        return result?.done().map(drop);
+        let shown = reply.as_ref().map_or_else(failed, Reply::clone);
+        println!("{}", serde_json::to_string(&shown).map_err(|_| unexpected())?);
+        return reply?.done().map(drop);
     }
-    print!("{}", text(&result?.done()?)?);
+    print!("{}", text(&reply?.done()?)?);
     Ok(())
 }
 

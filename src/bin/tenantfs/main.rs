@@ -17,10 +17,12 @@ mod keys;
 mod metrics;
 mod mount;
 mod mounter;
+mod options;
 mod passed;
 mod serving;
 mod socket;
 mod verbosity;
+mod way_back;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -45,6 +47,9 @@ fn main() -> ExitCode {
         Command::Logout(args) => client::logout(args),
         Command::Status(args) => client::status(args),
         Command::Revoke(args) => client::revoke(args),
+        Command::Removed(args) => way_back::removed(*args),
+        Command::Restore(args) => way_back::restore(*args),
+        Command::Drafts(args) => way_back::drafts(*args),
         Command::Audit(command) => audit::run(command),
         Command::Doctor(args) => doctor::run(*args),
         Command::Demo(args) => demo::run(&args),

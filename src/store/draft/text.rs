@@ -23,8 +23,6 @@ pub struct Draft {
     pub times: Times,
     /// Last change of the text.
     pub changed: Timestamp,
-    /// Last change of the inode, where the volume keeps the text as it is: shown alike whether somebody has it open or not.
-    pub kept: Option<Timestamp>,
     max: u64,
     charge: Option<Charge>,
 }
@@ -38,7 +36,6 @@ impl Draft {
             number: None,
             times: Times::default(),
             changed: clock::now(),
-            kept: None,
             max,
             charge: None,
         }
@@ -84,7 +81,7 @@ impl Draft {
                 .or(committed.map(|record| record.atime))
                 .unwrap_or(self.changed),
             mtime: self.mtime(),
-            ctime: self.kept.unwrap_or(self.changed),
+            ctime: self.changed,
             version: Version {
                 size,
                 mtime: self.mtime(),
@@ -169,7 +166,6 @@ impl Draft {
 
     fn touch(&mut self) {
         self.changed = clock::now();
-        self.kept = None;
         self.times.mtime = None;
     }
 }

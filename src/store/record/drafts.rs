@@ -34,7 +34,6 @@ impl Record<'_> {
         let mut draft = Draft::new(text.to_vec(), max);
         draft.mode = file.header.mode;
         draft.changed = stat.mtime;
-        draft.kept = Some(stat.ctime);
         Ok(Some(draft))
     }
 

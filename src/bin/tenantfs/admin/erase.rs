@@ -11,8 +11,9 @@ use tenantfs::identity::UserId;
 use super::progress::Progress;
 use super::{become_account, confined, found, interrupted, open, print_json, tell};
 use crate::account;
-use crate::cli::{ClientArgs, EraseArgs};
+use crate::cli::EraseArgs;
 use crate::config::{self, VolumeSettings};
+use crate::options::ClientArgs;
 
 /// What is said where not everything could be erased.
 const LEFT: [&str; 2] = [

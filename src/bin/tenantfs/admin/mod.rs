@@ -5,6 +5,7 @@ mod list;
 mod migrate;
 mod progress;
 mod target;
+pub(crate) mod way_back;
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,8 +21,9 @@ use tenantfs::session::privilege;
 use tenantfs::store::LayoutMark;
 use tenantfs::volume::Volume;
 
-use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
+use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs};
 use crate::config::VolumeSettings;
+use crate::options::VolumeArgs;
 use crate::{account, serving};
 pub(crate) use erase::erase;
 pub(crate) use list::list;

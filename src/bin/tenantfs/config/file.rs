@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 
-use crate::cli::{AuditLevel, Commit};
+use crate::options::{AuditLevel, Commit};
 
 /// The config file when none is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/tenantfs/config.toml";

@@ -17,7 +17,8 @@ use tenantfs::seal::SealingKeys;
 use tenantfs::store::{self, SESSION_KEY_FIELD};
 use tenantfs::volume::Durability;
 
-use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, KeysArgs, MountArgs, ServeArgs, VolumeArgs};
+use crate::cli::{DaemonArgs, KeysArgs, MountArgs};
+use crate::options::{AuditLevel, ClientArgs, Commit, ServeArgs, VolumeArgs};
 use file::File;
 pub(crate) use value::Endpoint;
 

@@ -1,0 +1,148 @@
+//! What a user removed, and what could not be committed: looked for, brought back and given up in the user's own session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::live::{ENDED_MEANWHILE, Live, rfc3339};
+use super::refusal::{Answer, Refusal};
+use super::sessions::Sessions;
+use super::slot::Slot;
+use super::wire::{Code, DraftStatus, RemovedStatus, Reply};
+use crate::auth::State;
+use crate::error::{Error, Kind, Result};
+use crate::store::{Removed, Uncommitted};
+use crate::vfs::Vfs;
+
+/// The most records or drafts that one answer has.
+const MOST: usize = 1000;
+
+/// How long the volume may take. What it was asked to do may be done after that all the same.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Sessions {
+    /// The records that `uid` removed and that wait.
+    pub(super) async fn removed(&self, uid: u32) -> Answer<Reply> {
+        let find = |vfs: &Vfs| vfs.store().removed(MOST + 1);
+        let found = self.in_session("removed", uid, find).await?;
+        Ok(Reply::removed(found, MOST))
+    }
+
+    /// Brings back what `uid` removed at `path`.
+    pub(super) async fn restore_record(&self, uid: u32, path: String) -> Answer<Reply> {
+        let restored = path.clone();
+        let restore = move |vfs: &Vfs| vfs.restore(&path);
+        self.in_session("restore", uid, restore).await?;
+        Ok(Reply::Restored { path: restored })
+    }
+
+    /// The drafts of `uid` that could not be committed.
+    pub(super) async fn drafts(&self, uid: u32) -> Answer<Reply> {
+        let find = |vfs: &Vfs| vfs.uncommitted(MOST + 1);
+        let found = self.in_session("drafts", uid, find).await?;
+        Ok(Reply::drafts(found, MOST))
+    }
+
+    /// Gives up the draft that `uid` has at `path`.
+    pub(super) async fn discard(&self, uid: u32, path: String) -> Answer<Reply> {
+        let discarded = path.clone();
+        let discard = move |vfs: &Vfs| vfs.discard_draft(&path);
+        self.in_session("discard", uid, discard).await?;
+        Ok(Reply::Discarded { path: discarded })
+    }
+
+    /// Does `work` in the session of `uid`, one thing at a time, on a thread called `what`.
+    async fn in_session<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        uid: u32,
+        work: impl FnOnce(&Vfs) -> Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        let live = self.serving(uid)?;
+        match timeout(PATIENCE, live.apart(what, work)).await {
+            Ok(done) => done.map_err(refusal),
+            Err(_) => Err(Refusal::busy(
+                "the volume takes too long; look in a moment whether it was done",
+            )),
+        }
+    }
+
+    /// The session of `uid`, if it may work now: a suspended one tells and changes nothing.
+    fn serving(&self, uid: u32) -> Answer<Arc<Live>> {
+        let live = match self.slots.lock().get(&uid) {
+            Some(Slot::Live(live)) => Arc::clone(live),
+            Some(Slot::Starting(_)) => return Err(Refusal::busy("a login of yours is under way")),
+            Some(Slot::Restoring(_)) => {
+                return Err(unreachable(
+                    "your session waits for the auth service since the daemon was restarted",
+                ));
+            }
+            None => {
+                let why = format!("uid {uid} is not logged in: run `tenantfs login` first");
+                return Err(Refusal::new(Code::NotLoggedIn, Error::new(Kind::NotFound, why)));
+            }
+        };
+        match live.leased.state() {
+            _ if live.is_ending() => Err(Refusal::busy(ENDED_MEANWHILE)),
+            State::Active | State::Stale => Ok(live),
+            State::Suspended => Err(unreachable(
+                "your session is suspended: the auth service cannot be asked; it comes back by itself when it can",
+            )),
+            State::Ended => Err(Refusal::busy(ENDED_MEANWHILE)),
+        }
+    }
+}
+
+fn unreachable(why: &'static str) -> Refusal {
+    Refusal::new(
+        Code::Unreachable,
+        Error::new(Kind::AuthenticationUnreachable, why),
+    )
+}
+
+fn refusal(error: Error) -> Refusal {
+    let code = match error.kind() {
+        Kind::NotFound | Kind::NotADirectory => Code::NotFound,
+        Kind::Exists | Kind::NameTaken => Code::Exists,
+        Kind::Busy => Code::Busy,
+        Kind::ReadOnly => Code::NotPermitted,
+        _ => Code::VolumeFailed,
+    };
+    Refusal::new(code, error)
+}
+
+impl Reply {
+    /// An answer of at most so many records, of which one more was looked for.
+    pub fn removed(mut found: Vec<Removed>, most: usize) -> Self {
+        let more = found.len() > most;
+        found.truncate(most);
+        Self::Removed {
+            records: found.into_iter().map(RemovedStatus::from).collect(),
+            more,
+        }
+    }
+
+    /// An answer of at most so many drafts, by their paths, of which one more was looked for.
+    pub fn drafts(mut found: Vec<Uncommitted>, most: usize) -> Self {
+        let more = found.len() > most;
+        found.truncate(most);
+        found.sort_by(|one, other| one.path.cmp(&other.path));
+        Self::Drafts {
+            drafts: found.into_iter().map(DraftStatus::from).collect(),
+            more,
+        }
+    }
+}
+
+impl From<Removed> for RemovedStatus {
+    fn from(removed: Removed) -> Self {
+        Self {
+            removed: rfc3339(removed.removed),
+            until: rfc3339(removed.until),
+            path: removed.path,
+            size: removed.size,
+            has_secret: removed.has_secret,
+        }
+    }
+}
