@@ -170,7 +170,7 @@ fn a_key_survives_rsync() {
         "mkdir $OUT/s $OUT/none; cp x.json $OUT/s; for how in --delete-before --delete-during --delete-after; do \
          rsync -a $how $OUT/none/ ./; test ! -e x.json; rsync -a $how $OUT/s/ ./; done",
         "rsync -a --remove-source-files x.json $OUT/; test ! -e x.json; rsync -a $OUT/x.json .",
-        "cp x.json $OUT/; rm x.json; rsync -a --temp-dir=.. $OUT/x.json .",
+        "cp x.json $OUT/; rm x.json; rsync -a --temp-dir=$(cd ..; pwd) $OUT/x.json .",
     ]);
 }
 
