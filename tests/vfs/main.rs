@@ -6,7 +6,7 @@ mod drafts;
 mod model;
 mod others;
 mod promises;
-mod random;
+mod session;
 #[allow(
     dead_code,
     reason = "of the store's model, directories and attachments are not needed"

@@ -135,12 +135,15 @@ impl Session {
     }
 
     fn edit(&mut self, file: usize, change: impl FnOnce(&mut Vec<u8>)) -> Outcome {
+        let names = self.names.clone();
         if !self.unsaved(file) {
             self.take_back(file)?;
         }
         let mut text = self.files[file].content.clone();
         change(&mut text);
         if text.len() > MAX_RECORD {
+            // Nothing was typed: the name leads to what others put there.
+            self.names = names;
             return Err(Kind::TooLarge);
         }
         self.files[file].content = text;

@@ -328,6 +328,7 @@ impl Run {
         let store = self.mounted.vfs.store();
         let path = |name: &str| format!("schedules/{name}");
         let tree = &mut self.model.tree;
+        let mut changed = true;
         match step {
             Step::Plant(name, n, in_place, secret) => {
                 let secret = if *secret {
@@ -336,23 +337,37 @@ impl Run {
                     String::new()
                 };
                 let record = format!(r#"{{"n":{n}{secret},"user_id":"alice"}}"#);
-                match *in_place && tree.entries.contains_key(*name) {
+                let in_place = *in_place && tree.entries.contains_key(*name);
+                match in_place {
                     true => fs::write(self.mounted.path(name), &record).unwrap(),
                     false => self.mounted.replace(name, &record),
                 }
+                // A draft stays the same file as long as the record beneath it does.
+                changed = !(in_place && tree.kept.contains_key(*name));
                 tree.entries
                     .insert((*name).to_owned(), Node::Record(record.into_bytes()));
             }
             Step::Unplant(name) => {
-                if tree.entries.remove(*name).is_some() {
+                changed = tree.entries.remove(*name).is_some();
+                if changed {
                     fs::remove_file(self.mounted.path(name)).unwrap();
                 }
             }
-            Step::Restore(name) => assert_eq!(kind(store.restore(&path(name))), tree.restore(name)),
-            Step::Discard(name) => assert_eq!(kind(store.discard_draft(&path(name))), tree.discard(name)),
+            Step::Restore(name) => {
+                let restored = kind(store.restore(&path(name)));
+                assert_eq!(restored, tree.restore(name));
+                changed = restored.is_ok();
+            }
+            Step::Discard(name) => {
+                let discarded = kind(store.discard_draft(&path(name)));
+                assert_eq!(discarded, tree.discard(name));
+                changed = discarded.is_ok();
+            }
             _ => {}
         }
-        if let Step::Plant(name, ..) | Step::Restore(name) | Step::Discard(name) = step {
+        if let Step::Plant(name, ..) | Step::Unplant(name) | Step::Restore(name) | Step::Discard(name) = step
+            && changed
+        {
             self.model.changed_by_others(name);
         }
     }
