@@ -16,7 +16,7 @@ use tenantfs::vfs::{Changes, Fh, Ino, OpenMode, Pools};
 use tenantfs::volume::Rename;
 
 use super::model::{Occasion, Session};
-use super::tree::{MAX_RECORD, Node, Sight, is_record};
+use super::tree::{MAX_RECORD, Node, Outcome, Sight, is_record};
 use super::{Mounted, READ, WRITE};
 
 const NAMES: [&str; 3] = ["a.json", "b.json", "n.txt"];
@@ -251,34 +251,41 @@ impl Run {
                 vfs.setattr(ino, Some(fh), size(*to), OPENER).map(drop),
                 self.model.write(slot, |text| text.resize(*to as usize, 0)),
             ),
-            Step::Write(_, text) | Step::Append(_, text) | Step::Rewrite(_, text) => {
-                if matches!(step, Step::Rewrite(..)) {
-                    let real = vfs.setattr(ino, Some(fh), size(0), OPENER).map(drop);
-                    assert_eq!(kind(real), self.model.write(slot, Vec::clear));
-                }
+            Step::Write(_, text) | Step::Append(_, text) => {
                 let at = match step {
                     Step::Append(..) => self.model.read(slot).len(),
                     _ => 0,
                 };
-                let text = text.bytes();
-                let written = self.model.write(slot, |content| {
-                    content.resize(content.len().max(at + text.len()), 0);
-                    content[at..at + text.len()].copy_from_slice(&text);
-                });
-                let real = vfs.write(fh, at as u64, &text, false);
-                if written.is_ok() && mode == Mode::Synchronous {
-                    assert!(real.is_ok());
-                    (
-                        vfs.fsync(fh, true),
-                        self.model.sync(&self.lens, slot, Occasion::Write),
-                    )
-                } else {
-                    (real, written)
-                }
+                self.write(slot, fh, at, &text.bytes(), mode)
+            }
+            Step::Rewrite(_, text) => {
+                let real = vfs.setattr(ino, Some(fh), size(0), OPENER).map(drop);
+                assert_eq!(kind(real), self.model.write(slot, Vec::clear));
+                self.write(slot, fh, 0, &text.bytes(), mode)
             }
             _ => unreachable!("{step:?} has no handle"),
         };
         assert_eq!(kind(real), expected);
+    }
+
+    /// A write(2), and the sync that the kernel sends after it where every write is synced.
+    fn write(&mut self, slot: usize, fh: Fh, at: usize, text: &[u8], mode: Mode) -> (Result<()>, Outcome) {
+        let vfs = &self.mounted.vfs;
+        let real = vfs.write(fh, at as u64, text, false);
+        let expected = self.model.write(slot, |content| {
+            content.resize(content.len().max(at + text.len()), 0);
+            content[at..at + text.len()].copy_from_slice(text);
+        });
+        match expected.is_ok() && mode == Mode::Synchronous {
+            true => {
+                real.unwrap();
+                (
+                    vfs.fsync(fh, true),
+                    self.model.sync(&self.lens, slot, Occasion::Write),
+                )
+            }
+            false => (real, expected),
+        }
     }
 
     fn by_name(&mut self, step: &Step) {
