@@ -8,23 +8,21 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 
 use super::call::Call;
 use super::convert;
 use super::gate::Gate;
+use super::handshake::negotiate;
 use crate::error::Kind;
 use crate::event::Op;
 use crate::name::MAX_NAME;
 use crate::vfs::{Changes, Fh, Ino, NodeInfo, ROOT, Target, Vfs};
 use crate::volume::Times;
-
-/// The largest read and write, in bytes.
-const MAX_TRANSFER: u32 = 1 << 20;
 
 /// The most that is copied within the volume for one request, in bytes: each is answered in bounded time.
 const MAX_COPY: u64 = 64 << 20;
@@ -34,20 +32,6 @@ const STATFS_UNIT: u32 = 4096;
 
 /// Inode numbers are not used again for another file while the kernel knows them.
 const GENERATION: Generation = Generation(0);
-
-/// What is asked of the kernel, where it can do it.
-const CAPABILITIES: [InitFlags; 6] = [
-    // Truncation comes with the open that asks for it.
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
-    // Lookups in one directory at the same time.
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    // Pages go when size or modification time change on the volume.
-    InitFlags::FUSE_AUTO_INVAL_DATA,
-    // Listing and looking up in one go, always.
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_ASYNC_READ,
-    InitFlags::FUSE_BIG_WRITES,
-];
 
 pub(super) struct Adapter {
     gate: Arc<Gate>,
@@ -109,15 +93,7 @@ fn bytes(size: u32) -> usize {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for capability in CAPABILITIES {
-            if config.add_capabilities(capability).is_err() {
-                log::info!("this kernel's FUSE lacks {capability:?}");
-            }
-        }
-        let _ = config.set_max_write(MAX_TRANSFER);
-        if let Err(most) = config.set_max_readahead(MAX_TRANSFER) {
-            let _ = config.set_max_readahead(most);
-        }
+        negotiate(config);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod call;
 mod convert;
 mod errno;
 mod gate;
+mod handshake;
 mod pages;
 mod sweep;
 mod threads;

@@ -3,8 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod drafts;
+mod model;
 mod others;
 mod promises;
+mod session;
+#[allow(
+    dead_code,
+    reason = "of the store's model, directories and attachments are not needed"
+)]
+#[path = "../store/model.rs"]
+mod tree;
 mod way_back;
 
 use std::fs;
@@ -15,7 +23,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Kind;
-use tenantfs::event::LogObserver;
+use tenantfs::event::{LogObserver, Observer};
 use tenantfs::name::EntryName;
 use tenantfs::store::{Options, Store};
 use tenantfs::vfs::{Fh, Ino, Limits, NodeInfo, OpenMode, PageCache, Pools, ROOT, Vfs};
@@ -88,8 +96,14 @@ impl Mounted {
     }
 
     fn on(volume: Arc<TempDir>, limits: Limits) -> Self {
+        let observer = Arc::new(LogObserver::default());
+        Self::observed(volume, limits, observer, Options::default().max_record)
+    }
+
+    fn observed(volume: Arc<TempDir>, limits: Limits, observer: Arc<dyn Observer>, max_record: u64) -> Self {
         let pages = Arc::new(Pages::default());
-        let vfs = Vfs::new(store(volume.path()), UID, UID, Arc::clone(&pages) as _, limits);
+        let store = store(volume.path(), observer, max_record);
+        let vfs = Vfs::new(store, UID, UID, Arc::clone(&pages) as _, limits);
         let schedules = vfs.lookup(ROOT, b"schedules", 1).unwrap().ino;
         Self {
             vfs,
@@ -156,7 +170,7 @@ impl Mounted {
     }
 }
 
-fn store(volume: &Path) -> Store {
+fn store(volume: &Path, observer: Arc<dyn Observer>, max_record: u64) -> Store {
     let key = ApiKey::new("sesame").unwrap();
     let keys = format!(
         r#"{{"keys":[{{"sha256":"{}","user_id":"alice"}}]}}"#,
@@ -165,8 +179,9 @@ fn store(volume: &Path) -> Store {
     let alice = StaticKeys::parse(&keys).unwrap().authenticate(&key).unwrap();
     let options = Options {
         durability: Durability::Ordered,
+        max_record,
         ..Options::default()
     };
     let volume = Volume::open(volume).unwrap();
-    Store::open(&volume, &alice, options, Arc::new(LogObserver::default())).unwrap()
+    Store::open(&volume, &alice, options, observer).unwrap()
 }
