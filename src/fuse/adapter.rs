@@ -14,7 +14,7 @@ use fuser::{
     WriteFlags,
 };
 
-use super::call::Call;
+use super::call::{Call, inode, named};
 use super::convert;
 use super::gate::Gate;
 use super::handshake::negotiate;
@@ -70,14 +70,6 @@ impl Adapter {
     fn attr(&self, node: &NodeInfo) -> fuser::FileAttr {
         convert::attr(node, self.gate.vfs().owner())
     }
-}
-
-fn named(parent: INodeNo, name: &OsStr) -> Target<'_> {
-    Target::Entry(Ino(parent.0), name.as_bytes())
-}
-
-fn inode(ino: INodeNo) -> Target<'static> {
-    Target::Inode(Ino(ino.0))
 }
 
 fn done(result: Result<(), Errno>, reply: ReplyEmpty) {

@@ -175,15 +175,22 @@ impl Entries {
         }
     }
 
+    /// Drops a node that nobody needs any more, and the directories above it that were needed for its sake only.
     pub(super) fn drop_unused(&mut self, ino: Ino) {
-        let drafting = self.drafting.contains(&ino);
-        let is_used = |entry: &Entry| entry.lookups > 0 || (entry.link != Link::Removed && drafting);
-        if self.entries.get(&ino).is_none_or(is_used) {
-            return;
+        let mut next = Some(ino);
+        while let Some(ino) = next {
+            next = self.drop_if_unused(ino);
         }
-        let Some(entry) = self.entries.remove(&ino) else {
-            return;
-        };
+    }
+
+    /// Returns the directory that it was in, if it is gone now.
+    fn drop_if_unused(&mut self, ino: Ino) -> Option<Ino> {
+        let entry = self.entries.get(&ino)?;
+        let is_draft = entry.link != Link::Removed && self.drafting.contains(&ino);
+        if entry.lookups > 0 || is_draft || self.is_above_draft(ino) {
+            return None;
+        }
+        let entry = self.entries.remove(&ino)?;
         self.drafting.remove(&ino);
         if let Some(id) = entry.id
             && self.by_id.get(&id) == Some(&ino)
@@ -194,6 +201,24 @@ impl Entries {
             self.names.remove(&entry.place);
         }
         self.give_back();
+        Some(entry.place.parent)
+    }
+
+    /// Whether a draft that only memory has lies below this directory: it is saved there, though the kernel may have
+    /// forgotten both.
+    fn is_above_draft(&self, ino: Ino) -> bool {
+        self.drafting.iter().any(|draft| {
+            let mut below = self.entries.get(draft);
+            // Others can turn directories inside out: not more steps than there are directories.
+            for _ in 0..self.entries.len() {
+                match below.map(|entry| entry.place.parent) {
+                    Some(parent) if parent == ino => return true,
+                    Some(parent) => below = self.entries.get(&parent),
+                    None => return false,
+                }
+            }
+            false
+        })
     }
 
     /// What the maps took when the kernel knew much more is given back.

@@ -348,6 +348,22 @@ mod tests {
     }
 
     #[test]
+    fn the_directory_of_a_draft_stays_until_that_is_saved() {
+        let table = Table::default();
+        let place = |parent, name: &[u8]| Place {
+            parent,
+            name: EntryName::parse(name).unwrap(),
+        };
+        // Any node will do for a directory.
+        let directory = table.enter_draft(place(ROOT, b"schedules")).id;
+        table.drafting_ends(directory);
+        let draft = table.enter_draft(place(directory.ino, b"x.json")).id;
+        assert!(!table.forget(draft.ino, 1) && !table.forget(directory.ino, 1));
+        table.drafting_ends(draft);
+        assert!(table.get(draft.ino).is_none() && table.get(directory.ino).is_none());
+    }
+
+    #[test]
     fn what_was_forgotten_since_it_was_found_is_not_counted_as_looked_up() {
         let table = Table::default();
         let place = Place {
