@@ -34,9 +34,9 @@ enum Fate {
 
 /// The record is the same; another session may have kept a draft of it.
 fn fate_beside_draft(folder: &Folder, place: &Place) -> Fate {
-    match folder.lookup(&place.name) {
-        Ok(seen) if !seen.kept_draft => Fate::Same,
-        _ => Fate::Other,
+    match folder.record(&place.name).has_draft() {
+        Ok(false) => Fate::Same,
+        Ok(true) | Err(_) => Fate::Other,
     }
 }
 

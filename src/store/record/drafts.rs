@@ -71,6 +71,14 @@ impl Record<'_> {
         self.look.lookup(self.name)
     }
 
+    /// Whether a draft is kept.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn has_draft(&self) -> Result<bool> {
+        Kept::peek(self.dir(), &self.look.tenant.full_hash, self.name).map(|kept| kept.is_some())
+    }
+
     /// Forgets the kept draft: the record shows again as it was last committed. Whether there was one.
     ///
     /// # Errors

@@ -54,6 +54,10 @@ impl<'f> Record<'f> {
     /// # Errors
     /// The volume's.
     pub(in crate::store) fn supersede_left(&self, has_secret: bool) -> Result<()> {
+        if !has_secret && !self.is_anything_left()? {
+            // Nearly always: to remove what is not there costs more than to look.
+            return Ok(());
+        }
         let is_lost = !has_secret && self.left()?.is_some();
         forget(self.dir(), self.waiting().entry())?;
         forget(self.dir(), &self.away_entry())?;
@@ -61,6 +65,17 @@ impl<'f> Record<'f> {
             self.tell_dropped();
         }
         Ok(())
+    }
+
+    /// Whether there is anything of which [`left`](Self::left) would have to find out what it is.
+    fn is_anything_left(&self) -> Result<bool> {
+        for entry in [self.waiting().entry(), &self.away_entry()] {
+            match self.dir().stat(entry) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                there => return there.map(|_| true),
+            }
+        }
+        Ok(false)
     }
 
     /// Forgets what was left to the next record of this name, if that is there by now.
