@@ -63,10 +63,10 @@ enum Source {
 }
 
 impl Source {
-    fn of(is_unsaved: bool, has_name: bool, retried: bool, mode: OpenMode) -> Self {
+    fn of(is_unsaved: bool, has_name: bool, retried: bool) -> Self {
         match () {
             () if is_unsaved && has_name => Self::Memory,
-            () if retried && !is_unsaved && (has_name || !mode.write) => Self::Retry,
+            () if retried && !is_unsaved => Self::Retry,
             () if has_name => Self::Volume,
             () => Self::Gone,
         }
@@ -157,7 +157,7 @@ impl Vfs {
         // What was committed here since is newer.
         let retry = retry.filter(|found| self.is_known_record(node.id, &found.attributes));
         let place = self.place(node.id);
-        match Source::of(record.is_unsaved(), place.is_ok(), retry.is_some(), mode) {
+        match Source::of(record.is_unsaved(), place.is_ok(), retry.is_some()) {
             Source::Memory => Ok(false),
             Source::Retry => match retry {
                 Some(snapshot) => self.hold(record, snapshot),
@@ -188,7 +188,11 @@ impl Vfs {
         (folder, name): (&Folder, &EntryName),
         mode: OpenMode,
     ) -> Result<bool> {
-        let attributes = folder.lookup(name)?;
+        let attributes = match folder.lookup(name) {
+            // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
+            Err(error) if error.kind() == Kind::NotFound => return Err(stale()),
+            found => found?,
+        };
         // Of a record that is truncated, nothing is read: it does not matter which it was, or is by now.
         let any = mode.truncate && !record.is_open();
         if !any && !self.is_known_record(node.id, &attributes) {
@@ -406,31 +410,20 @@ impl Vfs {
 mod tests {
     use super::*;
 
-    const READ: OpenMode = OpenMode {
-        write: false,
-        append: false,
-        truncate: false,
-        exclusive: false,
-        synchronous: false,
-    };
-    const WRITE: OpenMode = OpenMode { write: true, ..READ };
-
     #[test]
     fn where_the_content_of_an_opened_record_comes_from() {
-        for (is_unsaved, has_name, retried, mode, source) in [
-            (false, true, false, READ, Source::Volume),
-            (false, true, true, READ, Source::Retry),
-            (false, true, true, WRITE, Source::Retry),
-            // It was replaced once more: to read what was there when the open began is right, to write over it is not.
-            (false, false, true, READ, Source::Retry),
-            (false, false, true, WRITE, Source::Gone),
-            (false, false, false, READ, Source::Gone),
-            (true, true, false, READ, Source::Memory),
-            (true, true, true, WRITE, Source::Memory),
-            (true, false, false, READ, Source::Gone),
+        for (is_unsaved, has_name, retried, source) in [
+            (false, true, false, Source::Volume),
+            (false, true, true, Source::Retry),
+            // It was replaced once more: what was there when the open began is right, and what is written takes the name back.
+            (false, false, true, Source::Retry),
+            (false, false, false, Source::Gone),
+            (true, true, false, Source::Memory),
+            (true, true, true, Source::Memory),
+            (true, false, false, Source::Gone),
         ] {
-            let decided = Source::of(is_unsaved, has_name, retried, mode);
-            assert_eq!(decided, source, "{is_unsaved} {has_name} {retried} {mode:?}");
+            let decided = Source::of(is_unsaved, has_name, retried);
+            assert_eq!(decided, source, "{is_unsaved} {has_name} {retried}");
         }
     }
 }
