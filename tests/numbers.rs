@@ -202,8 +202,8 @@ for name in sys.argv[1:]:
     file = os.open(name, os.O_RDONLY)
     opened = os.fstat(file)
     os.read(file, 100)
-    for now in opened, os.fstat(file), os.stat(name):
-        assert (now.st_ctime_ns, now.st_mtime_ns) == (before.st_ctime_ns, before.st_mtime_ns), (name, before, now)
+    for seen in opened, os.fstat(file), os.stat(name):
+        assert (seen.st_ctime_ns, seen.st_mtime_ns) == (before.st_ctime_ns, before.st_mtime_ns), (name, before, seen)
 ";
     let mount = volume.mount(&ALICE);
     mount.python(make, &[]);
