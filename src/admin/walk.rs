@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use super::{Finding, Ground, Problem, at_fault};
+use super::{Finding, Ground, Problem};
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::name::{Resource, is_record};
@@ -242,7 +242,7 @@ impl<V: Visitor> Walk<'_, V> {
             }),
             // Gone since it was listed.
             Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => self.visitor.unreadable(path, &at_fault(dir, name, error)),
+            Err(error) => self.visitor.unreadable(path, &error),
         }
     }
 
@@ -261,7 +261,7 @@ impl<V: Visitor> Walk<'_, V> {
                 path,
                 "not a directory, where one belongs: what it leads to is not looked at",
             ),
-            _ => self.visitor.unreadable(path, &at_fault(dir, name, error)),
+            _ => self.visitor.unreadable(path, &error),
         }
         None
     }

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::folder::Folder;
-use super::walk::{Walked, walk};
+use super::survey::{Survey, Unreadable};
+use super::walk::{Visitor, Walked, walk};
 use crate::error::Result;
 use crate::name::EntryName;
 
@@ -18,37 +19,72 @@ pub struct Uncommitted {
 
 impl Uncommitted {
     /// The drafts that are kept on the volume in and below `roots`, at most so many.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Result<Vec<Self>> {
-        let mut found = Vec::new();
+    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Survey<Self> {
+        let mut drafts = Drafts {
+            most,
+            survey: Survey::default(),
+        };
         for root in roots {
-            if walk(root, |folder| collect(folder, &mut found, most))?.is_break() {
+            if walk(root, &mut drafts).is_break() {
                 break;
             }
         }
-        Ok(found)
+        drafts.survey
     }
 }
 
-fn collect(folder: &Folder, found: &mut Vec<Uncommitted>, most: usize) -> Walked {
+struct Drafts {
+    most: usize,
+    survey: Survey<Uncommitted>,
+}
+
+impl Visitor for Drafts {
+    fn folder(&mut self, folder: &Folder) -> Walked {
+        let ours = match ours(folder) {
+            Ok(ours) => ours,
+            Err(error) => {
+                let path = folder.path().to_owned();
+                self.survey.miss(Unreadable { path, error });
+                return ControlFlow::Continue(());
+            }
+        };
+        for entry in ours {
+            let name = match folder.draft_name(&entry) {
+                Ok(Some(name)) => name,
+                Ok(None) => continue,
+                Err(error) => {
+                    // It cannot be known what its user calls it.
+                    let path = format!("{}/{entry}", folder.path());
+                    self.survey.miss(Unreadable { path, error });
+                    continue;
+                }
+            };
+            if self.survey.found.len() == self.most {
+                self.survey.more = true;
+                return ControlFlow::Break(());
+            }
+            self.survey.found.push(Uncommitted {
+                path: folder.path_of(&name),
+                reason: reason(folder, &name),
+            });
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn unreadable(&mut self, what: Unreadable) {
+        self.survey.miss(what);
+    }
+}
+
+/// The names in a directory that its user does not see.
+fn ours(folder: &Folder) -> Result<Vec<String>> {
     let mut ours = Vec::new();
     folder.look().dir.entries(|entry| {
         if EntryName::parse(entry).is_err() {
             ours.extend(std::str::from_utf8(entry).ok().map(str::to_owned));
         }
     })?;
-    for name in ours.iter().filter_map(|entry| folder.draft_name(entry)) {
-        if found.len() == most {
-            return Ok(ControlFlow::Break(()));
-        }
-        found.push(Uncommitted {
-            path: folder.path_of(&name),
-            reason: reason(folder, &name),
-        });
-    }
-    Ok(ControlFlow::Continue(()))
+    Ok(ours)
 }
 
 /// Found out anew: the reason is not kept with the draft, and may be gone.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::removed::waiting_in;
-use super::walk::{Walked, walk};
+use super::survey::Unreadable;
+use super::walk::{Visitor, Walked, walk};
 use crate::clock::Stopwatch;
-use crate::error::Result;
 
 /// How long the counting may take; a handler has to answer in bounded time.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -22,38 +22,45 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Counts what is in and below `roots`. A tenant with very many files gets a lower bound.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub(super) fn count<'a>(roots: impl Iterator<Item = &'a Folder>) -> Result<Self> {
-        let mut usage = Self::default();
-        let watch = Stopwatch::start();
+    /// Counts what is in and below `roots`. A tenant with very many files, or with some that cannot be read, gets a lower bound.
+    pub(super) fn count<'a>(roots: impl Iterator<Item = &'a Folder>) -> Self {
+        let mut count = Count {
+            usage: Self::default(),
+            watch: Stopwatch::start(),
+        };
         for root in roots {
-            if walk(root, |folder| usage.add(folder, watch))?.is_break() {
+            if walk(root, &mut count).is_break() {
                 break;
             }
         }
-        Ok(usage)
-    }
-
-    fn add(&mut self, folder: &Folder, watch: Stopwatch) -> Walked {
-        for name in folder.names()? {
-            if watch.elapsed() > PATIENCE {
-                return Ok(ControlFlow::Break(()));
-            }
-            if let Ok(attributes) = folder.lookup(&name) {
-                self.add_file(attributes.size);
-            }
-        }
-        for removed in waiting_in(folder)? {
-            self.add_file(removed.size);
-        }
-        Ok(ControlFlow::Continue(()))
+        count.usage
     }
 
     fn add_file(&mut self, size: u64) {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(size);
     }
+}
+
+struct Count {
+    usage: Usage,
+    watch: Stopwatch,
+}
+
+impl Visitor for Count {
+    fn folder(&mut self, folder: &Folder) -> Walked {
+        for name in folder.names().unwrap_or_default() {
+            if self.watch.elapsed() > PATIENCE {
+                return ControlFlow::Break(());
+            }
+            if let Ok(attributes) = folder.lookup(&name) {
+                self.usage.add_file(attributes.size);
+            }
+        }
+        let waiting = waiting_in(folder).into_iter().flatten().flatten();
+        waiting.for_each(|removed| self.usage.add_file(removed.size));
+        ControlFlow::Continue(())
+    }
+
+    fn unreadable(&mut self, _: Unreadable) {}
 }

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use super::folder::Folder;
 use super::reserved::{Reserved, former_name};
-use crate::error::Result;
+use super::survey::Unreadable;
+use crate::error::{Kind, Result};
 use crate::name::EntryName;
 
 /// At most so many directories are open at once. Those above are opened anew when the walk comes back to them.
@@ -19,19 +20,23 @@ pub(super) struct Below {
 }
 
 /// Whether to go on.
-pub(super) type Walked = Result<ControlFlow<()>>;
+pub(super) type Walked = ControlFlow<()>;
 
-/// Calls `visit` with every directory in and below `root`, and with those that were removed and wait; each before those in it.
-/// What is gone meanwhile is left out.
-///
-/// # Errors
-/// Those of `visit`; the volume's.
-pub(super) fn walk(root: &Folder, mut visit: impl FnMut(&Folder) -> Walked) -> Walked {
-    if visit(root)?.is_break() {
-        return Ok(ControlFlow::Break(()));
-    }
+/// What is done at each place.
+pub(super) trait Visitor {
+    /// A directory that can be entered.
+    fn folder(&mut self, folder: &Folder) -> Walked;
+
+    /// Something that cannot be looked at. The rest goes on.
+    fn unreadable(&mut self, what: Unreadable);
+}
+
+/// Visits every directory in and below `root`, and those that were removed and wait; each before those in it. What is gone
+/// meanwhile is left out.
+pub(super) fn walk(root: &Folder, visitor: &mut impl Visitor) -> Walked {
     let mut trail = Vec::new();
-    let mut frames = vec![Frame::new(root.clone(), 0)?];
+    let mut frames = Vec::new();
+    frames.extend(visit(root.clone(), 0, visitor)?);
     while let Some(frame) = frames.last_mut() {
         let Some(next) = frame.below.pop() else {
             frames.pop();
@@ -47,18 +52,42 @@ pub(super) fn walk(root: &Folder, mut visit: impl FnMut(&Folder) -> Walked) -> W
             .and_then(|frame| open(frame.folder.as_ref()?, &next));
         // One with nothing left to enter is closed first: a chain of any length takes two handles.
         frames.pop_if(|frame| frame.below.is_empty());
-        let Some(folder) = opened else { continue };
+        let folder = match opened {
+            Some(Ok(folder)) => folder,
+            Some(Err(what)) => {
+                visitor.unreadable(what);
+                continue;
+            }
+            None => continue,
+        };
         trail.push(next);
-        if visit(&folder)?.is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        frames.push(Frame::new(folder, trail.len())?);
+        frames.extend(visit(folder, trail.len(), visitor)?);
         let beyond = frames.len().checked_sub(MOST_OPEN + 1);
         if let Some(oldest) = beyond.and_then(|beyond| frames.get_mut(beyond)) {
             oldest.folder = None;
         }
     }
-    Ok(ControlFlow::Continue(()))
+    ControlFlow::Continue(())
+}
+
+/// Visits a directory; none where it cannot be entered.
+fn visit(folder: Folder, depth: usize, visitor: &mut impl Visitor) -> ControlFlow<(), Option<Frame>> {
+    // Once, and not for everything in it.
+    let entered = folder.look().dir.stat(".").and_then(|_| below(&folder));
+    let below = match entered {
+        Ok(below) => below,
+        Err(error) => {
+            let path = folder.path().to_owned();
+            visitor.unreadable(Unreadable { path, error });
+            return ControlFlow::Continue(None);
+        }
+    };
+    visitor.folder(&folder)?;
+    ControlFlow::Continue(Some(Frame {
+        depth,
+        below,
+        folder: Some(folder),
+    }))
 }
 
 /// A directory that was visited, and those in it that are still to be.
@@ -68,16 +97,6 @@ struct Frame {
     /// None while it is closed.
     folder: Option<Folder>,
     below: Vec<Below>,
-}
-
-impl Frame {
-    fn new(folder: Folder, depth: usize) -> Result<Self> {
-        Ok(Self {
-            depth,
-            below: below(&folder)?,
-            folder: Some(folder),
-        })
-    }
 }
 
 /// Opens the last of `frames` again, which is at the end of `trail`, and as many above it as may be open.
@@ -95,9 +114,25 @@ fn reopen(root: &Folder, frames: &mut [Frame], trail: &[Below]) -> Result<()> {
     Ok(())
 }
 
-fn open(folder: &Folder, below: &Below) -> Option<Folder> {
-    let dir = folder.look().dir.open_dir(&below.entry).ok()?;
-    folder.child(dir, &below.name).ok()
+/// None when it is gone, or no directory.
+fn open(folder: &Folder, below: &Below) -> Option<std::result::Result<Folder, Unreadable>> {
+    let dir = folder.look().dir.open_dir(&below.entry);
+    match dir.and_then(|dir| folder.child(dir, &below.name)) {
+        Ok(folder) => Some(Ok(folder)),
+        // What is mounted there is nobody's record.
+        Err(error)
+            if matches!(
+                error.kind(),
+                Kind::NotFound | Kind::NotADirectory | Kind::CrossDevice
+            ) =>
+        {
+            None
+        }
+        Err(error) => {
+            let path = folder.path_of(&below.name);
+            Some(Err(Unreadable { path, error }))
+        }
+    }
 }
 
 /// The directories in one.

@@ -56,9 +56,19 @@ impl Dir {
         &self.path
     }
 
-    /// What went wrong here with `entry`, which may be `.`.
+    /// What went wrong here with `entry`, which may be `.`; and where this directory may not be entered, that, for it is what
+    /// has to be mended.
     pub(super) fn failed(&self, errno: Errno, doing: &'static str, entry: &str) -> Error {
-        Error::os(errno, doing).at_entry(&self.path, entry)
+        match errno == Errno::ACCESS && self.is_closed() {
+            true => Error::os(errno, "entering a directory").at_entry(&self.path, "."),
+            false => Error::os(errno, doing).at_entry(&self.path, entry),
+        }
+    }
+
+    /// Whether nothing in it can be reached.
+    fn is_closed(&self) -> bool {
+        let entered = rustix::fs::accessat(&self.fd, ".", rustix::fs::Access::EXEC_OK, AtFlags::EACCESS);
+        entered == Err(Errno::ACCESS)
     }
 
     pub(super) fn open(&self, name: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {

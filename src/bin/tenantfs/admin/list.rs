@@ -10,7 +10,7 @@ use tenantfs::identity::UserId;
 use tenantfs::name::Resource;
 
 use super::progress::Progress;
-use super::{found, ground, interrupted, print_json};
+use super::{UNREADABLE, found, ground, interrupted, print_json};
 use crate::cli::ListArgs;
 
 /// The longest line of a users file, in bytes: what is longer can be no user id.
@@ -69,13 +69,7 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
         print_json(&serde_json::json!({ "listed": counts }))?;
     }
     interrupted(complete)?;
-    found(
-        unreadable,
-        [
-            "part of the volume could not be looked at",
-            "parts of the volume could not be looked at",
-        ],
-    )?;
+    found(unreadable, UNREADABLE)?;
     found(
         wrong_lines,
         [

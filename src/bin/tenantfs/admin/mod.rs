@@ -254,8 +254,14 @@ fn interrupted(complete: bool) -> Result<()> {
     }
 }
 
+/// What is said where not everything could be looked at.
+pub(crate) const UNREADABLE: [&str; 2] = [
+    "part of the volume could not be looked at",
+    "parts of the volume could not be looked at",
+];
+
 /// What was found, in the words for one and for many: an error where there is something.
-fn found(count: u64, [one, many]: [&str; 2]) -> Result<()> {
+pub(crate) fn found(count: u64, [one, many]: [&str; 2]) -> Result<()> {
     match count {
         0 => Ok(()),
         1 => Err(Error::new(Kind::ProblemsFound, format!("1 {one}"))),

@@ -10,11 +10,14 @@ use crate::client::{printable, unexpected};
 
 /// Table of what was removed; where there is nothing, that is said on standard error.
 pub(super) fn removed(reply: &Reply) -> Result<String> {
-    let Reply::Removed { records, more } = reply else {
+    let Reply::Removed { records, more, .. } = reply else {
         return Err(unexpected());
     };
+    let missed = tell_of_unreadable(reply);
     if records.is_empty() {
-        eprintln!("nothing that was removed can be restored");
+        if !missed {
+            eprintln!("nothing that was removed can be restored");
+        }
         return Ok(String::new());
     }
     let now = Timestamp::from_second(clock::now().seconds).unwrap_or_default();
@@ -43,11 +46,14 @@ fn row(record: &RemovedStatus, now: Timestamp) -> [String; 5] {
 
 /// Table of drafts; where there are none, that is said on standard error.
 pub(super) fn drafts(reply: &Reply) -> Result<String> {
-    let Reply::Drafts { drafts, more } = reply else {
+    let Reply::Drafts { drafts, more, .. } = reply else {
         return Err(unexpected());
     };
+    let missed = tell_of_unreadable(reply);
     if drafts.is_empty() {
-        eprintln!("everything is saved: there is no draft");
+        if !missed {
+            eprintln!("everything is saved: there is no draft");
+        }
         return Ok(String::new());
     }
     let mut rows = vec![["PATH", "NOT SAVED BECAUSE"].map(str::to_owned)];
@@ -63,6 +69,15 @@ pub(super) fn done(reply: &Reply) -> Result<String> {
         Reply::Restored { path } | Reply::Discarded { path } => Ok(printable(path) + "\n"),
         _ => Err(unexpected()),
     }
+}
+
+/// Says what could not be looked at. Whether there was something.
+fn tell_of_unreadable(reply: &Reply) -> bool {
+    let unreadable = reply.unreadable();
+    for what in unreadable {
+        eprintln!("{:?}: {}", what.path, printable(&what.reason));
+    }
+    !unreadable.is_empty()
 }
 
 fn tell_of_more(more: bool, shown: usize) {
@@ -136,6 +151,7 @@ mod tests {
         let reply = Reply::Removed {
             records: vec![record],
             more: false,
+            unreadable: Vec::new(),
         };
         let text = removed(&reply).unwrap();
         let lines: Vec<_> = text.lines().collect();
