@@ -36,6 +36,11 @@ pub(super) trait Visitor {
     /// How much of the volume was visited, in 0..1.
     fn progress(&mut self, _done: f64) {}
 
+    /// Whether it is shown files. For who only has to know what can be looked at, directories are opened and nothing else is.
+    fn wants_files(&self) -> bool {
+        true
+    }
+
     /// A hash directory, before anything in it. In `resource-first` there is one for each resource.
     fn home(&mut self, _dir: &Dir, _hash: &str, _path: &str) {}
 
@@ -269,10 +274,16 @@ impl<V: Visitor> Walk<'_, V> {
     /// The names in a directory, in order, so that every run meets them in the same one.
     fn names(&mut self, dir: &Dir, path: &str) -> Vec<String> {
         let (mut names, mut invalid) = (Vec::new(), Vec::new());
-        let listed = dir.entries(|name| match std::str::from_utf8(name) {
+        let sort = |name: &[u8]| match std::str::from_utf8(name) {
             Ok(name) => names.push(name.to_owned()),
             Err(_) => invalid.push(String::from_utf8_lossy(name).into_owned()),
-        });
+        };
+        let listed = match self.visitor.wants_files() {
+            true => dir.entries(sort),
+            false => dir
+                .directories()
+                .map(|names| names.iter().map(Vec::as_slice).for_each(sort)),
+        };
         for name in invalid {
             let what = "the name is not UTF-8: rename it";
             self.found(Problem::InvalidName, &format!("{path}/{name}"), what);

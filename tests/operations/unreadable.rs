@@ -7,9 +7,11 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use super::{ask, erased, json_lines, record_of, stderr, stdout};
+use serde_json::Value;
+
+use super::{ask, erased, files, json_lines, record_of, stderr, stdout};
 use crate::common::daemon::Daemon;
-use crate::common::{ALICE, LAYOUTS, Layout, SERVICE_UID, Volume, run, set_mode};
+use crate::common::{ALICE, BOB, LAYOUTS, Layout, SERVICE_UID, Volume, run, set_mode};
 
 /// A directory of the volume that its account may not enter, until this is dropped.
 struct Closed {
@@ -162,20 +164,72 @@ fn an_erasure_that_cannot_begin_names_the_directory_and_keeps_nobody_out() {
 }
 
 #[test]
-fn an_erasure_that_cannot_enter_a_directory_names_it_and_erases_the_rest() {
+fn an_erasure_that_cannot_enter_a_directory_names_it_and_erases_nothing() {
+    for layout in LAYOUTS {
+        for of_bob in [false, true] {
+            let volume = volume(layout);
+            volume.plant(&BOB, "schedules", "sub/x.json", record_of("bob", 1));
+            let directory = match of_bob {
+                // Something of alice's may have been put there.
+                true => volume.path(&BOB, "schedules", "sub"),
+                false => nested(&volume),
+            };
+            let before = files(&volume.root());
+            {
+                let closed = Closed::new(directory);
+                let output = erased(&volume, &["--user-id", "alice"]);
+                closed.assert_named_by(&output, 6);
+                let said = stderr(&output);
+                assert_eq!(said.matches("EACCES").count(), 1, "each place once: {said}");
+                assert!(said.contains("nothing was erased"), "{said}");
+            }
+            assert_eq!(files(&volume.root()), before);
+            assert_alice_gets_in_and_sees(&volume, "./sub/x.json\n./y.json\n");
+            assert!(erased(&volume, &["--user-id", "alice"]).status.success());
+            assert!(!home(&volume).exists());
+        }
+    }
+}
+
+/// What cannot be known before it is read: whose a text is that is no record.
+#[test]
+fn an_erasure_that_left_something_is_not_finished_and_keeps_the_user_out() {
     for layout in LAYOUTS {
         let volume = volume(layout);
-        {
-            let closed = Closed::new(nested(&volume));
+        let unclear = volume.plant(&ALICE, "schedules", "unclear.json", r#"{"user_id":"#);
+        for run in 0..2 {
             let output = erased(&volume, &["--user-id", "alice"]);
-            closed.assert_named_by(&output, 6);
             let said = stderr(&output);
-            assert_eq!(said.matches("EACCES").count(), 1, "each place once: {said}");
+            assert_eq!(output.status.code(), Some(6), "{said}");
+            assert!(
+                said.contains("unclear.json") && said.contains("keeps the user out"),
+                "{said}"
+            );
+            let receipt = &json_lines(&stdout(&output))[0]["erased"];
+            assert_eq!(receipt["finished"], Value::Null, "{receipt}");
+            assert_eq!([&receipt["records"], &receipt["left"]], [2, 1], "{receipt}");
+            assert_eq!(marks(&volume.root()).len(), 1, "run {run}: the journal");
+            let mountpoint = volume.base().join(format!("mnt{run}"));
+            fs::create_dir(&mountpoint).unwrap();
+            let refused = run_mount(&volume, &mountpoint);
+            assert!(refused.contains("being erased"), "{refused}");
         }
-        assert_alice_gets_in_and_sees(&volume, "./sub/x.json\n");
-        assert!(erased(&volume, &["--user-id", "alice"]).status.success());
-        assert!(!home(&volume).exists());
+        fs::remove_file(unclear).unwrap();
+        let output = erased(&volume, &["--user-id", "alice"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let receipt = &json_lines(&stdout(&output))[0]["erased"];
+        assert!(receipt["finished"].is_string(), "{receipt}");
+        assert_eq!(receipt["records"], 2, "of all runs: {receipt}");
+        assert_eq!(marks(&volume.root()), [""; 0]);
+        assert_alice_gets_in_and_sees(&volume, "");
     }
+}
+
+/// What a mount says that must not come to be.
+fn run_mount(volume: &Volume, mountpoint: &Path) -> String {
+    let output = run(volume.mount_command(mountpoint, &ALICE, &[]), "");
+    assert!(!output.status.success());
+    stderr(&output)
 }
 
 #[test]

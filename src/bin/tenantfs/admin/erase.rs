@@ -57,7 +57,7 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
     let mut progress = Progress::start("erasing")?.quiet();
     // Once it has begun nobody can log in as this user; whoever has, is ended.
     let end_sessions = || daemon.map_or(Ok(()), |daemon| end_sessions(daemon, &user));
-    let receipt = Erasure::begin(&ground, &user, &progress, end_sessions)
+    let receipt = Erasure::begin(&ground, &user, &mut progress, end_sessions)
         .and_then(|erasure| erasure.run(&mut progress));
     progress.finish()?;
     // Its user may read the line, should there be one again, and is told no path.
@@ -87,8 +87,13 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
             receipt.names_sha256
         );
     }
-    interrupted(receipt.finished.is_some())?;
-    found(receipt.left, LEFT)
+    let done = found(receipt.left, LEFT).and_then(|()| interrupted(receipt.finished.is_some()));
+    done.map_err(|error| match receipt.keeps_out() {
+        true => {
+            error.context("the erasure is not finished, and keeps the user out until another run finishes it")
+        }
+        false => error,
+    })
 }
 
 fn end_sessions(daemon: Client, user: &UserId) -> Result<()> {
