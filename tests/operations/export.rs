@@ -170,3 +170,40 @@ fn an_export_is_its_owners_alone() {
         0o600
     );
 }
+
+#[test]
+fn an_export_is_no_directory_that_is_called_as_an_archive() {
+    let volume = Volume::new(Layout::default());
+    volume.plant(&ALICE, "schedules", "a.json", record_of("alice", 1));
+    for name in [
+        "x.tar",
+        "x.tgz",
+        "x.tar.gz",
+        "X.TAR.ZST",
+        "x.tar.xz",
+        "x.zip",
+        "x.zst",
+    ] {
+        let to = volume.base().join(name);
+        let output = ask(
+            &volume,
+            "export",
+            &["--user-id", "alice", "--to", to.to_str().unwrap()],
+        );
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(
+            said.contains("name a file *.tar.zst") && said.contains("or write - for"),
+            "{name}: {said}"
+        );
+        assert!(!to.exists(), "{name}");
+    }
+    // With a slash, it is said to be a directory.
+    let to = volume.base().join("x.tar/");
+    asked(
+        &volume,
+        "export",
+        &["--user-id", "alice", "--to", to.to_str().unwrap()],
+    );
+    assert!(to.join("schedules/a.json").exists());
+}

@@ -15,6 +15,12 @@ use tenantfs::error::{At, Doing, Error, Kind, Result};
 /// How archives are called.
 const ARCHIVE: &str = ".tar.zst";
 
+/// How files are called that nothing here writes: a directory of such a name is no archive, which its name promises.
+const OTHER_ARCHIVES: &[&str] = &[
+    ".tar", ".tgz", ".tar.gz", ".tzst", ".txz", ".tar.xz", ".tbz2", ".tar.bz2", ".tar.lz4", ".zip", ".7z",
+    ".cpio", ".gz", ".zst",
+];
+
 const WRITING: &str = "writing the export";
 
 /// A target that is there, and that nobody else can read.
@@ -33,9 +39,19 @@ impl Place {
         if to == Path::new("-") {
             return Ok(Self::Output);
         }
-        let made = match to.to_str().is_some_and(|name| name.ends_with(ARCHIVE)) {
-            true => Self::archive(to),
-            false => Self::directory_at(to, owner),
+        // Not by the path's last component: who writes `x.tar/` means a directory.
+        let name = to.to_string_lossy().to_ascii_lowercase();
+        let is_called = |ending: &&&str| name.ends_with(**ending);
+        let made = if to.to_str().is_some_and(|name| name.ends_with(ARCHIVE)) {
+            Self::archive(to)
+        } else if let Some(ending) = OTHER_ARCHIVES.iter().find(is_called) {
+            Err(Error::config(format!(
+                "--to {}: no archive of the kind {ending} is written; name a file *{ARCHIVE}, or a directory, or write - for a tar on \
+                 standard output",
+                to.display()
+            )))
+        } else {
+            Self::directory_at(to, owner)
         };
         made.map_err(|error| error.as_kind(Kind::Config))
     }
