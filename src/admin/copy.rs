@@ -12,7 +12,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::identity::UserHash;
 use crate::layout::Layout;
 use crate::store::{LayoutMark, Reserved};
-use crate::volume::{self, Access, Dir, Durability, FileType, Staged, Times, Volume};
+use crate::volume::{self, Access, Descent, Dir, Durability, FileType, Staged, Times, Volume};
 
 /// How much is copied at a time, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -37,6 +37,7 @@ pub fn copy(ground: &Ground, target: &Volume, to: Layout, monitor: &mut dyn Moni
     }
     let mut copier = Copier {
         target,
+        way: Descent::new(target.root().reopen()?),
         to,
         monitor,
         marker: None,
@@ -61,6 +62,8 @@ pub fn copy(ground: &Ground, target: &Volume, to: Layout, monitor: &mut dyn Moni
 
 struct Copier<'a> {
     target: &'a Volume,
+    /// To where the last file was copied.
+    way: Descent,
     to: Layout,
     monitor: &'a mut dyn Monitor,
     /// What the marker of the directory at hand says.
@@ -120,7 +123,8 @@ impl Visitor for Copier<'_> {
 impl Copier<'_> {
     /// Whether it had to be copied.
     fn file(&mut self, entry: &Entry<'_>) -> Result<bool> {
-        let dir = self.place(entry)?;
+        self.lead_to_place(entry)?;
+        let dir = self.way.last();
         let mut source = entry.dir.open_file(entry.name, Access::Read)?;
         let stat = volume::stat(&source)?;
         let there = match dir.stat(entry.name) {
@@ -137,7 +141,7 @@ impl Copier<'_> {
             }
             self.done.superseded += 1;
         }
-        let mut staged = Staged::new(&dir, &stat)?;
+        let mut staged = Staged::new(dir, &stat)?;
         let sum = pour(&mut source, stat.size, |bytes| staged.write(bytes))?;
         let shown = volume::shown(&source);
         if shown != volume::Shown::default() {
@@ -159,27 +163,30 @@ impl Copier<'_> {
         Ok(true)
     }
 
-    /// The directory of the target that a file belongs in, with its marker.
-    fn place(&self, entry: &Entry<'_>) -> Result<Dir> {
-        let mut dir = self.target.root().reopen()?;
+    /// Goes to the directory of the target that a file belongs in, which gets its marker.
+    fn lead_to_place(&mut self, entry: &Entry<'_>) -> Result<()> {
         let hash = UserHash::of_directory(entry.hash);
-        let components = match entry.resource {
+        let home = match entry.resource {
             Some(resource) => self.to.components(resource, &hash),
             // What the service keeps beside the resources has one place in both layouts.
             None => vec!["users", entry.hash],
         };
-        for (depth, name) in components.into_iter().enumerate() {
-            dir = dir.open_or_make_dir(name)?;
-            if depth + 1 == self.to.marker_depth() {
-                self.marker
-                    .as_ref()
-                    .map_or(Ok(()), |full_hash| home::mark(&dir, full_hash))?;
+        if !self.way.names().iter().take(home.len()).eq(&home) {
+            self.way = Descent::new(self.target.root().reopen()?);
+            for (depth, name) in home.iter().enumerate() {
+                self.way.enter_or_make(name)?;
+                if depth + 1 == self.to.marker_depth() {
+                    self.marker
+                        .as_ref()
+                        .map_or(Ok(()), |full_hash| home::mark(self.way.last(), full_hash))?;
+                }
             }
         }
-        for name in entry.below.split_terminator('/') {
-            dir = dir.open_or_make_dir(name)?;
-        }
-        Ok(dir)
+        let names: Vec<&str> = home
+            .into_iter()
+            .chain(entry.steps.iter().map(String::as_str))
+            .collect();
+        self.way.lead_to(&names).map(drop)
     }
 
     fn leave(&mut self, path: &str, detail: &str) {

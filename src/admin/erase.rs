@@ -260,6 +260,7 @@ impl<'a> Erasure<'a> {
                 hash: hash.as_str(),
                 resource: None,
                 below: "",
+                steps: &[],
             };
             match self.whose_profile(&entry)? {
                 Some(home::Whose::Users) => remove(&mut self.journal, What::Profile, &entry)?,

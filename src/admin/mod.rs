@@ -17,6 +17,7 @@ mod movable;
 mod reseal;
 mod sweep;
 mod text;
+mod trail;
 mod unseal;
 mod verify;
 mod walk;

@@ -175,6 +175,11 @@ impl Visitor for Sweep<'_, '_> {
         self.monitor.progress(done);
     }
 
+    /// Whatever it is called.
+    fn enters(&self, _: &str) -> bool {
+        true
+    }
+
     fn home(&mut self, dir: &Dir, hash: &str, path: &str) {
         self.whose = (hash == self.hash).then(|| {
             home::owner(self.ground, dir, self.user).unwrap_or_else(|error| {
@@ -245,6 +250,10 @@ impl<'m> Look<'m> {
 impl Visitor for Look<'_> {
     fn wants_files(&self) -> bool {
         false
+    }
+
+    fn enters(&self, _: &str) -> bool {
+        true
     }
 
     fn entry(&mut self, _: &Entry<'_>) {}

@@ -391,7 +391,7 @@ impl Verifier<'_> {
 fn move_home(ground: &Ground, resource: &Resource, hash: &UserHash, entry: &Entry<'_>) -> Result<()> {
     let mut dir = ground.volume.root().reopen()?;
     let home = ground.layout.components(resource, hash);
-    for name in home.into_iter().chain(entry.below.split_terminator('/')) {
+    for name in home.into_iter().chain(entry.steps.iter().map(String::as_str)) {
         dir = dir.open_or_make_dir(name)?;
     }
     entry
@@ -403,7 +403,7 @@ fn move_home(ground: &Ground, resource: &Resource, hash: &UserHash, entry: &Entr
 
 /// Whether the same place below another directory of a resource has something.
 fn exists(dir: &Dir, entry: &Entry<'_>) -> Result<bool> {
-    let Some(dir) = descend(dir, entry.below.split_terminator('/'))? else {
+    let Some(dir) = descend(dir, entry.steps.iter().map(String::as_str))? else {
         return Ok(false);
     };
     match dir.stat(entry.name) {

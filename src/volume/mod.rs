@@ -17,6 +17,7 @@
 //! ```
 
 mod ahead;
+mod descent;
 mod dir;
 mod inherit;
 mod listing;
@@ -34,6 +35,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 pub use ahead::ReadAhead;
+pub use descent::Descent;
 pub use dir::{Access, Dir, Lock, Rename};
 pub use metadata::{Numbered, Shown, Times, set_shown, set_times, shown};
 pub use read::{Reading, read_at_most, read_whole};
