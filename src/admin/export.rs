@@ -11,6 +11,7 @@ use super::walk::{Entry, Visitor, walk_homes};
 use super::{Finding, Ground, Monitor, Problem, home, read, text};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::escape::plain;
 use crate::identity::UserId;
 use crate::name::{RESERVED_PREFIX, is_record};
 use crate::record::Lens;
@@ -142,6 +143,10 @@ impl Visitor for Exporter<'_> {
         }
     }
 
+    fn abbreviated(&mut self, short: &str, long: &str) {
+        let _ = writeln!(self.manifest, "# {} stands for {}", plain(short), plain(long));
+    }
+
     fn found(&mut self, finding: Finding) {
         if finding.conceals() {
             self.leave(&finding.path, &finding.detail);
@@ -268,9 +273,12 @@ impl Exporter<'_> {
 
     fn list(&mut self, path: &str, size: u64, mtime: Timestamp, sum: &str) {
         let mtime = text::rfc3339(mtime);
-        // sha256sum(1): a name with a backslash has it doubled, and its line begins with another.
-        let (mark, name) = match path.contains('\\') {
-            true => ("\\", path.replace('\\', "\\\\")),
+        // As sha256sum(1) has it: where something in a name is spelled out, the line begins with a backslash.
+        let (mark, name) = match path.contains(['\\', '\n', '\r']) {
+            true => {
+                let doubled = path.replace('\\', "\\\\");
+                ("\\", doubled.replace('\n', "\\n").replace('\r', "\\r"))
+            }
             false => ("", path.to_owned()),
         };
         let _ = writeln!(
@@ -299,6 +307,7 @@ impl Exporter<'_> {
 
     fn note_left(&mut self, path: &str, detail: &str) {
         self.done.left += 1;
+        let (path, detail) = (plain(path), plain(detail));
         let _ = writeln!(self.manifest, "# left out: {path}: {detail}");
     }
 }

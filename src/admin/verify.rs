@@ -8,6 +8,7 @@ use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, descend, home, read};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::escape::quoted;
 use crate::identity::{UserHash, UserId};
 use crate::name::{EntryName, RESERVED_PREFIX, Resource};
 use crate::record::{self, Hidden, Lens, SecretState};
@@ -332,21 +333,17 @@ impl Verifier<'_> {
     fn permissions(&mut self, entry: &Entry<'_>) -> bool {
         let (uid, _) = self.owner_account;
         let stat = &entry.stat;
+        let path = quoted(entry.path);
         let what = match () {
-            () if stat.mode & 0o002 != 0 => format!("others may write it; run: chmod o-w {:?}", entry.path),
-            () if stat.mode & 0o6000 != 0 => format!("it has set-id bits; run: chmod ug-s {:?}", entry.path),
+            () if stat.mode & 0o002 != 0 => format!("others may write it; run: chmod o-w {path}"),
+            () if stat.mode & 0o6000 != 0 => format!("it has set-id bits; run: chmod ug-s {path}"),
             () if stat.uid == uid && stat.mode & 0o600 != 0o600 => {
-                format!(
-                    "its owner may not read and write it; run: chmod u+rw {:?}",
-                    entry.path
-                )
+                format!("its owner may not read and write it; run: chmod u+rw {path}")
             }
-            () if stat.uid != uid && stat.mode & 0o066 == 0 => {
-                format!(
-                    "it belongs to uid {}, and the volume to uid {uid}; run: chown {uid} {:?}",
-                    stat.uid, entry.path
-                )
-            }
+            () if stat.uid != uid && stat.mode & 0o066 == 0 => format!(
+                "it belongs to uid {}, and the volume to uid {uid}; run: chown -h {uid} {path}",
+                stat.uid
+            ),
             () => return true,
         };
         self.problem(Problem::Permissions, entry.path, &what);

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::error::Result;
+use crate::escape::quoted;
 use crate::event::{Event, Op, SessionChange};
 use crate::fuse::{Pages, Server};
 use crate::mounter::{Mount, MountRequest, Mounter};
@@ -200,8 +201,8 @@ impl Session {
         self.server.let_go();
         if let Err(error) = unmounted {
             *end = End::Dark(mount);
-            let shown = self.mountpoint.display();
-            return Err(error.context(format_args!("{shown} is still mounted; run: umount -l {shown}")));
+            let (shown, quoted) = (self.mountpoint.display(), quoted(&*self.mountpoint));
+            return Err(error.context(format_args!("{shown} is still mounted; run: umount -l {quoted}")));
         }
         self.server.join();
         Ok(())

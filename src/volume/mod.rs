@@ -44,6 +44,7 @@ pub use stat::{FileId, FileType, Stat, Version, stat};
 pub use watch::{Change, Watch, Watcher, Watching};
 
 use crate::error::{Error, Result};
+use crate::escape::quoted;
 
 /// The directory tree that holds every tenant's data.
 #[derive(Debug)]
@@ -78,7 +79,8 @@ impl Volume {
         let stat = root.stat_self()?;
         if stat.mode & 0o002 != 0 {
             return Err(Error::config(format!(
-                "the volume {shown} is writable by others, who could plant records in it; run: chmod o-w {shown}"
+                "the volume {shown} is writable by others, who could plant records in it; run: chmod o-w {}",
+                quoted(path)
             )));
         }
         Ok(Self {

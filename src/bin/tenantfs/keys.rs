@@ -10,7 +10,7 @@ use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::seal::{NewKeys, SealingKeys};
 
 use crate::cli::KeysCommand;
-use crate::config;
+use crate::{config, say};
 
 pub(crate) fn run(command: KeysCommand) -> Result<()> {
     match command {
@@ -145,7 +145,7 @@ fn sync_directory(path: &Path) -> Result<()> {
 /// The key's id on standard output, alone; what to do next for people.
 fn announce(new: &NewKeys, next: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{}", new.kid).doing("printing the new key's id")?;
-    eprintln!("{next}");
+    next.lines().for_each(say::note);
     Ok(())
 }
 

@@ -9,10 +9,10 @@ use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::identity::UserId;
 
 use super::progress::Progress;
-use super::{become_account, confined, found, interrupted, open, print_json, tell};
-use crate::account;
+use super::{become_account, confined, found, interrupted, open, tell};
 use crate::cli::{ClientArgs, EraseArgs};
 use crate::config::{self, VolumeSettings};
+use crate::{account, say};
 
 /// What is said where not everything could be erased.
 const LEFT: [&str; 2] = [
@@ -75,7 +75,7 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
     )?;
     let receipt = receipt?;
     if args.json {
-        print_json(&serde_json::json!({ "erased": receipt }))?;
+        say::json(&serde_json::json!({ "erased": receipt }))?;
     } else {
         println!(
             "{} records, {} other files, {} drafts{}; {} files searched; names {}",
@@ -109,12 +109,13 @@ fn dry_run(settings: &VolumeSettings, user: &UserId) -> Result<()> {
     let (mut stdout, mut printed) = (std::io::stdout().lock(), Ok(()));
     let complete = would_erase(&ground, user, &mut progress, &mut |path| {
         if printed.is_ok() {
-            printed = writeln!(stdout, "{}", serde_json::json!({ "would_erase": path }));
+            let line = say::json_text(&serde_json::json!({ "would_erase": path }));
+            printed = line.and_then(|line| writeln!(stdout, "{line}").doing("printing"));
         }
     })?;
     let left = progress.count();
     progress.finish()?;
-    printed.doing("printing")?;
+    printed?;
     interrupted(complete)?;
     found(left, LEFT)
 }

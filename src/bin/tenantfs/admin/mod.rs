@@ -14,6 +14,7 @@ use rustix::fs::Mode;
 use tenantfs::admin::{self, Ground, Reseal};
 use tenantfs::audit::{self, Record};
 use tenantfs::error::{Doing, Error, Kind, Result};
+use tenantfs::escape;
 use tenantfs::identity::UserId;
 use tenantfs::name::{EntryName, Resource};
 use tenantfs::session::confine::{Confinement, confine};
@@ -23,7 +24,7 @@ use tenantfs::volume::Volume;
 
 use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
 use crate::config::VolumeSettings;
-use crate::{account, serving};
+use crate::{account, say, serving};
 pub(crate) use erase::erase;
 pub(crate) use list::list;
 pub(crate) use migrate::migrate;
@@ -57,7 +58,7 @@ pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
     };
     let problems: u64 = seen.problems.values().sum();
     if args.json {
-        print_json(&serde_json::json!({ "verified": seen }))?;
+        say::json(&serde_json::json!({ "verified": seen }))?;
     } else {
         eprintln!(
             "{} records, {} other files, {} drafts; {} secrets sealed ({} by older keys), {} in plain text",
@@ -101,7 +102,7 @@ pub(crate) fn reseal(args: ResealArgs) -> Result<()> {
     let done = admin::reseal(&ground, what, &mut progress)?;
     progress.finish()?;
     if args.json {
-        print_json(&serde_json::json!({ "resealed": done }))?;
+        say::json(&serde_json::json!({ "resealed": done }))?;
     } else {
         eprintln!(
             "{} records and drafts, of which {} were sealed anew",
@@ -142,6 +143,13 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
         },
     )?;
     let secret = secret?;
+    // Its user chose it, and may have the operator's terminal in mind.
+    if !args.raw && secret.contains(|c| escape::is_active(c) && c != '\n' && c != '\t') {
+        return Err(Error::new(
+            Kind::InvalidRecord,
+            "the secret has control characters, which could act on a terminal; --raw prints it as it is",
+        ));
+    }
     let mut stdout = std::io::stdout();
     let written = stdout
         .write_all(secret.as_bytes())
@@ -167,8 +175,8 @@ pub(crate) fn export(args: ExportArgs) -> Result<()> {
     progress.finish()?;
     let summary = serde_json::json!({ "exported": done });
     match args.json {
-        true if is_output => eprintln!("{summary}"),
-        true => print_json(&summary)?,
+        true if is_output => eprintln!("{}", say::json_text(&summary)?),
+        true => say::json(&summary)?,
         false => eprintln!("{} files, {} bytes", done.files, done.bytes),
     }
     interrupted(done.complete)?;
@@ -237,11 +245,6 @@ fn tell(settings: &VolumeSettings, record: &Record<'_>) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn print_json(value: &serde_json::Value) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{value}").doing("printing")
 }
 
 fn interrupted(complete: bool) -> Result<()> {

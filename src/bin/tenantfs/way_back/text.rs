@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use tenantfs::clock;
 use tenantfs::daemon::{DraftStatus, RemovedStatus, Reply};
 use tenantfs::error::Result;
+use tenantfs::escape::plain;
 
-use crate::client::{printable, unexpected};
+use crate::client::unexpected;
+use crate::say;
 
 /// Table of what was removed; where there is nothing, that is said on standard error.
 pub(super) fn removed(reply: &Reply) -> Result<String> {
@@ -37,10 +39,10 @@ fn row(record: &RemovedStatus, now: Timestamp) -> [String; 5] {
     } = record;
     [
         ago(removed, now),
-        until.replace('T', " ").replace('Z', " UTC"),
+        plain(until).to_string().replace('T', " ").replace('Z', " UTC"),
         HumanBytes(*size).to_string(),
         if *has_secret { "yes" } else { "no" }.to_owned(),
-        printable(path),
+        plain(path).to_string(),
     ]
 }
 
@@ -57,7 +59,7 @@ pub(super) fn drafts(reply: &Reply) -> Result<String> {
         return Ok(String::new());
     }
     let mut rows = vec![["PATH", "NOT SAVED BECAUSE"].map(str::to_owned)];
-    let row = |draft: &DraftStatus| [printable(&draft.path), printable(&draft.reason)];
+    let row = |draft: &DraftStatus| [plain(&draft.path).to_string(), plain(&draft.reason).to_string()];
     rows.extend(drafts.iter().map(row));
     tell_of_more(*more, drafts.len());
     Ok(table(&rows))
@@ -66,7 +68,7 @@ pub(super) fn drafts(reply: &Reply) -> Result<String> {
 /// What is back, or shows again as it was.
 pub(super) fn done(reply: &Reply) -> Result<String> {
     match reply {
-        Reply::Restored { path } | Reply::Discarded { path } => Ok(printable(path) + "\n"),
+        Reply::Restored { path } | Reply::Discarded { path } => Ok(plain(path).to_string() + "\n"),
         _ => Err(unexpected()),
     }
 }
@@ -75,7 +77,7 @@ pub(super) fn done(reply: &Reply) -> Result<String> {
 fn tell_of_unreadable(reply: &Reply) -> bool {
     let unreadable = reply.unreadable();
     for what in unreadable {
-        eprintln!("{:?}: {}", what.path, printable(&what.reason));
+        say::note(format_args!("{:?}: {}", what.path, what.reason));
     }
     !unreadable.is_empty()
 }
@@ -89,7 +91,7 @@ fn tell_of_more(more: bool, shown: usize) {
 /// How long ago a time in RFC 3339 was: in the largest unit that says enough.
 fn ago(time: &str, now: Timestamp) -> String {
     let Ok(time) = time.parse::<Timestamp>() else {
-        return printable(time);
+        return plain(time).to_string();
     };
     let seconds = now.duration_since(time).as_secs().max(0);
     let (count, unit) = match seconds {
