@@ -1,21 +1,17 @@
 //! `migrate` to another volume: every file is copied, read back and compared. The old volume stays as it is.
 
 use std::fs::File;
-use std::io::{Read as _, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
 use super::migrate::Migrated;
 use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, home};
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::identity::UserHash;
 use crate::layout::Layout;
 use crate::store::{LayoutMark, Reserved};
-use crate::volume::{self, Access, Descent, Dir, Durability, FileType, Staged, Times, Volume};
-
-/// How much is copied at a time, in bytes.
-const CHUNK: usize = 1 << 20;
+use crate::volume::{self, Access, Descent, Dir, Durability, FileType, Pieces, Staged, Times, Volume};
 
 /// Copies everything to the volume `target`, in the layout `to`. What is there already, and has the same size
 /// and time of change, is not copied again: so an interrupted run is finished by another one, and what has
@@ -141,8 +137,12 @@ impl Copier<'_> {
             }
             self.done.superseded += 1;
         }
-        let mut staged = Staged::new(dir, &stat)?;
-        let sum = pour(&mut source, stat.size, |bytes| staged.write(bytes))?;
+        let staged = Staged::new(dir, &stat)?;
+        let pieces = Pieces::of(&source, stat.size)?;
+        let sum = pour(&mut source, &pieces, |offset, bytes| {
+            staged.write_at(offset, bytes)
+        })?;
+        staged.set_size(stat.size)?;
         let shown = volume::shown(&source);
         if shown != volume::Shown::default() {
             volume::set_shown(staged.file(), shown)?;
@@ -154,7 +154,7 @@ impl Copier<'_> {
         volume::set_times(staged.file(), times)?;
         let placed = staged.place(entry.name, Durability::Durable)?;
         let mut copied = dir.open_file(entry.name, Access::Read)?;
-        if pour(&mut copied, placed.size, |_| Ok(()))? != sum {
+        if placed.size != stat.size || pour(&mut copied, &pieces, |_, _| Ok(()))? != sum {
             return Err(Error::new(
                 Kind::Io,
                 "the copy reads back otherwise than it was written",
@@ -194,27 +194,22 @@ impl Copier<'_> {
     }
 }
 
-/// Reads `size` bytes, hands them to `each`, and returns their hash.
-fn pour(source: &mut File, size: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<[u8; 32]> {
-    const READING: &str = "reading from the volume";
-    source.seek(SeekFrom::Start(0)).doing(READING)?;
-    let (mut hash, mut left) = (Sha256::new(), size);
-    let mut chunk = vec![0; CHUNK];
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        let read = source
-            .read(chunk.get_mut(..most).unwrap_or_default())
-            .doing(READING)?;
-        if read == 0 {
-            return Err(Error::new(
-                Kind::Stale,
-                "it became shorter while it was read; run this again",
-            ));
-        }
-        let bytes = chunk.get(..read).unwrap_or_default();
+/// Hands the data of a file to `each`, and returns its hash.
+fn pour(
+    source: &mut File,
+    pieces: &Pieces,
+    mut each: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let is_short = pieces.read(source, |offset, bytes| {
         hash.update(bytes);
-        each(bytes)?;
-        left -= read as u64;
+        each(offset, bytes)
+    })?;
+    match is_short {
+        true => Err(Error::new(
+            Kind::Stale,
+            "it became shorter while it was read; run this again",
+        )),
+        false => Ok(hash.finalize().into()),
     }
-    Ok(hash.finalize().into())
 }

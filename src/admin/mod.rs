@@ -32,7 +32,7 @@ use zeroize::Zeroizing;
 
 pub use copy::copy;
 pub use erase::{Erasure, Receipt, would_erase};
-pub use export::{Exported, MANIFEST, Target, export};
+pub use export::{Content, Exported, MANIFEST, Target, export};
 pub use finding::{Finding, Problem};
 pub use list::{Listed, Listing, Users, Whose, list};
 pub use migrate::{Migrated, migrate};

@@ -28,6 +28,11 @@ impl Descent {
         }
     }
 
+    /// The directory that it begins at.
+    pub fn top(&self) -> &Dir {
+        &self.top
+    }
+
     /// What the directories on the way are called, from the top on.
     pub fn names(&self) -> &[String] {
         &self.names

@@ -51,6 +51,11 @@ impl Dir {
         }
     }
 
+    /// The directory that somebody has opened at `path`.
+    pub fn opened(fd: OwnedFd, path: &Path) -> Self {
+        Self::from_fd(fd, path)
+    }
+
     /// Where it was when it was opened, for messages.
     pub fn path(&self) -> &Path {
         &self.path

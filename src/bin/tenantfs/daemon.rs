@@ -36,11 +36,16 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let listener = match passed.control {
         Some(listener) => listener,
         // Everybody may ask: what they may do, is decided by who they are.
-        None => socket::listen(&settings.control, 0o666, "the control socket", "control.socket")?,
+        None => socket::listen(
+            &settings.control,
+            (0o666, server_uid),
+            "the control socket",
+            "control.socket",
+        )?,
     };
     let metrics_listener = match passed.metrics {
         Some(listener) => Some(listener),
-        None => metrics::listen(settings.serving.metrics.as_ref())?,
+        None => metrics::listen(settings.serving.metrics.as_ref(), server_uid)?,
     };
     let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     if rustix::process::geteuid().is_root() {

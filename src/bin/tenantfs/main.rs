@@ -21,6 +21,7 @@ mod passed;
 mod say;
 mod serving;
 mod socket;
+mod trusted;
 mod verbosity;
 mod way_back;
 

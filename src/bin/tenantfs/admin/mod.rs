@@ -1,6 +1,8 @@
 //! The operator's commands on a whole volume.
 
+mod archive;
 mod erase;
+mod export;
 mod list;
 mod migrate;
 mod progress;
@@ -17,19 +19,19 @@ use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::escape;
 use tenantfs::identity::UserId;
 use tenantfs::name::{EntryName, Resource};
-use tenantfs::session::confine::{Confinement, confine};
+use tenantfs::session::confine::{Confinement, Reach, confine};
 use tenantfs::session::privilege;
 use tenantfs::store::LayoutMark;
 use tenantfs::volume::Volume;
 
-use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
+use crate::cli::{ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
 use crate::config::VolumeSettings;
 use crate::{account, say, serving};
 pub(crate) use erase::erase;
+pub(crate) use export::export;
 pub(crate) use list::list;
 pub(crate) use migrate::migrate;
 use progress::Progress;
-use target::Place;
 
 pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
     let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
@@ -158,37 +160,6 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
     written.doing("printing the secret")
 }
 
-pub(crate) fn export(args: ExportArgs) -> Result<()> {
-    let user = UserId::new(args.user_id)?;
-    let settings = VolumeSettings::alone(args.on)?;
-    let place = Place::make(&args.to, serving::server_account(&settings)?)?;
-    let is_output = matches!(place, Place::Output);
-    become_account(&settings)?;
-    let ground = confined(
-        checked(open(&settings)?)?,
-        false,
-        place.directory().map(AsFd::as_fd),
-    )?;
-    let mut target = place.open()?;
-    let mut progress = Progress::start("exporting")?.quiet();
-    let done = admin::export(&ground, &user, &mut *target, &mut progress)?;
-    progress.finish()?;
-    let summary = serde_json::json!({ "exported": done });
-    match args.json {
-        true if is_output => eprintln!("{}", say::json_text(&summary)?),
-        true => say::json(&summary)?,
-        false => eprintln!("{} files, {} bytes", done.files, done.bytes),
-    }
-    interrupted(done.complete)?;
-    found(
-        done.left,
-        [
-            "part was left out; the manifest says why",
-            "parts were left out; the manifest says why",
-        ],
-    )
-}
-
 /// The volume, for who only looks at it.
 fn ground(args: VolumeArgs) -> Result<Ground> {
     let settings = VolumeSettings::alone(args)?;
@@ -227,9 +198,16 @@ fn checked(ground: Ground) -> Result<Ground> {
 /// Confines this process to the volume, and to the directory that it writes to, whatever is met there. Not
 /// even the audit log is written from then on.
 fn confined(ground: Ground, writes: bool, target: Option<BorrowedFd<'_>>) -> Result<Ground> {
-    let mut directories = vec![ground.volume.root().as_fd()];
-    directories.extend(target);
-    let confinement = confine(&directories, !writes && target.is_none())?;
+    let volume = Reach {
+        directory: ground.volume.root().as_fd(),
+        read_only: !writes,
+    };
+    let target = target.map(|directory| Reach {
+        directory,
+        read_only: false,
+    });
+    let directories: Vec<_> = [Some(volume), target].into_iter().flatten().collect();
+    let confinement = confine(&directories)?;
     if confinement == Confinement::None {
         log::warn!("not confined to the volume: this kernel has no Landlock");
     }

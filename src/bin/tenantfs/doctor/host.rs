@@ -37,7 +37,7 @@ pub(super) fn kernel() -> Finding {
 
 pub(super) fn landlock() -> Finding {
     // For a thread that ends at once.
-    let confined = std::thread::spawn(|| confine::confine(&[], true)).join();
+    let confined = std::thread::spawn(|| confine::confine(&[])).join();
     let mend = "enable Landlock in the kernel (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=)".to_owned();
     look(
         "landlock",
