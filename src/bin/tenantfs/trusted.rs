@@ -75,6 +75,24 @@ impl Trust {
         self.walk(path, Missing::Refuse, End::Follow)
     }
 
+    /// Refuses the name of a log in a directory of somebody else's, or one that everybody can write. What is above it is the host's: on
+    /// some, a group writes /var/log.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], with what to do.
+    pub(crate) fn log(&self, path: &Path) -> Result<()> {
+        const LOOKING: &str = "looking at the directory of a log";
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let stat = rustix::fs::stat(parent).doing(LOOKING).at(parent);
+        let stat = stat.map_err(|error| error.as_kind(Kind::Config))?;
+        self.check_owner(&stat, parent)?;
+        match stat.st_mode & 0o1002 {
+            0o002 => Err(self.writable_by_others(&stat, parent)),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a directory in which somebody else can put or replace something, though it be in a place that is trusted.
     ///
     /// # Errors

@@ -36,15 +36,12 @@ impl<W: Write, F: FnMut(W) -> io::Result<()>> Archive<W, F> {
 impl<W: Write, F: FnMut(W) -> io::Result<()>> Target for Archive<W, F> {
     fn file(&mut self, path: &str, mtime: Timestamp, content: Content<'_>) -> Result<()> {
         let Some(tar) = &mut self.tar else { return Ok(()) };
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o600);
-        header.set_mtime(seconds(mtime));
         let written = match content.pieces.holes() {
             0 => {
-                header.set_size(content.pieces.size());
+                let mut header = header(tar::Header::new_gnu(), content.pieces.size(), mtime);
                 tar.append_data(&mut header, path, content.data)
             }
-            _ => sparse(tar, header, path, content),
+            _ => sparse(tar, path, mtime, content),
         };
         written.doing(WRITING).at(&self.path)
     }
@@ -58,11 +55,19 @@ impl<W: Write, F: FnMut(W) -> io::Result<()>> Target for Archive<W, F> {
     }
 }
 
+fn header(mut header: tar::Header, size: u64, mtime: Timestamp) -> tar::Header {
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(size);
+    header.set_mode(0o600);
+    header.set_mtime(seconds(mtime));
+    header
+}
+
 /// Writes a file with holes as GNU tar does (its format 1.0): first where the data belongs, then the data.
 fn sparse<W: Write>(
     tar: &mut tar::Builder<W>,
-    mut header: tar::Header,
     path: &str,
+    mtime: Timestamp,
     content: Content<'_>,
 ) -> io::Result<()> {
     let Content { pieces, data } = content;
@@ -75,7 +80,9 @@ fn sparse<W: Write>(
         ("GNU.sparse.name", path.as_bytes()),
         ("GNU.sparse.realsize", size.as_bytes()),
     ])?;
-    header.set_size(map.len() as u64 + pieces.data_size());
+    // Of the format of 2001, which the lines above belong to.
+    let size = map.len() as u64 + pieces.data_size();
+    let mut header = header(tar::Header::new_ustar(), size, mtime);
     // For those who know nothing of such files.
     header.set_path("GNUSparseFile.0/file")?;
     header.set_cksum();
