@@ -16,6 +16,8 @@ pub struct Descent {
     names: Vec<String>,
     /// The last of them. None is open where the way has come back to the last one that was.
     open: VecDeque<Dir>,
+    /// What makes a directory that is missing.
+    make: fn(&Dir, &str) -> Result<Dir>,
 }
 
 impl Descent {
@@ -25,6 +27,15 @@ impl Descent {
             top,
             names: Vec::new(),
             open: VecDeque::new(),
+            make: Dir::make_dir,
+        }
+    }
+
+    /// One on which what is made is its owner's alone.
+    pub fn private(top: Dir) -> Self {
+        Self {
+            make: Dir::make_private_dir,
+            ..Self::new(top)
         }
     }
 
@@ -70,7 +81,8 @@ impl Descent {
     /// # Errors
     /// The operating system's; then the way has not changed.
     pub fn enter_or_make(&mut self, name: &str) -> Result<()> {
-        let dir = self.here()?.open_or_make_dir(name)?;
+        let make = self.make;
+        let dir = self.here()?.open_or_make_dir_by(name, make)?;
         self.go_to(name, dir);
         Ok(())
     }

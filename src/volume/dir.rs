@@ -214,11 +214,26 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn make_dir(&self, name: &str) -> Result<Self> {
-        let like = self.stat_self()?;
+        self.make_dir_like(name, &self.stat_self()?)
+    }
+
+    /// As [`make_dir`](Self::make_dir), for its owner alone.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn make_private_dir(&self, name: &str) -> Result<Self> {
+        let like = Stat {
+            mode: 0o700,
+            ..self.stat_self()?
+        };
+        self.make_dir_like(name, &like)
+    }
+
+    fn make_dir_like(&self, name: &str, like: &Stat) -> Result<Self> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
             .map_err(|errno| self.failed(errno, "making a directory", name))?;
         let dir = self.open_dir(name)?;
-        inherit_owner(&dir, &like, &dir.stat_self()?);
+        inherit_owner(&dir, like, &dir.stat_self()?);
         set_mode(&dir, like.mode).map_err(|errno| self.failed(errno, "setting a directory's mode", name))?;
         Ok(dir)
     }
@@ -228,9 +243,18 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn open_or_make_dir(&self, name: &str) -> Result<Self> {
+        self.open_or_make_dir_by(name, Self::make_dir)
+    }
+
+    /// As [`open_or_make_dir`](Self::open_or_make_dir), with what makes it.
+    pub(super) fn open_or_make_dir_by(
+        &self,
+        name: &str,
+        make: fn(&Self, &str) -> Result<Self>,
+    ) -> Result<Self> {
         use crate::error::Kind;
         match self.open_dir(name) {
-            Err(error) if error.kind() == Kind::NotFound => match self.make_dir(name) {
+            Err(error) if error.kind() == Kind::NotFound => match make(self, name) {
                 // Made by somebody else meanwhile; or a symbolic link, which opening refuses again.
                 Err(error) if error.kind() == Kind::Exists => self.open_dir(name),
                 result => result,

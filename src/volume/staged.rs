@@ -70,6 +70,18 @@ impl<'dir> Staged<'dir> {
         Ok(staged)
     }
 
+    /// An empty file in `dir`, for its owner alone.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn private(dir: &'dir Dir) -> Result<Self> {
+        let like = Stat {
+            mode: 0o600,
+            ..dir.stat_self()?
+        };
+        Self::new(dir, &like)
+    }
+
     /// Its permission bits on the volume.
     pub fn mode(&self) -> u16 {
         self.mode

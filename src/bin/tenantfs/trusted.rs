@@ -84,8 +84,14 @@ impl Trust {
         const LOOKING: &str = "looking at the directory of a log";
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
-        let stat = rustix::fs::stat(parent).doing(LOOKING).at(parent);
-        let stat = stat.map_err(|error| error.as_kind(Kind::Config))?;
+        let stat = match rustix::fs::stat(parent) {
+            // Whoever opens the log will tell.
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat
+                .doing(LOOKING)
+                .at(parent)
+                .map_err(|error| error.as_kind(Kind::Config))?,
+        };
         self.check_owner(&stat, parent)?;
         match stat.st_mode & 0o1002 {
             0o002 => Err(self.writable_by_others(&stat, parent)),

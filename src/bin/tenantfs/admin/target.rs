@@ -83,7 +83,7 @@ impl Place {
             Self::Directory { path, handle } => {
                 let top = handle.try_clone().doing(WRITING).at(path)?;
                 Box::new(Directory {
-                    way: Descent::new(Dir::opened(top, path)),
+                    way: Descent::private(Dir::opened(top, path)),
                     path: path.clone(),
                 })
             }
@@ -255,7 +255,7 @@ impl Target for Directory {
         let mut names: Vec<&str> = path.split('/').collect();
         let name = names.pop().unwrap_or_default();
         let dir = self.way.lead_to(&names)?;
-        let staged = Staged::new(dir, &dir.stat_self()?)?;
+        let staged = Staged::private(dir)?;
         let written = content.pieces.write(content.data, staged.file());
         written.doing(WRITING).at(self.path.join(path))?;
         let times = Times {
