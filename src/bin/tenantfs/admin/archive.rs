@@ -9,7 +9,7 @@ use tenantfs::clock::Timestamp;
 use tenantfs::error::{At, Doing, Result};
 use tenantfs::volume::Pieces;
 
-use super::target::WRITING;
+pub(super) const WRITING: &str = "writing the export";
 
 /// The size of a block of an archive, in bytes.
 const BLOCK: usize = 512;

@@ -18,7 +18,7 @@ use tenantfs::clock::Timestamp;
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::volume::{self, Descent, Dir, Durability, Staged, Times};
 
-use super::archive::{self, Archive};
+use super::archive::{self, Archive, WRITING};
 use crate::trusted::{self, Trust};
 
 /// How archives are called.
@@ -29,8 +29,6 @@ const OTHER_ARCHIVES: &[&str] = &[
     ".tar", ".tgz", ".tar.gz", ".tzst", ".txz", ".tar.xz", ".tbz2", ".tar.bz2", ".tar.lz4", ".zip", ".7z",
     ".cpio", ".gz", ".zst",
 ];
-
-pub(super) const WRITING: &str = "writing the export";
 
 /// A target that is there, and that nobody else can read.
 pub(super) enum Place {
