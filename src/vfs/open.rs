@@ -218,11 +218,12 @@ impl Vfs {
             // The very draft that memory has, by its version.
             return Ok(false);
         }
-        let draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
+        let mut draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
         if (draft.text().len() as u64, draft.changed) != (seen.size, seen.mtime) {
             // Another session kept another one meanwhile.
             return Err(stale());
         }
+        draft.number = Some(seen.number);
         let beneath = folder
             .record(name)
             .open()
