@@ -42,7 +42,10 @@ impl Vfs {
             },
         );
         match (was_unsaved, record.is_unsaved()) {
-            (false, true) => self.table.drafting_begins(node.id),
+            (false, true) => {
+                self.table.drafting_begins(node.id);
+                self.table.typed(node.id);
+            }
             // It may have its name back, and nothing was typed after all.
             (false, false) => self.table.drafting_ends(node.id),
             (true, _) => {}
@@ -115,8 +118,10 @@ impl Vfs {
     }
 
     fn commit(&self, node: &RecordNode, record: &mut Record, occasion: Occasion) -> Result<()> {
-        let Some(place) = self.place_to_commit(node)? else {
-            return Ok(());
+        let place = match self.place_to_commit(node) {
+            Ok(Some(place)) => place,
+            Ok(None) => return Ok(()),
+            Err(why) => return self.not_taken(node, record, why, occasion),
         };
         if occasion != Occasion::End {
             // Losing it would be worse than saving what cannot be taken note of.
