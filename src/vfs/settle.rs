@@ -65,7 +65,17 @@ impl Vfs {
                 Ok(())
             }
             // Without a name, the draft lives in memory as long as somebody has it open: as any removed file.
-            None if self.table.is_displaced(node.id) => Err(stale()),
+            None if self.table.is_displaced(node.id) => {
+                self.store.report(&Event::Denied {
+                    op: Op::Write,
+                    path: self.path(Target::Inode(node.id.ino)),
+                    kind: Kind::Stale,
+                    reason: "others replaced the record since it was opened, and the new one was written, removed or \
+                             renamed here since"
+                        .to_owned(),
+                });
+                Err(stale())
+            }
             Some(false) | None => Ok(()),
         }
     }
