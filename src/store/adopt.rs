@@ -7,7 +7,7 @@ use super::attributes::NodeKind;
 use super::folder::Folder;
 use super::found::not_found;
 use super::moved;
-use super::reserved::{Reserved, former_name};
+use super::reserved::{MOVED_PREFIX, REMOVED_PREFIX, Reserved, forget, former_name, telling};
 use super::waiting::Waiting;
 use super::walk::{Below, Place, Walked, walk};
 use crate::error::{Kind, Result};
@@ -97,11 +97,7 @@ impl Adoption {
     fn settle(&self) -> Walked {
         let folder = &self.folder;
         if let Some(removed) = self.parent.waiting_folder(&self.name)? {
-            for inner in take_over(&removed, folder)? {
-                if inner.is_record() {
-                    folder.record(&inner).settle_left()?;
-                }
-            }
+            take_over(&removed, folder)?;
             Waiting::new(self.parent.look(), &self.name).drop_for_good()?;
         }
         Ok(ControlFlow::Continue(()))
@@ -125,19 +121,59 @@ impl Place for Adoption {
     }
 }
 
-/// Moves what waits in `removed` to `folder`; returns what it was called.
-fn take_over(removed: &Folder, folder: &Folder) -> Result<Vec<EntryName>> {
-    let (from, to) = (removed.look().dir, folder.look().dir);
-    let mut names = Vec::new();
-    for entry in entries(removed)? {
-        match from.rename(&entry, to, &entry, Rename::NoReplace) {
-            Ok(()) => names.extend(former_name(to, &entry)),
-            // Something waits there too, or its time has come.
-            Err(error) if matches!(error.kind(), Kind::Exists | Kind::NotFound) => {}
-            Err(error) => return Err(error),
+/// Moves what waits in `removed` to `folder`. Of a name for which something waits there as well, that counts.
+fn take_over(removed: &Folder, folder: &Folder) -> Result<()> {
+    for name in names(removed)? {
+        match name.is_record() {
+            true => take_over_record(removed, folder, &name)?,
+            false => {
+                for prefix in [REMOVED_PREFIX, MOVED_PREFIX] {
+                    take(removed, folder, &telling(prefix, &name))?;
+                }
+            }
         }
     }
-    Ok(names)
+    // What does not tell its name is found by those who ask for that.
+    for entry in entries(removed)? {
+        take(removed, folder, &entry)?;
+    }
+    Ok(())
+}
+
+fn take_over_record(removed: &Folder, folder: &Folder, name: &EntryName) -> Result<()> {
+    let (left, heir) = (removed.record(name), folder.record(name));
+    let is_heirs = heir.left()?.is_some();
+    let secrets = match is_heirs {
+        true => None,
+        false => left.left()?,
+    };
+    for entry in [
+        telling(REMOVED_PREFIX, name),
+        left.away_entry(),
+        left.secrets_entry(),
+    ] {
+        match is_heirs {
+            // Superseded: no secret is dropped that the heir does not have another instead of.
+            true => forget(removed.look().dir, &entry).map(drop)?,
+            false => take(removed, folder, &entry)?,
+        }
+    }
+    if let Some(secrets) = secrets
+        && heir.left()?.is_none()
+    {
+        // A record that was removed from there without any had its place.
+        heir.note_secrets(&secrets)?;
+    }
+    heir.settle_left()
+}
+
+/// Moves `entry`, unless the same waits there too, or its time has come.
+fn take(removed: &Folder, folder: &Folder, entry: &str) -> Result<()> {
+    let (from, to) = (removed.look().dir, folder.look().dir);
+    match from.rename(entry, to, entry, Rename::NoReplace) {
+        Err(error) if matches!(error.kind(), Kind::Exists | Kind::NotFound) => Ok(()),
+        result => result,
+    }
 }
 
 /// What waits in a directory, as it is called there.

@@ -34,6 +34,16 @@ impl<'f> Record<'f> {
         if self.look.tenant.options.keep_removed.is_zero() {
             return Ok(());
         }
+        self.note_secrets(stored)?;
+        // What was left before is superseded.
+        self.forget_last()
+    }
+
+    /// As [`leave_secrets`](Self::leave_secrets), and a record of this name that was removed goes on waiting to be restored.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(in crate::store) fn note_secrets(&self, stored: &Stored) -> Result<()> {
         // A record like any other, in which nothing else is.
         let secrets = self.look.tenant.lens.put(Some(&stored.text), b"{}")?.stored;
         let secrets = Zeroizing::new(secrets);
@@ -42,9 +52,7 @@ impl<'f> Record<'f> {
         staged.write(&secrets)?;
         note_name_of(&staged, self.name, &entry);
         // Before the record's own name changes, whatever that waits for.
-        staged.place(&entry, Durability::Ordered)?;
-        // What was left before is superseded.
-        self.forget_last()
+        staged.place(&entry, Durability::Ordered).map(drop)
     }
 
     /// The record that left secrets to the next of this name, if there is one.
@@ -132,11 +140,11 @@ impl<'f> Record<'f> {
         Waiting::new(self.look, self.name)
     }
 
-    pub(super) fn away_entry(&self) -> String {
+    pub(in crate::store) fn away_entry(&self) -> String {
         beside(AWAY_PREFIX, self.name)
     }
 
-    pub(super) fn secrets_entry(&self) -> String {
+    pub(in crate::store) fn secrets_entry(&self) -> String {
         telling(SECRETS_PREFIX, self.name)
     }
 
