@@ -106,7 +106,7 @@ fn exchange(from: End<'_>, source: &Attributes, to: End<'_>, other: &Attributes)
             "a draft cannot be exchanged; complete it first",
         ));
     }
-    if source.kind == NodeKind::Record {
+    if source.kind == NodeKind::Record && from.dir().can_exchange() {
         share_secrets(from, to)?;
     }
     from.move_to(to, Rename::Exchange)

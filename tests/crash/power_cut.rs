@@ -10,7 +10,8 @@ use std::fs;
 
 use crate::common::Layout;
 use crate::report;
-use crate::scene::{SCENES, Scene};
+use crate::scene::Scene;
+use crate::scenes::SCENES;
 use crate::strace::{self, Call};
 use crate::volume::{Reader, sealing};
 
