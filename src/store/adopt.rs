@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::attributes::NodeKind;
 use super::folder::Folder;
 use super::found::not_found;
-use super::moved;
+use super::heritage;
 use super::reserved::{MOVED_PREFIX, REMOVED_PREFIX, Reserved, forget, former_name, telling};
 use super::waiting::Waiting;
 use super::walk::{Below, Place, Walked, walk};
@@ -38,7 +38,7 @@ impl Bequest {
                     self.heir.record(&name).inherit(&left)?;
                 }
             } else if is_folder(&self.heir, &name) {
-                moved::gather(&self.removed, &name, Some(self.heir.open_folder(&name)?.id()))?;
+                heritage::gather(&self.removed, &name, Some(self.heir.open_folder(&name)?.id()))?;
             }
         }
         Ok(ControlFlow::Continue(()))

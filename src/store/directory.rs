@@ -2,8 +2,8 @@
 
 use super::attributes::NodeKind;
 use super::folder::Folder;
+use super::heritage;
 use super::look::Look;
-use super::moved;
 use super::shown::{change_mode_of, optional};
 use super::waiting::{Content, Waiting, not_empty};
 use crate::clock;
@@ -43,7 +43,7 @@ impl Folder {
 
     /// The directory of this name that waits, where it was before; none when there is none that looks empty.
     fn bring_back(&self, name: &EntryName) -> Result<Option<Self>> {
-        moved::gather(self, name, None)?;
+        heritage::gather(self, name, None)?;
         let Some(folder) = self.waiting_folder(name)? else {
             return Ok(None);
         };

@@ -46,6 +46,7 @@ mod draft;
 mod facts;
 mod folder;
 mod found;
+mod heritage;
 mod homes;
 mod layout_mark;
 mod look;

@@ -1,19 +1,14 @@
 //! Where directories went that were renamed: a note at the name that each had, for the next directory of that name. Its
-//! records get the secrets that those of the same names have in the directory that was moved.
+//! records get the secrets that those of the same names have in the directory that was moved: see `heritage`.
 //!
 //! The note costs the same whatever is in the directory. It is followed only when its name is used again.
 
-use std::collections::{BTreeSet, HashSet};
-use std::fmt::Write;
-
 use super::folder::Folder;
-use super::found::Found;
-use super::reserved::{MOVED_PREFIX, Reserved, forget, former_name, note_name_of, telling};
-use super::waiting::Waiting;
+use super::reserved::{MOVED_PREFIX, Reserved, forget, note_name_of, telling};
 use crate::clock::{self, Timestamp};
 use crate::error::{Kind, Result};
 use crate::name::EntryName;
-use crate::volume::{self, Access, Durability, FileId, FileType, Staged, Stat};
+use crate::volume::{self, Access, Durability, FileType, Staged, Stat};
 
 /// So many directories that had one name are remembered, the last first: notes at other names may lead over this one.
 const MOST_MOVES: usize = 8;
@@ -21,22 +16,18 @@ const MOST_MOVES: usize = 8;
 /// The longest note that is read or written, in bytes.
 const LONGEST: usize = 256 << 10;
 
-/// The longest way that is followed, in directories, and how many names are tried on it.
-const MOST_STEPS: usize = 256;
-const MOST_TRIES: usize = 1024;
-
 /// How the way to a directory begins that is below the one where the note is.
-const HERE: &str = ".";
+pub(super) const HERE: &str = ".";
 
 /// What a directory is known by again: its inode, and when that came into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Identity {
+pub(super) struct Identity {
     ino: u64,
     born: Timestamp,
 }
 
 impl Identity {
-    fn of(stat: &Stat) -> Self {
+    pub(super) fn of(stat: &Stat) -> Self {
         Self {
             ino: stat.id.ino,
             born: stat.born,
@@ -46,13 +37,13 @@ impl Identity {
 
 /// One directory that had a name, and lost it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Move {
-    directory: Identity,
+pub(super) struct Move {
+    pub(super) directory: Identity,
     at: Timestamp,
     /// Whether another directory of its name has what this one had for it.
     is_settled: bool,
     /// The way to where it went: from the resource on, or from [`HERE`].
-    way: String,
+    pub(super) way: String,
 }
 
 impl Move {
@@ -101,7 +92,8 @@ impl<'a> Moved<'a> {
     pub(super) fn note(&self, directory: &Folder, target: &Folder, to: &EntryName) -> Result<Before> {
         let before = Before(self.read()?);
         let stat = directory.look().dir.stat_self()?;
-        self.add(Identity::of(&stat), &target.path_of(to), before.0.clone())?;
+        let noted = self.add(Identity::of(&stat), &target.path_of(to), before.0.clone());
+        self.folder.look().unless_full(self.name, noted)?;
         Ok(before)
     }
 
@@ -113,8 +105,11 @@ impl<'a> Moved<'a> {
         self.write(&before.0)
     }
 
-    /// Puts a move in front of `others`.
-    fn add(&self, directory: Identity, path: &str, others: Vec<Move>) -> Result<()> {
+    /// Puts a move to `path`, which is as in the mount, in front of `others`.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn add(&self, directory: Identity, path: &str, others: Vec<Move>) -> Result<()> {
         if self.folder.look().tenant.options.keep_removed.is_zero() {
             return Ok(());
         }
@@ -142,7 +137,10 @@ impl<'a> Moved<'a> {
     }
 
     /// The moves that are still of use, the last first.
-    fn read(&self) -> Result<Vec<Move>> {
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn read(&self) -> Result<Vec<Move>> {
         let look = self.folder.look();
         let file = match look.dir.open_file(&self.entry, Access::Read) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(Vec::new()),
@@ -182,12 +180,19 @@ impl<'a> Moved<'a> {
     }
 
     /// The move that has something for the next directory of the name.
-    fn unsettled(&self) -> Result<Option<Move>> {
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn unsettled(&self) -> Result<Option<Move>> {
         let last = self.read()?.into_iter().next();
         Ok(last.filter(|last| !last.is_settled))
     }
 
-    fn settle(&self) -> Result<()> {
+    /// The next directory of the name has what the last one had for it.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn settle(&self) -> Result<()> {
         let mut moves = self.read()?;
         if let Some(last) = moves.first_mut() {
             last.is_settled = true;
@@ -198,178 +203,6 @@ impl<'a> Moved<'a> {
 
 /// What a note said before.
 pub(super) struct Before(Vec<Move>);
-
-/// Has what a directory that was moved away from `name` has for the next of that name wait there, as what was in a removed
-/// one does. `heir` is the directory that is going to have the name, if that is there already.
-///
-/// # Errors
-/// The volume's. Then, as when the server is killed, the same is done again for the next directory.
-pub(super) fn gather(folder: &Folder, name: &EntryName, heir: Option<FileId>) -> Result<()> {
-    let moved = Moved::new(folder, name);
-    let Some(last) = moved.unsettled()? else {
-        return Ok(());
-    };
-    if let Some(former) = find(folder, &last)?
-        && Some(former.id()) != heir
-    {
-        let waiting = Waiting::new(folder.look(), name).open_or_make_dir()?;
-        let waiting = folder.child(waiting, name)?;
-        copy(&former, &waiting)?;
-        if folder.look().tenant.options.durability == Durability::Durable {
-            waiting.sync()?;
-        }
-    }
-    moved.settle()
-}
-
-/// Leaves in `waiting` the secrets of the records in `former` and of those that wait there, and where its directories are.
-fn copy(former: &Folder, waiting: &Folder) -> Result<()> {
-    let mut names = BTreeSet::new();
-    let dir = former.look().dir;
-    dir.entries(|entry| {
-        let Ok(entry) = std::str::from_utf8(entry) else {
-            return;
-        };
-        names.extend(match Reserved::of(entry).waits() {
-            true => former_name(dir, entry),
-            false => EntryName::parse(entry.as_bytes()).ok(),
-        });
-    })?;
-    for name in names {
-        match name.is_record() {
-            true => copy_record(former, waiting, &name)?,
-            false => copy_directory(former, waiting, &name)?,
-        }
-    }
-    Ok(())
-}
-
-fn copy_record(former: &Folder, waiting: &Folder, name: &EntryName) -> Result<()> {
-    let record = former.record(name);
-    let stored = match former.look().read_record(name)? {
-        Found::Visible(stored) => Some(stored).filter(|stored| stored.has_secret),
-        Found::Absent => record.left()?,
-        Found::Hidden => None,
-    };
-    match stored {
-        Some(stored) => waiting.record(name).leave_secrets(&stored),
-        None => Ok(()),
-    }
-}
-
-fn copy_directory(former: &Folder, waiting: &Folder, name: &EntryName) -> Result<()> {
-    let there = match former.look().dir.stat(name.as_str()) {
-        Err(error) if error.kind() == Kind::NotFound => Waiting::new(former.look(), name).stat()?,
-        stat => Some(stat?),
-    };
-    let moved = Moved::new(waiting, name);
-    match there {
-        Some(stat) if stat.file_type == FileType::Directory => {
-            moved.add(Identity::of(&stat), &former.path_of(name), Vec::new())
-        }
-        Some(_) => Ok(()),
-        None => match Moved::new(former, name).unsettled()? {
-            Some(last) => {
-                let mut path = String::new();
-                if let Some(below) = last.way.strip_prefix(HERE).filter(|rest| rest.starts_with('/')) {
-                    write!(path, "{}{below}", former.look().path).ok();
-                } else {
-                    path = last.way;
-                }
-                moved.add(last.directory, &path, Vec::new())
-            }
-            None => Ok(()),
-        },
-    }
-}
-
-/// One name that is tried on the way to a directory.
-struct Try {
-    folder: Folder,
-    /// The names that are still to be gone through, the next one last.
-    steps: Vec<EntryName>,
-    way: Way,
-}
-
-/// How a name leads on.
-#[derive(Clone, Copy)]
-enum Way {
-    /// To the directory that has it.
-    Live,
-    /// To the one that was removed.
-    Removed,
-    /// To where those went that had it.
-    Noted,
-}
-
-/// The directory that went from a name of `folder` where `last` says, or on from there: it may have been moved again, or
-/// removed, and so may the directories on the way. None when it is not found.
-fn find(folder: &Folder, last: &Move) -> Result<Option<Folder>> {
-    let mut due = Vec::new();
-    let mut followed = HashSet::new();
-    begin(folder, last, Vec::new(), &mut due);
-    for _ in 0..MOST_TRIES {
-        let Some(Try {
-            folder,
-            mut steps,
-            way,
-        }) = due.pop()
-        else {
-            break;
-        };
-        let Some(step) = steps.pop() else { continue };
-        let next = match way {
-            Way::Live => folder.open_folder(&step).ok(),
-            Way::Removed => folder.waiting_folder(&step)?,
-            Way::Noted => {
-                if followed.insert((folder.id(), step.clone(), steps.clone())) {
-                    for noted in Moved::new(&folder, &step).read()?.iter().rev() {
-                        if !steps.is_empty() || noted.directory == last.directory {
-                            begin(&folder, noted, steps.clone(), &mut due);
-                        }
-                    }
-                }
-                None
-            }
-        };
-        match next {
-            Some(next) if steps.is_empty() => {
-                if Identity::of(&next.look().dir.stat_self()?) == last.directory {
-                    return Ok(Some(next));
-                }
-            }
-            Some(next) => push(&next, steps, &mut due),
-            None => {}
-        }
-    }
-    Ok(None)
-}
-
-/// Goes where `noted`, of a note in `folder`, says, and then through `rest`.
-fn begin(folder: &Folder, noted: &Move, mut rest: Vec<EntryName>, due: &mut Vec<Try>) {
-    let mut way = noted.way.split('/');
-    let base = match way.next() {
-        Some(HERE) => Some(folder.clone()),
-        Some(resource) => folder.resource(resource),
-        None => None,
-    };
-    let steps: Result<Vec<_>> = way.rev().map(|step| EntryName::parse(step.as_bytes())).collect();
-    if let (Some(base), Ok(steps)) = (base, steps) {
-        rest.extend(steps);
-        push(&base, rest, due);
-    }
-}
-
-fn push(folder: &Folder, steps: Vec<EntryName>, due: &mut Vec<Try>) {
-    if steps.len() <= MOST_STEPS {
-        // The last one is tried first.
-        due.extend([Way::Noted, Way::Removed, Way::Live].map(|way| Try {
-            folder: folder.clone(),
-            steps: steps.clone(),
-            way,
-        }));
-    }
-}
 
 #[cfg(test)]
 mod tests {

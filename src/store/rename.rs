@@ -6,7 +6,8 @@ use super::directory::no_directorys_name;
 use super::draft::Draft;
 use super::folder::Folder;
 use super::found::{Found, Stored, not_found};
-use super::moved::{self, Moved};
+use super::heritage;
+use super::moved::Moved;
 use super::shown::show_mode;
 use super::tenant::Tenant;
 use super::waiting::{Content, Waiting, not_empty};
@@ -130,7 +131,7 @@ fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) ->
     let replaced = match is_occupied {
         true => Some(to.folder.open_folder(to.name)?),
         false => {
-            moved::gather(to.folder, to.name, Some(moving.id()))?;
+            heritage::gather(to.folder, to.name, Some(moving.id()))?;
             None
         }
     };

@@ -128,10 +128,11 @@ impl Tree {
 
     /// What left its secret to the next record of a name.
     fn left(&self, lens: &Lens, name: &str) -> Option<&Vec<u8>> {
+        // Where there are two, these came last.
         let candidates = [
+            self.secrets.get(name),
             self.removed.get(name),
             self.away.get(name),
-            self.secrets.get(name),
         ];
         let has_secret = |stored: &&Vec<u8>| lens.view(stored).unwrap().has_secret;
         candidates.into_iter().flatten().find(has_secret)
@@ -187,7 +188,8 @@ impl Tree {
                 None => self.left(lens, name),
             };
             if let Some(stored) = stored {
-                waiting.leave_secrets(lens, name, stored);
+                let secrets = lens.put(Some(stored), b"{}").unwrap().stored;
+                waiting.secrets.insert(name.clone(), secrets);
             }
         }
         let mut folders: BTreeMap<_, _> = self.moved.iter().map(|(name, moved)| (name, *moved)).collect();

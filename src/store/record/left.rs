@@ -34,7 +34,7 @@ impl<'f> Record<'f> {
         if self.look.tenant.options.keep_removed.is_zero() {
             return Ok(());
         }
-        self.note_secrets(stored)?;
+        self.look.unless_full(self.name, self.note_secrets(stored))?;
         // What was left before is superseded.
         self.forget_last()
     }
