@@ -71,7 +71,8 @@ impl<'a> Waiting<'a> {
     pub(super) fn put(&self) -> Result<()> {
         let dir = self.look.dir;
         note_name(dir, self.name, &self.entry);
-        dir.rename(self.name.as_str(), dir, &self.entry, Rename::Replace)
+        dir.rename(self.name.as_str(), dir, &self.entry, Rename::Replace)?;
+        self.recount_links()
     }
 
     /// Gives what waits its name again, if nothing else has it.
@@ -82,6 +83,15 @@ impl<'a> Waiting<'a> {
         let dir = self.look.dir;
         dir.rename(&self.entry, dir, self.name.as_str(), Rename::NoReplace)?;
         forget_noted_name(dir, self.name, &self.entry);
+        self.recount_links()
+    }
+
+    /// The links of a directory are remembered by the number of its names, and that is as it was.
+    fn recount_links(&self) -> Result<()> {
+        if !self.name.is_record() {
+            let id = self.look.dir.stat_self()?.id;
+            self.look.tenant.facts.lock().forget_links(id);
+        }
         Ok(())
     }
 
