@@ -9,7 +9,7 @@ use super::found::not_found;
 use super::reserved::{Reserved, former_name};
 use super::survey::{Survey, Unreadable};
 use super::waiting::Waiting;
-use super::walk::{Visitor, Walked, walk};
+use super::walk::{Below, Visitor, Walked, walk};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
@@ -40,8 +40,8 @@ impl Removed {
             survey: Survey::default(),
         };
         for root in roots {
-            if walk(root, &mut newest).is_break() {
-                break;
+            if let Err(error) = walk(root, &mut newest) {
+                newest.survey.miss_place(root, None, error);
             }
         }
         Survey {
@@ -58,14 +58,13 @@ struct Newest {
     survey: Survey<Removed>,
 }
 
-impl Visitor for Newest {
-    fn folder(&mut self, folder: &Folder) -> Walked {
+impl Visitor<Folder> for Newest {
+    fn visit(&mut self, folder: &Folder) -> Walked {
         let waiting = match waiting_in(folder) {
             Ok(waiting) => waiting,
             Err(error) => {
-                let path = folder.path().to_owned();
-                self.survey.miss(Unreadable { path, error });
-                return ControlFlow::Continue(());
+                self.survey.miss_place(folder, None, error);
+                return Ok(ControlFlow::Continue(()));
             }
         };
         for removed in waiting {
@@ -81,11 +80,12 @@ impl Visitor for Newest {
                 self.survey.more = true;
             }
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn unreadable(&mut self, what: Unreadable) {
-        self.survey.miss(what);
+    fn missed(&mut self, folder: &Folder, below: Option<&Below>, error: Error) -> Result<()> {
+        self.survey.miss_place(folder, below, error);
+        Ok(())
     }
 }
 
@@ -106,14 +106,18 @@ pub(super) fn waiting_in(
     let records = names.into_iter().filter(EntryName::is_record);
     Ok(records.filter_map(move |name| {
         let path = look.path_of(&name);
-        match Waiting::new(look, &name).record().transpose()? {
-            Ok(stored) => Some(Ok(Removed {
-                path,
-                removed: stored.stat.ctime,
-                until: stored.stat.ctime.after(look.tenant.options.keep_removed),
-                size: stored.view.len() as u64,
-                has_secret: stored.has_secret,
-            })),
+        let waiting = Waiting::new(look, &name);
+        match waiting.record().transpose()? {
+            Ok(stored) => {
+                let removed = look.dir.waits_since(waiting.entry(), &stored.stat);
+                Some(Ok(Removed {
+                    path,
+                    removed,
+                    until: removed.after(look.tenant.options.keep_removed),
+                    size: stored.view.len() as u64,
+                    has_secret: stored.has_secret,
+                }))
+            }
             Err(error) => Some(Err(Unreadable { path, error })),
         }
     }))

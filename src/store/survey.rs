@@ -1,5 +1,7 @@
 //! What was looked for in all of a tenant's directories.
 
+use super::folder::Folder;
+use super::walk::Below;
 use crate::error::Error;
 
 /// What was found, and what could not be looked at: there may be more.
@@ -36,10 +38,20 @@ impl<T> Default for Survey<T> {
 }
 
 impl<T> Survey<T> {
-    /// Notes what could not be looked at.
+    /// Notes what could not be looked at, once.
     pub fn miss(&mut self, what: Unreadable) {
-        if self.unreadable.len() < MOST_UNREADABLE {
+        let is_known = self.unreadable.last().is_some_and(|last| last.path == what.path);
+        if !is_known && self.unreadable.len() < MOST_UNREADABLE {
             self.unreadable.push(what);
         }
+    }
+
+    /// The same of a walk.
+    pub(super) fn miss_place(&mut self, folder: &Folder, below: Option<&Below>, error: Error) {
+        let path = match below {
+            Some(below) => folder.path_of(&below.name),
+            None => folder.path().to_owned(),
+        };
+        self.miss(Unreadable { path, error });
     }
 }

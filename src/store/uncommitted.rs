@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use super::folder::Folder;
 use super::survey::{Survey, Unreadable};
-use super::walk::{Visitor, Walked, walk};
-use crate::error::Result;
+use super::walk::{Below, Visitor, Walked, walk};
+use crate::error::{Error, Result};
 use crate::name::EntryName;
 
 /// A draft that was kept because it could not be committed.
@@ -25,8 +25,10 @@ impl Uncommitted {
             survey: Survey::default(),
         };
         for root in roots {
-            if walk(root, &mut drafts).is_break() {
-                break;
+            match walk(root, &mut drafts) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => break,
+                Err(error) => drafts.survey.miss_place(root, None, error),
             }
         }
         drafts.survey
@@ -38,14 +40,13 @@ struct Drafts {
     survey: Survey<Uncommitted>,
 }
 
-impl Visitor for Drafts {
-    fn folder(&mut self, folder: &Folder) -> Walked {
+impl Visitor<Folder> for Drafts {
+    fn visit(&mut self, folder: &Folder) -> Walked {
         let ours = match ours(folder) {
             Ok(ours) => ours,
             Err(error) => {
-                let path = folder.path().to_owned();
-                self.survey.miss(Unreadable { path, error });
-                return ControlFlow::Continue(());
+                self.survey.miss_place(folder, None, error);
+                return Ok(ControlFlow::Continue(()));
             }
         };
         for entry in ours {
@@ -61,18 +62,19 @@ impl Visitor for Drafts {
             };
             if self.survey.found.len() == self.most {
                 self.survey.more = true;
-                return ControlFlow::Break(());
+                return Ok(ControlFlow::Break(()));
             }
             self.survey.found.push(Uncommitted {
                 path: folder.path_of(&name),
                 reason: reason(folder, &name),
             });
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn unreadable(&mut self, what: Unreadable) {
-        self.survey.miss(what);
+    fn missed(&mut self, folder: &Folder, below: Option<&Below>, error: Error) -> Result<()> {
+        self.survey.miss_place(folder, below, error);
+        Ok(())
     }
 }
 

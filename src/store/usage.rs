@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::removed::waiting_in;
-use super::survey::Unreadable;
-use super::walk::{Visitor, Walked, walk};
+use super::reserved::Reserved;
+use super::walk::{Below, Visitor, Walked, walk};
 use crate::clock::Stopwatch;
+use crate::error::{Error, Result};
 
 /// How long the counting may take; a handler has to answer in bounded time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What a tenant's files take: those that are visible, and the records that were removed and wait.
+/// What a tenant's files take: those that are visible, the records that were removed and wait, and what was left at the
+/// names of those that were renamed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
     /// Bytes as shown.
@@ -29,7 +31,7 @@ impl Usage {
             watch: Stopwatch::start(),
         };
         for root in roots {
-            if walk(root, &mut count).is_break() {
+            if let Ok(ControlFlow::Break(())) = walk(root, &mut count) {
                 break;
             }
         }
@@ -47,11 +49,11 @@ struct Count {
     watch: Stopwatch,
 }
 
-impl Visitor for Count {
-    fn folder(&mut self, folder: &Folder) -> Walked {
+impl Visitor<Folder> for Count {
+    fn visit(&mut self, folder: &Folder) -> Walked {
         for name in folder.names().unwrap_or_default() {
             if self.watch.elapsed() > PATIENCE {
-                return ControlFlow::Break(());
+                return Ok(ControlFlow::Break(()));
             }
             if let Ok(attributes) = folder.lookup(&name) {
                 self.usage.add_file(attributes.size);
@@ -59,8 +61,31 @@ impl Visitor for Count {
         }
         let waiting = waiting_in(folder).into_iter().flatten().flatten();
         waiting.for_each(|removed| self.usage.add_file(removed.size));
-        ControlFlow::Continue(())
+        let notes = notes_in(folder).unwrap_or_default();
+        notes.into_iter().for_each(|size| self.usage.add_file(size));
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn unreadable(&mut self, _: Unreadable) {}
+    fn missed(&mut self, _: &Folder, _: Option<&Below>, _: Error) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The sizes of what renamed records and directories have left in a directory.
+fn notes_in(folder: &Folder) -> Result<Vec<u64>> {
+    let dir = folder.look().dir;
+    let mut notes = Vec::new();
+    dir.entries(|entry| {
+        let entry = std::str::from_utf8(entry).ok();
+        let is_note = |entry: &&str| {
+            let what = Reserved::of(entry);
+            what.waits() && what != Reserved::Removed
+        };
+        notes.extend(entry.filter(is_note).map(str::to_owned));
+    })?;
+    // Those that are gone meanwhile do not count.
+    Ok(notes
+        .iter()
+        .filter_map(|entry| Some(dir.stat(entry).ok()?.size))
+        .collect())
 }
