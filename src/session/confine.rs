@@ -91,3 +91,49 @@ fn enforce(directories: &[Reach<'_>]) -> std::result::Result<Confinement, Box<dy
         RulesetStatus::NotEnforced => Confinement::None,
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::ErrorKind;
+    use std::os::fd::AsFd;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn each_directory_is_written_only_where_that_is_granted() {
+        let base = tempfile::tempdir_in("/var/tmp").unwrap();
+        let [volume, target, other] = ["volume", "target", "other"].map(|name| base.path().join(name));
+        for directory in [&volume, &target, &other] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("there"), "x").unwrap();
+        }
+        let handles = [&volume, &target].map(|directory| File::open(directory).unwrap());
+        let confined = thread::spawn(move || {
+            let reaches: Vec<_> = handles
+                .iter()
+                .zip([true, false])
+                .map(|(handle, read_only)| Reach {
+                    directory: handle.as_fd(),
+                    read_only,
+                })
+                .collect();
+            let confinement = confine(&reaches).unwrap();
+            if confinement == Confinement::None {
+                return;
+            }
+            let denied =
+                |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
+            assert_eq!(fs::read(volume.join("there")).unwrap(), b"x");
+            assert!(denied(fs::write(volume.join("there"), "y")));
+            assert!(denied(fs::write(volume.join("new"), "y")));
+            assert!(denied(fs::remove_file(volume.join("there"))));
+            assert!(denied(fs::rename(volume.join("there"), target.join("moved"))));
+            assert!(denied(fs::read(other.join("there")).map(drop)));
+            fs::write(target.join("new"), "y").unwrap();
+        });
+        confined.join().unwrap();
+    }
+}

@@ -231,7 +231,8 @@ impl<'t> Way<'t> {
                 false => self.enter(&step, missing)?,
             }
         }
-        Ok(None)
+        // What is followed to its end is a directory by now, if anything.
+        Ok((end == End::Follow).then(|| OsString::from(".")))
     }
 
     fn is_link(&self, step: &OsStr) -> bool {

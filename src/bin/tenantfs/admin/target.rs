@@ -205,11 +205,7 @@ fn directory_at(trust: &Trust, to: &Path, (uid, gid): (u32, u32)) -> Result<Plac
         directory,
         name,
         path,
-    } = match trust.followed(to) {
-        // Of `.` and `/` there is no name.
-        Err(error) if to.components().next_back() == Some(std::path::Component::CurDir) => return Err(error),
-        place => place?,
-    };
+    } = trust.followed(to)?;
     let is_new = match mkdirat(&directory, &name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
