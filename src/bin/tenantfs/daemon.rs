@@ -23,6 +23,7 @@ use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings};
 use crate::passed::ToDaemon;
 use crate::serving::{self, Half};
+use crate::trusted::Trust;
 use crate::{account, metrics, socket, verbosity};
 
 /// What each session may remember of views, in bytes: there are many.
@@ -49,9 +50,8 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     };
     let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     if rustix::process::geteuid().is_root() {
-        std::fs::create_dir_all(&places)
-            .doing("making the directory of the mounts")
-            .at(&places)?;
+        // With whatever it is in: the mountpoints are made there by name.
+        Trust::of_caller("--mounts").place_and_make(&places.join("uid"))?;
     }
     let mounter = Half::of(&settings.serving, false, Stdio::inherit())?;
     // Held to the end. A mounter of our own takes another daemon's mounts for a dead one's; one for all knows them.

@@ -1,8 +1,8 @@
 //! The temporary volume, written as a web service would, and the two mounts.
 
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -152,8 +152,7 @@ impl Stage {
         for tenant in [&self.alice, &self.bob] {
             make_directory(&tenant.mountpoint, 0, 0o755)?;
             let key = self.base.join(format!("{}.key", tenant.name));
-            fs::write(&key, format!("{}\n", tenant.api_key()))?;
-            fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+            write_private(&key, &format!("{}\n", tenant.api_key()))?;
         }
         Ok(())
     }
@@ -165,8 +164,7 @@ impl Stage {
             entries.push(serde_json::json!({"sha256": sha256, "user_id": tenant.name}));
         }
         let path = self.keys();
-        fs::write(&path, serde_json::json!({"keys": entries}).to_string())
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o600)))
+        write_private(&path, &serde_json::json!({"keys": entries}).to_string())
             .doing("writing the static keys")
             .at(path)?;
         for tenant in [&self.alice, &self.bob] {
@@ -346,6 +344,13 @@ fn make_directory(path: &Path, owner: u32, mode: u32) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)?;
     chown(path, Some(owner), Some(owner))?;
     fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Nobody else's to read, from the beginning.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = File::options();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// What the web service's own files look like.
