@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use rustix::process::{getegid, geteuid};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tenantfs::audit::{self, Destination, Findings, HeadKey, Level, Options, Prepared, Record};
+use tenantfs::audit::{self, Destination, Findings, HeadKey, Level, Options, Prepared, Record, USER_RATE};
 use tenantfs::event::{Event, Subject};
 use tenantfs::identity::UserId;
 use zeroize::Zeroizing;
@@ -37,6 +37,7 @@ fn options(path: &Path, key: Option<HeadKey>) -> Options {
     Options {
         destination: Destination::File(path.to_owned()),
         level: Level::Access,
+        user_rate: USER_RATE,
         key,
     }
 }

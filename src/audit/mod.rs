@@ -5,6 +5,7 @@
 //! there can be none: the thread takes space in the file ahead, so that a full disk is known before an operation is done,
 //! and not after.
 
+mod account;
 mod chain;
 mod file;
 mod flood;
@@ -27,7 +28,7 @@ use parking_lot::Mutex;
 
 pub use file::Owner;
 pub use head::HeadKey;
-pub use options::{Destination, Level, Options};
+pub use options::{Destination, Level, Options, USER_RATE};
 pub use own::{OwnEvent, own_events};
 pub use verify::{Findings, Problem, verify};
 
@@ -44,6 +45,7 @@ use writer::{LAST_TRY, Writer};
 pub struct Prepared {
     chain: Chain,
     level: Level,
+    user_rate: u64,
     /// There is no space in it: not known to last.
     failed: Option<Error>,
 }
@@ -59,6 +61,7 @@ impl Prepared {
         Ok(Self {
             chain,
             level: options.level,
+            user_rate: options.user_rate,
             failed,
         })
     }
@@ -68,7 +71,8 @@ impl Prepared {
     /// # Errors
     /// [`Kind::Io`] when there is no thread to be had.
     pub fn start(self) -> Result<AuditLog> {
-        let queues = Queues::new();
+        let queues = Queues::new(self.user_rate);
+        queues.accounts.set_left(self.chain.left());
         if let Some(error) = &self.failed {
             queues.set_failed(true);
             log::error!("{}", writer::stopped(error));
@@ -77,6 +81,7 @@ impl Prepared {
         let writer = Writer {
             queues: Arc::clone(&queues),
             chain: self.chain,
+            files: 0,
         };
         let shared = Arc::clone(&queues);
         let run = move || {

@@ -108,10 +108,7 @@ impl Sessions {
     async fn validate(&self, uid: u32, key: &ApiKey) -> Answer<Validation> {
         let answer = self.setup.authenticator.validate(key).await;
         answer.map_err(|error| {
-            (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
-                kind: error.kind(),
-                reason: error.to_string(),
-            });
+            self.login_failed(uid, &error);
             let code = match error.kind() {
                 Kind::AuthenticationRefused => Code::Refused,
                 Kind::AuthenticationUnreachable => Code::Unreachable,
@@ -122,6 +119,13 @@ impl Sessions {
             }
             Refusal::new(code, error)
         })
+    }
+
+    fn login_failed(&self, uid: u32, error: &Error) {
+        (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
+            kind: error.kind(),
+            reason: error.to_string(),
+        });
     }
 
     fn find(&self, uid: u32) -> Answer<Found> {
@@ -158,7 +162,10 @@ impl Sessions {
         let user = start.validation.principal.user().hash();
         let setup = Arc::clone(&self.setup);
         let mount = move || setup.mount(uid, start);
-        let leased = apart("start", mount).await.refused_as(Code::Failed)??;
+        let mounted = apart("start", mount).await.refused_as(Code::Failed);
+        let leased = mounted
+            .and_then(|mounted| mounted)
+            .inspect_err(|refusal| self.login_failed(uid, &refusal.error))?;
         let live = Live::new(uid, gid, leased);
         live.keep(&key);
         log::info!("session of {user}, uid {uid}, begins");
