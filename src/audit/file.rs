@@ -79,6 +79,8 @@ impl LogFile {
         let head_path = head_path(path);
         let file = open(path, owner, true)?;
         let head = open(&head_path, owner, false)?;
+        // It must not be what a full disk has no room for; where that cannot be, it is told when it is.
+        let _ = fallocate(&head, FallocateFlags::KEEP_SIZE, 0, HEAD_FILE_LEN as u64);
         Ok(Self {
             path: path.to_owned(),
             head_path,

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 pub use file::Owner;
 pub use head::HeadKey;
 pub use options::{Destination, Level, Options, USER_RATE};
-pub use own::{OwnEvent, own_events};
+pub use own::{OwnEvent, OwnEvents};
 pub use verify::{Findings, Problem, verify};
 
 use crate::error::{Doing, Error, Kind, Result};

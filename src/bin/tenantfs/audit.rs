@@ -78,10 +78,12 @@ fn event(event: &OwnEvent) -> String {
         path,
         outcome,
         reason,
+        how,
         ..
     } = event;
     let mut text = format!("{ts} {outcome:6} {op:15} pid {pid:<7}");
-    for part in [path, reason] {
+    let how = how.as_ref().map(|how| format!("({how})")).unwrap_or_default();
+    for part in [path, &how, reason] {
         if !part.is_empty() {
             let _ = write!(text, " {}", client::printable(part));
         }
