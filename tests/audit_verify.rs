@@ -431,9 +431,9 @@ fn an_operators_command_has_a_line_in_the_same_chain_or_is_not_done() {
         user: None,
         uid: 1000,
     });
-    for _ in 0..10 {
+    for number in 0..10 {
         observer.observe(&Event::Committed {
-            path: "results/x.json".to_owned(),
+            path: format!("results/{number}.json"),
         });
         record(&path).unwrap();
     }

@@ -10,7 +10,6 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::sleep;
 
 use super::refusal::{Answer, Refusal, RefusedAs};
-use super::sessions::Sessions;
 use super::wire::Code;
 use crate::audit::{OwnEvent, OwnEvents};
 use crate::clock;
@@ -29,8 +28,8 @@ const MANY: usize = 1024;
 
 /// The log, as its users may read it.
 pub(super) struct Audited {
-    /// Held while it is read: by one at a time, however many ask.
-    events: Arc<AsyncMutex<OwnEvents>>,
+    /// None when it is not kept in a file. Held while it is read: by one at a time, however many ask.
+    events: Option<Arc<AsyncMutex<OwnEvents>>>,
     asked: Mutex<Asked>,
 }
 
@@ -54,52 +53,50 @@ impl Asked {
 }
 
 impl Audited {
-    /// Of the log at `path`.
-    pub(super) fn new(path: &Path) -> Self {
+    /// Of the log at `path`, if it is kept in a file.
+    pub(super) fn new(path: Option<&Path>) -> Self {
         Self {
-            events: Arc::new(AsyncMutex::new(OwnEvents::of(path))),
+            events: path.map(|path| Arc::new(AsyncMutex::new(OwnEvents::of(path)))),
             asked: Mutex::default(),
         }
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&mut OwnEvents) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let mut events = Arc::clone(&self.events).lock_owned().await;
-        apart("audit mine", move || read(&mut events)).await?
-    }
-}
-
-impl Sessions {
     /// What the audit log has of a uid: the latest events. Refused when it is not kept in a file, or that cannot be read; and to
     /// who asks too often.
     pub(super) async fn events(&self, asker: u32, uid: u32, lines: u32) -> Answer<Vec<OwnEvent>> {
-        let Some(audited) = &self.audited else {
+        let Some(events) = &self.events else {
             let why =
                 "this daemon keeps no audit log in a file; where it goes to the journal, ask the operator";
             return Err(Refusal::new(Code::Failed, Error::new(Kind::Unsupported, why)));
         };
-        if asker != 0 && !audited.asked.lock().admits(asker, clock::instant()) {
+        if asker != 0 && !self.asked.lock().admits(asker, clock::instant()) {
             return Err(Refusal::busy(
                 "you ask for your events too often; try again in a second",
             ));
         }
-        let read = audited.read(move |events| events.latest(uid, lines)).await;
+        let read = read(events, move |events| events.latest(uid, lines)).await;
         read.refused_as(Code::Failed)
     }
 
     /// Reads the audit log as it grows, for ever: so that nobody who asks has to wait for all that was written meanwhile.
-    pub(super) async fn follow_log(&self) {
+    pub(super) async fn follow(&self) {
         loop {
-            if let Some(audited) = &self.audited
-                && let Err(error) = audited.read(OwnEvents::read_on).await
+            if let Some(events) = &self.events
+                && let Err(error) = read(events, OwnEvents::read_on).await
             {
                 log::debug!("{error:#}");
             }
             sleep(LOOK).await;
         }
     }
+}
+
+async fn read<T: Send + 'static>(
+    events: &Arc<AsyncMutex<OwnEvents>>,
+    read: impl FnOnce(&mut OwnEvents) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let mut events = Arc::clone(events).lock_owned().await;
+    apart("audit mine", move || read(&mut events)).await?
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub async fn serve(
     tokio::select! {
         () = control::serve(&listener, &sessions) => {}
         () = systemd::keep_alive() => {}
-        () = sessions.follow_log() => {}
+        () = sessions.audited.follow() => {}
         () = shutdown => {}
     }
     drop(listener);

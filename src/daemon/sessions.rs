@@ -37,8 +37,8 @@ const CLOSE_ALL: Duration = Duration::from_secs(35);
 pub(super) struct Sessions {
     pub(super) setup: Arc<Setup>,
     pub(super) slots: Arc<Mutex<Slots>>,
-    /// What the audit log has of each user, if it is kept in a file.
-    pub(super) audited: Option<Audited>,
+    /// What the audit log has of each user.
+    pub(super) audited: Audited,
     throttle: Mutex<Throttle>,
     /// The daemon ends: what systemd keeps is for the next one.
     stopping: AtomicBool,
@@ -62,7 +62,7 @@ enum Place {
 impl Sessions {
     pub(super) fn new(setup: Setup) -> Arc<Self> {
         Arc::new(Self {
-            audited: setup.audit.as_deref().map(Audited::new),
+            audited: Audited::new(setup.audit.as_deref()),
             setup: Arc::new(setup),
             slots: Arc::default(),
             throttle: Mutex::default(),
