@@ -141,6 +141,11 @@ impl AuditLog {
         self.0.queues.failed()
     }
 
+    /// Whether its file system is nearly full, so that users who wrote most of it are refused.
+    pub fn is_scarce(&self) -> bool {
+        self.0.queues.accounts.is_scarce()
+    }
+
     /// How many lines wait to be written.
     pub fn waiting(&self) -> usize {
         self.0.queues.waiting()
