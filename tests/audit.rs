@@ -526,7 +526,14 @@ fn a_login_that_fails_has_a_line() {
     assert_eq!(daemon.ask(BOB.uid, &["login"], key).status.code(), Some(3));
     let line = log.wait("login * EACCES");
     assert_eq!((&line["user"], &line["uid"]), (&"".into(), &BOB.uid.into()));
+    // Those that are alike are counted.
+    for _ in 0..2 {
+        assert_eq!(daemon.ask(BOB.uid, &["login"], key).status.code(), Some(3));
+    }
     drop(daemon);
+    let lines = log.like("login * EACCES");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[1]["count"], 2);
     fs::write(volume.api_key_file(&ALICE), key).unwrap();
     let mountpoint = volume.base().join("mnt-alice");
     let output = run(
@@ -534,7 +541,7 @@ fn a_login_that_fails_has_a_line() {
         "",
     );
     assert_ne!(output.status.code(), Some(0));
-    assert_eq!(log.like("login * EACCES").len(), 2);
+    assert_eq!(log.like("login * EACCES").len(), 3);
     assert!(!log.text().contains(key));
     log.verify();
 }

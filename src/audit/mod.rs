@@ -19,11 +19,13 @@ mod queue;
 mod verify;
 mod writer;
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use lru::LruCache;
 use parking_lot::Mutex;
 
 pub use file::Owner;
@@ -40,6 +42,9 @@ use line::{Entry, OK, Who};
 use observer::Auditor;
 use queue::Queues;
 use writer::{LAST_TRY, Writer};
+
+/// Of how many uids it is remembered what they tried in vain.
+const STRANGERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// A log that is open, and has no thread yet: made before privileges are dropped, which wants a process of one thread.
 pub struct Prepared {
@@ -98,6 +103,7 @@ impl Prepared {
         Ok(AuditLog(Arc::new(Inner {
             queues,
             level: self.level,
+            strangers: Mutex::new(LruCache::new(STRANGERS)),
             ended: Mutex::new(Some(ended)),
         })))
     }
@@ -110,12 +116,23 @@ pub struct AuditLog(Arc<Inner>);
 struct Inner {
     queues: Arc<Queues>,
     level: Level,
+    /// Those of whom it is not known which user they are, by uid: so that what is alike is counted over more than one attempt.
+    strangers: Mutex<LruCache<u32, Arc<Auditor>>>,
     ended: Mutex<Option<mpsc::Receiver<usize>>>,
 }
 
 impl AuditLog {
-    /// Who takes note of what happens in one session.
+    /// Who takes note of what happens in one session, or before there is one.
     pub fn observer(&self, subject: &Subject) -> Arc<dyn Observer> {
+        if subject.user.is_some() {
+            return Arc::new(self.auditor(subject));
+        }
+        let mut strangers = self.0.strangers.lock();
+        let stranger = strangers.get_or_insert(subject.uid, || Arc::new(self.auditor(subject)));
+        Arc::clone(stranger) as _
+    }
+
+    fn auditor(&self, subject: &Subject) -> Auditor {
         let who = Who {
             session: session_id(),
             user: subject
@@ -124,11 +141,11 @@ impl AuditLog {
                 .map_or_else(String::new, UserHash::to_string),
             uid: subject.uid,
         };
-        Arc::new(Auditor {
+        Auditor {
             queues: Arc::clone(&self.0.queues),
             queue: self.0.queues.open(who),
             level: self.0.level,
-        })
+        }
     }
 
     /// Goes on in the file that the path leads to by now, as soon as that may be.
@@ -159,6 +176,8 @@ impl AuditLog {
         let Some(ended) = self.0.ended.lock().take() else {
             return Ok(());
         };
+        // What was counted of them is a line, too.
+        self.0.strangers.lock().clear();
         self.0.queues.close();
         let lost = match ended.recv_timeout(LAST_TRY + Duration::from_secs(2)) {
             Ok(lost) => lost,

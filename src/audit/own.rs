@@ -242,6 +242,7 @@ fn keep(places: &mut VecDeque<Place>, gone: &Indexed) {
                 length,
             } if number == gone.number => gone
                 .line(offset, length)
+                .filter(|line| is_users(line))
                 .map(|line| Place::Memory(line.into_boxed_slice())),
             other => Some(other),
         };
@@ -264,6 +265,12 @@ fn uid_of(line: &[u8]) -> Option<u32> {
     let digits = line.get(at + MEMBER.len()..)?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+}
+
+/// Whether it is of somebody who was authenticated: of those there are not as many as of uids.
+fn is_users(line: &[u8]) -> bool {
+    const NOBODY: &[u8] = b",\"user\":\"\",";
+    !line.windows(NOBODY.len()).any(|part| part == NOBODY)
 }
 
 /// Opens a file of the log's, if there is one: a log may just have been rotated away.
@@ -337,13 +344,13 @@ mod tests {
             std::fs::rename(self.path(), self.directory.path().join("log.1")).unwrap();
         }
 
-        /// Lines of these users, with their numbers as paths.
+        /// Lines of these users, with their numbers as paths. Those of uid 0 nobody has authenticated.
         fn write(&mut self, uids: impl IntoIterator<Item = u32>) {
             let mut lines = Vec::new();
             for uid in uids {
                 let who = Who {
                     session: "s".to_owned(),
-                    user: "u".to_owned(),
+                    user: if uid == 0 { "" } else { "u" }.to_owned(),
                     uid,
                 };
                 self.seq += 1;
@@ -389,7 +396,7 @@ mod tests {
     fn nobodys_flood_makes_another_ones_lines_be_forgotten_however_often_the_log_is_rotated() {
         let mut log = Written::new();
         let mut events = OwnEvents::of(&log.path());
-        log.write([7, 7, 7]);
+        log.write([7, 7, 7, 0]);
         for round in 0..5 {
             log.write(std::iter::repeat_n(1, 5000));
             assert_eq!(numbers(&mut events, 7, 10), [1, 2, 3], "{round}");
@@ -397,8 +404,12 @@ mod tests {
             assert_eq!(numbers(&mut events, 7, 10), [1, 2, 3], "no file at all");
         }
         log.write([1, 7]);
-        assert_eq!(numbers(&mut events, 7, 10), [1, 2, 3, 25_005]);
+        assert_eq!(numbers(&mut events, 7, 10), [1, 2, 3, 25_006]);
         assert_eq!(numbers(&mut events, 1, 2000).len(), 1000);
+        assert!(
+            numbers(&mut events, 0, 10).is_empty(),
+            "a stranger's are not kept for ever"
+        );
         let memory = |place: &Place| match place {
             Place::Memory(line) => line.len(),
             Place::File { .. } => 0,
