@@ -585,6 +585,20 @@ fn a_user_reads_ones_own_events_and_nobody_elses() {
     }
     let events: Value = serde_json::from_slice(&mine(BOB.uid, &["--json", "--lines", "1"]).stdout).unwrap();
     assert_eq!(events["events"].as_array().unwrap().len(), 1);
+    // Who asks again and again keeps nothing busy, and nobody else out.
+    let (begun, mut answered) = (Instant::now(), 0);
+    for _ in 0..30 {
+        let output = mine(BOB.uid, &[]);
+        answered += u64::from(output.status.success());
+        let busy = String::from_utf8_lossy(&output.stderr).contains("too often");
+        assert_ne!(output.status.success(), busy, "{output:?}");
+    }
+    assert!(
+        answered <= 10 + begun.elapsed().as_secs(),
+        "{answered} in {:?}",
+        begun.elapsed()
+    );
+    assert!(mine(ALICE.uid, &[]).status.success());
     let other = mine(BOB.uid, &["--uid", &ALICE.uid.to_string()]);
     assert_eq!(other.status.code(), Some(1), "{other:?}");
     let root = String::from_utf8(mine(0, &["--uid", &ALICE.uid.to_string()]).stdout).unwrap();
