@@ -169,7 +169,8 @@ fn who_floods_the_log_waits_and_nobody_else_does() {
     let begun = Instant::now();
     daemon.asked(0, &["revoke", "--user-id", ALICE.user], "");
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    eprintln!("revoked in {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     for child in children {
         let (_, met) = flooded(child);
         assert!(["ENOTCONN", "ECONNABORTED", "gone"].contains(&&*met), "{met}");
