@@ -46,10 +46,12 @@ mod draft;
 mod facts;
 mod folder;
 mod found;
+mod heritage;
 mod homes;
 mod layout_mark;
 mod look;
 mod marker;
+mod moved;
 mod numbers;
 mod options;
 mod record;
@@ -77,6 +79,7 @@ pub use look::stored_limit;
 pub use options::Options;
 pub use record::Record;
 pub use removed::Removed;
+pub use rename::Became;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
@@ -125,19 +128,23 @@ impl Store {
             options.read_only,
         )?;
         let numbers = Numbers::open(volume, user, options.read_only);
-        let tenant = Arc::new(Tenant::new(principal, options, observer, homes.markers, numbers));
-        let roots = homes
-            .directories
+        let Homes { markers, directories } = homes;
+        let directories = directories
             .into_iter()
-            .map(|(resource, directory)| {
-                let path = resource.as_str();
-                let attaches = tenant.options.attach_session_key.contains(&resource);
-                let folder = directory
-                    .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into(), attaches))
-                    .transpose()?;
-                Ok((resource, folder))
-            })
-            .collect::<Result<_>>()?;
+            .map(|(resource, dir)| (resource, dir.map(Arc::new)));
+        let tenant = Tenant::new(
+            principal,
+            options,
+            observer,
+            markers,
+            directories.collect(),
+            numbers,
+        );
+        let tenant = Arc::new(tenant);
+        let resources = tenant.roots.iter().map(|(resource, _)| resource.clone());
+        let roots =
+            resources.map(|resource| Ok((resource.clone(), Folder::root(&tenant, resource.as_str())?)));
+        let roots = roots.collect::<Result<_>>()?;
         Ok(Self { tenant, roots })
     }
 

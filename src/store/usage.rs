@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::removed::waiting_in;
+use super::reserved::Reserved;
 use super::walk::{Walked, walk};
 use crate::clock::Stopwatch;
 use crate::error::Result;
@@ -12,7 +13,8 @@ use crate::error::Result;
 /// How long the counting may take; a handler has to answer in bounded time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What a tenant's files take: those that are visible, and the records that were removed and wait.
+/// What a tenant's files take: those that are visible, the records that were removed and wait, and what was left at the
+/// names of those that were renamed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
     /// Bytes as shown.
@@ -49,6 +51,9 @@ impl Usage {
         for removed in waiting_in(folder)? {
             self.add_file(removed.size);
         }
+        for size in notes_in(folder)? {
+            self.add_file(size);
+        }
         Ok(ControlFlow::Continue(()))
     }
 
@@ -56,4 +61,23 @@ impl Usage {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(size);
     }
+}
+
+/// The sizes of what renamed records and directories have left in a directory.
+fn notes_in(folder: &Folder) -> Result<Vec<u64>> {
+    let dir = folder.look().dir;
+    let mut notes = Vec::new();
+    dir.entries(|entry| {
+        let entry = std::str::from_utf8(entry).ok();
+        let is_note = |entry: &&str| {
+            let what = Reserved::of(entry);
+            what.waits() && what != Reserved::Removed
+        };
+        notes.extend(entry.filter(is_note).map(str::to_owned));
+    })?;
+    // Those that are gone meanwhile do not count.
+    Ok(notes
+        .iter()
+        .filter_map(|entry| Some(dir.stat(entry).ok()?.size))
+        .collect())
 }
