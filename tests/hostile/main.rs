@@ -14,5 +14,6 @@ mod operator;
 mod parsers;
 mod planted;
 mod races;
+mod shortage;
 mod side_channels;
 mod wall;
