@@ -6,6 +6,7 @@
 mod client;
 mod control;
 mod live;
+mod login;
 mod refusal;
 mod requests;
 mod restore;
