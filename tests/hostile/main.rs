@@ -13,5 +13,6 @@ mod names;
 mod parsers;
 mod planted;
 mod races;
+mod revocation;
 mod side_channels;
 mod wall;
