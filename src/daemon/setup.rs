@@ -8,7 +8,7 @@ use super::refusal::{Answer, Refusal, RefusedAs};
 use super::wire::Code;
 use crate::auth::{ApiKey, Authenticator, Terms, Validation};
 use crate::error::Kind;
-use crate::event::{Observers, Subject};
+use crate::event::{Event, Observers, Subject};
 use crate::mounter::Mounter;
 use crate::session::{self, Leased, Session, SessionOptions};
 use crate::store::{self, Store};
@@ -59,6 +59,14 @@ impl Setup {
             user: Some(principal.user().hash()),
             uid,
         });
+        // Before anything is opened for it.
+        let limits = self.pools.limits(principal.user()).map_err(|error| {
+            observer.observe(&Event::LoginFailed {
+                kind: error.kind(),
+                reason: error.to_string(),
+            });
+            Refusal::new(Code::Busy, error)
+        })?;
         let opened = Store::open(&self.volume, principal, self.store.clone(), observer);
         let store = opened.map_err(|error| {
             let code = match (error.kind(), error.errno()) {
@@ -79,7 +87,7 @@ impl Setup {
             uid,
             gid: start.gid.unwrap_or_else(|| (self.primary_group)(uid)),
             exec: self.exec,
-            limits: self.pools.limits(),
+            limits,
         };
         let session = Session::start(store, &self.mounter, &options).map_err(|error| {
             let code = match error.kind() {

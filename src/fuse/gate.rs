@@ -350,9 +350,10 @@ mod tests {
         let noted = Arc::new(Noted::default());
         let alice = Principal::authenticated(UserId::new("alice").unwrap());
         let volume = Volume::open(directory.path()).unwrap();
+        let limits = Pools::alone().limits(alice.user()).unwrap();
         let store = Store::open(&volume, &alice, Options::default(), Arc::clone(&noted) as _).unwrap();
         (
-            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), Pools::alone().limits())),
+            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), limits)),
             noted,
             directory,
         )

@@ -14,5 +14,6 @@ mod parsers;
 mod planted;
 mod races;
 mod revocation;
+mod shares;
 mod side_channels;
 mod wall;
