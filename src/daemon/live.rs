@@ -102,8 +102,10 @@ impl Live {
         }
     }
 
-    /// Tells it to end. The first reason counts.
+    /// Ends access, and tells it to end. The first reason counts.
     pub(super) fn end(&self, why: &str) {
+        // Before anything that may fail, or wait.
+        self.leased.session().close();
         self.ending.send_if_modified(|ending| {
             let first = ending.is_none();
             ending.get_or_insert_with(|| why.to_owned());

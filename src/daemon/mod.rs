@@ -7,6 +7,7 @@ mod audited;
 mod client;
 mod control;
 mod live;
+mod login;
 mod refusal;
 mod requests;
 mod restore;
