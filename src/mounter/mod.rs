@@ -7,6 +7,7 @@
 //! server which mounts are its own, and takes them over.
 
 mod client;
+mod complaints;
 mod connection;
 mod held;
 mod kernel;
@@ -22,9 +23,12 @@ mod policy;
 mod privilege;
 mod protocol;
 mod reach;
+mod root;
 mod seqpacket;
+mod viewer;
 
 pub use client::{Mount, Mounter};
 pub use connection::serve;
 pub use listener::{Admission, bind, listen};
-pub use protocol::MountRequest;
+pub use protocol::{Grant, MountRequest};
+pub use viewer::Viewer;

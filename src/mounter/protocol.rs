@@ -11,12 +11,41 @@ use serde::{Deserialize, Serialize};
 use super::mount_id::MountEntry;
 use super::path_bytes;
 use super::seqpacket::MAX_MESSAGE;
+use super::viewer::Viewer;
 
-/// How much of a message a list may fill, in bytes: the rest is for a path of 4096 bytes as JSON numbers.
+/// How much of a message a list may fill, in bytes: the rest is for a path of 4096 bytes as JSON numbers, or for a last line.
 pub(super) const MAX_LIST: usize = MAX_MESSAGE / 2;
 
 /// How many bytes a byte or a character of text may take in a message: `\u0001`.
 const MAX_ESCAPE: usize = 6;
+
+/// What a mounter that is forked may do for its server. It is told before the server gives up its privileges; from then on
+/// the server cannot have anything else done, whatever becomes of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Grant {
+    /// One mount, once, on a directory that is there. The mounter opens it now: what is at its path later does not matter.
+    Once {
+        /// An empty directory.
+        #[serde(with = "path_bytes")]
+        mountpoint: PathBuf,
+        /// Whom the kernel admits.
+        viewer: Viewer,
+        /// Whether the kernel refuses every change.
+        read_only: bool,
+        /// Whether programs in the mount may be run.
+        exec: bool,
+    },
+    /// Mounts on directories in `places` that are called by their viewers' uids, which the mounter makes and removes.
+    Sessions {
+        /// Root's alone, and so is the way to it; made if it is missing.
+        #[serde(with = "path_bytes")]
+        places: PathBuf,
+        /// Whether all of them are read-only.
+        read_only: bool,
+        /// Whether programs in them may be run.
+        exec: bool,
+    },
+}
 
 /// One mount that is asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,9 +57,7 @@ pub struct MountRequest {
     /// one that it is in, which must be root's, and writable by nobody else), and removes it after the mount.
     pub make: bool,
     /// The only user whom the kernel admits.
-    pub uid: u32,
-    /// That user's group.
-    pub gid: u32,
+    pub viewer: Viewer,
     /// Whether the kernel refuses every change.
     pub read_only: bool,
     /// Whether programs in the mount may be run.
@@ -43,17 +70,16 @@ pub(super) enum Request {
     Mount(MountRequest),
     /// Ends that mount.
     Unmount(Claim),
-    /// Takes over the mounts that the server has from an earlier mounter; then ends what a dead server left in `places`.
-    Adopt {
-        mounts: Vec<Claim>,
-        places: Option<Places>,
-    },
+    /// Takes over mounts that the server has from an earlier mounter.
+    Adopt(Vec<Claim>),
+    /// Ends what a dead server left in that directory, in which the server has all its mountpoints, and nobody else any.
+    Clear(Places),
 }
 
 /// What the mounter answers.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// Said first, by a mounter that listens.
+    /// Said first: by a mounter that listens to whom it admits; by a forked one when it has understood its grant.
     Welcome,
     /// It is mounted; the /dev/fuse descriptor comes with the message.
     Mounted {
@@ -62,7 +88,8 @@ pub(super) enum Reply {
         warnings: Vec<String>,
     },
     Unmounted,
-    Adopted {
+    /// The answer to taking over and to clearing.
+    Done {
         /// Mounts that are gone, or could not be ended, or are strangers'.
         warnings: Vec<String>,
     },
@@ -75,19 +102,22 @@ impl Reply {
         Self::Failed(why.to_string().chars().take(MAX_LIST / MAX_ESCAPE).collect())
     }
 
-    /// What could not be taken over: as many of the warnings as one message takes. The rest goes to the mounter's log.
-    pub(super) fn adopted(mut warnings: Vec<String>) -> Self {
+    /// What could not be taken over or ended: as many of the warnings as one message takes, and how many there are more.
+    pub(super) fn done(mut warnings: Vec<String>) -> Self {
+        let all = warnings.len();
         let mut room = MAX_LIST;
         warnings.retain(|warning| {
             let size = MAX_ESCAPE * warning.len();
             let fits = size <= room;
-            match fits {
-                true => room -= size,
-                false => log::warn!("{warning}"),
+            if fits {
+                room -= size;
             }
             fits
         });
-        Self::Adopted { warnings }
+        if warnings.len() < all {
+            warnings.push(format!("and {} more", all - warnings.len()));
+        }
+        Self::Done { warnings }
     }
 }
 
@@ -108,6 +138,6 @@ impl Claim {
     }
 }
 
-/// The directory in which a server has all its mountpoints, and nobody else any.
+/// The directory in which a server has all its mountpoints.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Places(#[serde(with = "path_bytes")] pub(super) PathBuf);

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::error::Result;
 use crate::event::{Event, Op, SessionChange};
 use crate::fuse::{Pages, Server};
-use crate::mounter::{Mount, MountRequest, Mounter};
+use crate::mounter::{Mount, MountRequest, Mounter, Viewer};
 use crate::store::Store;
 use crate::vfs::{Limits, Vfs};
 pub use apart::apart;
@@ -52,9 +52,7 @@ pub struct SessionOptions {
     /// Whether the mounter makes it, and removes it at the end.
     pub make_mountpoint: bool,
     /// The only user whom the kernel admits, and the owner of everything shown.
-    pub uid: u32,
-    /// The group of everything shown.
-    pub gid: u32,
+    pub viewer: Viewer,
     /// Whether programs in the mount may be run.
     pub exec: bool,
     /// How much it may hold at a time.
@@ -91,8 +89,7 @@ impl Session {
         let (mount, connection) = mounter.mount(&MountRequest {
             mountpoint: options.mountpoint.clone(),
             make: options.make_mountpoint,
-            uid: options.uid,
-            gid: options.gid,
+            viewer: options.viewer,
             read_only: store.read_only(),
             exec: options.exec,
         })?;
@@ -111,8 +108,8 @@ impl Session {
         let pages = Arc::new(Pages::default());
         let vfs = Vfs::new(
             store,
-            options.uid,
-            options.gid,
+            options.viewer.uid(),
+            options.viewer.gid(),
             Arc::clone(&pages) as _,
             options.limits.clone(),
         );
