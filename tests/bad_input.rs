@@ -537,7 +537,9 @@ fn a_view_is_never_roots() {
         let mut command = attempt.bare(&["--gid", gid, "--api-key-file"]);
         command.arg(attempt.volume.api_key_file(&ALICE));
         command.arg("--volume").arg(attempt.volume.root());
-        command.arg("--static-keys").arg(attempt.volume.static_keys_file());
+        command
+            .arg("--static-keys")
+            .arg(attempt.volume.static_keys_file());
         command.env("TENANTFS_UID", uid).env_remove("SUDO_UID");
         attempt.fails(command, CONFIG, &[said]);
     }

@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::{mount_id, path_bytes};
+use super::mount_id::{self, Identity};
+use super::path_bytes;
 use crate::error::{Doing, Error, Kind, Result};
 
 /// A directory and nothing but that, without a right to read it.
@@ -105,7 +106,7 @@ impl Root {
         only_roots(&directory)?;
         for component in relative.components() {
             directory = rustix::fs::openat(&directory, component.as_os_str(), DIRECTORY, Mode::empty())?;
-            // Before its attributes: those of a mount may be its server's to tell.
+            // Before its attributes: those of a mount are its server's to tell.
             if mount_of(&directory)? != mount {
                 return Err(Errno::XDEV);
             }
@@ -158,8 +159,8 @@ fn check_way(path: &Path, wanted: &Statx) -> Result<()> {
 
 /// The mount that an open directory is on.
 pub(super) fn mount_of(directory: &OwnedFd) -> rustix::io::Result<u64> {
-    let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-    Ok(stat.stx_mnt_id)
+    let found = Identity::at(directory, Path::new(""), AtFlags::EMPTY_PATH)?;
+    Ok(found.number)
 }
 
 /// What an open directory is.
