@@ -1,7 +1,31 @@
 //! What the two halves say to each other.
 //!
-//! The server asks and the mounter answers, one request at a time. A mounter that listens speaks first: it welcomes
-//! whoever has connected, or says why not.
+//! A forked mounter is told first what it may do, once: its [`Grant`]. Then the server asks and the mounter answers, one request
+//! at a time. Either mounter speaks before it is asked: it welcomes its server, or says why not.
+//!
+//! # The worst that each message can do
+//!
+//! The server may have been taken over: then whoever speaks here is of the server's account, has no capability, and says what it
+//! likes. This is every message that the mounter takes, and the worst that comes of it. `tests/hostile/compromised.rs` has a test
+//! for each line.
+//!
+//! | message | forked by `mount` | forked by `daemon` | listening |
+//! |---|---|---|---|
+//! | [`Grant`] | the first message, of a process that is still root; another one is nonsense | the same | nonsense |
+//! | [`Mount`](Request::Mount) | the one mount that was granted, on the directory that was opened before, once | for any uid but root's, on the entry of its directory that is called by that uid; read-only and not executable where that was granted | for any uid but root's, on any entry below `--beneath` whose way is root's alone; executable or not |
+//! | [`Unmount`](Request::Unmount) | that mount is ended | a mount of this connection's is ended, and its directory removed if it was made for it | the same |
+//! | [`Adopt`](Request::Adopt) | nothing | nothing | a mount of tenantfs below `--beneath` that no connected server has is taken over, and can be ended: another server's, of the same account or root's, before that has reconnected to a restarted mounter |
+//! | [`Clear`](Request::Clear) | nothing | mounts of tenantfs in its directory that it does not have are ended | the same in a directory below `--beneath`; of those that no connected server has |
+//! | nonsense, too long, or with descriptors | its connection is closed, which ends its mounts; nothing is taken | the same | the same, and no other connection's |
+//! | very many of them | its own requests wait | the same | others wait for as many requests as there are connections |
+//! | answers that it does not read | its connection is closed | the same | the same |
+//! | connections | there is one | there is one | all but those of root's reserve; a line in the log each second |
+//! | nothing, or its end | its mounts are ended when the connection closes or the process that made it is dead | the same | the same |
+//!
+//! A mount is at worst one whose server says what it likes, or nothing: its viewer, and nobody else, root included, can be shown
+//! anything in it or wait in it until the server ends. It never has set-id programs, devices or links that lead out, and no name,
+//! type or option in it is the server's to choose. There are no more than 16,384 of them. What is mounted on is an empty directory;
+//! one that is made is root's, of mode 0555, in a directory that is root's alone.
 
 use std::fmt;
 use std::path::PathBuf;

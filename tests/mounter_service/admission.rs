@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::mount::{MountFlags, mount};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Forked, Listening, PATIENCE, Scene, request};
 use crate::arena::{long, rounds, tell};
-use crate::common::{SERVICE_UID, eventually, is_mounted, python};
+use crate::common::{ALICE, BOB, SERVICE_UID, as_user, eventually, is_mounted, python};
 
 /// The longest that root may wait for a mount in a flood, and how often it tries; idle it takes a millisecond.
 const TURN: Duration = Duration::from_secs(1);
@@ -251,6 +251,31 @@ fn a_connection_that_was_handed_on_ends_with_the_server_that_made_it() {
     assert_eq!(service.seized(code), ["{\"Mounted\""]);
     assert!(eventually(Duration::from_secs(2), || scene.mounts().is_empty()));
     assert!(!scene.path("mnt/1").exists());
+}
+
+#[test]
+fn a_mount_that_never_answers_keeps_its_viewer_waiting_and_nobody_else_until_the_server_ends() {
+    let scene = Scene::new();
+    let service = Listening::new(&scene);
+    let hold = "print(mount(base + '/mnt/61002', 61002, 61002)[:10], flush=True); time.sleep(60)";
+    let mut holder = service.attacker(hold).stdout(Stdio::null()).spawn().unwrap();
+    let place = scene.path("mnt/61002");
+    assert!(eventually(PATIENCE, || is_mounted(&place)));
+    let list = |uid| {
+        let mut command = as_user(uid, scene.0.path(), "ls");
+        command.arg(&place).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut viewer = list(BOB.uid);
+    for uid in [0, SERVICE_UID, ALICE.uid] {
+        let mut other = list(uid);
+        let ended = eventually(PATIENCE, || other.try_wait().unwrap().is_some());
+        assert!(ended && !other.wait().unwrap().success(), "{uid}");
+    }
+    assert!(viewer.try_wait().unwrap().is_none());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(eventually(PATIENCE, || viewer.try_wait().unwrap().is_some()));
+    assert!(!place.exists());
 }
 
 #[test]
