@@ -46,6 +46,9 @@ pub(super) struct Service {
     policy: Policy,
     /// Locked from a request to what comes of it: the kernel mounts one after the other anyway.
     ledger: Mutex<Ledger>,
+    /// Locked around that by root's connections, and by all others: root waits for one request of theirs, however many ask.
+    turn_of_root: Mutex<()>,
+    turn_of_others: Mutex<()>,
     connections: Mutex<Connections>,
     /// Of servers.
     pub(super) complaints: Complaints,
@@ -62,6 +65,8 @@ impl Service {
         Self {
             policy,
             ledger: Mutex::default(),
+            turn_of_root: Mutex::default(),
+            turn_of_others: Mutex::default(),
             connections: Mutex::default(),
             complaints: Complaints::default(),
         }
@@ -82,6 +87,19 @@ impl Service {
             service: Arc::clone(self),
             owner: Owner { number, is_root },
         }
+    }
+
+    /// Does something when it is the turn of `owner`; whoever asks again and again lets the others have theirs.
+    fn in_turn<T>(&self, owner: Owner, work: impl FnOnce(&mut Ledger) -> T) -> T {
+        let turn = match owner.is_root {
+            true => self.turn_of_root.lock(),
+            false => self.turn_of_others.lock(),
+        };
+        let mut ledger = self.ledger.lock();
+        let done = work(&mut ledger);
+        MutexGuard::unlock_fair(ledger);
+        MutexGuard::unlock_fair(turn);
+        done
     }
 
     /// Waits until no request is being answered, and answers none any more: the mounts stay as they are until the process
@@ -116,12 +134,10 @@ impl Connection {
     }
 
     fn answer(&self, socket: BorrowedFd<'_>, request: Request) -> std::result::Result<(), Fault> {
-        let mut ledger = self.service.ledger.lock();
-        let (reply, descriptor) = self.reply(&mut ledger, request);
-        let sent = seqpacket::send(socket, &reply, descriptor.as_ref().map(AsFd::as_fd));
-        // Whoever asks again and again lets the others have their turn.
-        MutexGuard::unlock_fair(ledger);
-        sent
+        self.service.in_turn(self.owner, |ledger| {
+            let (reply, descriptor) = self.reply(ledger, request);
+            seqpacket::send(socket, &reply, descriptor.as_ref().map(AsFd::as_fd))
+        })
     }
 
     fn reply(&self, ledger: &mut Ledger, request: Request) -> (Reply, Option<OwnedFd>) {
@@ -156,8 +172,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let service = &self.service;
-        service.ledger.lock().end_all(&service.policy, self.owner);
+        let (service, owner) = (&self.service, self.owner);
+        // One at a time: there may be very many, and others wait.
+        for number in service.in_turn(owner, |ledger| ledger.of(owner)) {
+            service.in_turn(owner, |ledger| ledger.end(owner, &service.policy, number));
+        }
         service.connections.lock().open -= 1;
     }
 }

@@ -213,18 +213,25 @@ impl Ledger {
         }
     }
 
-    /// Ends every mount of `owner`'s.
-    pub(super) fn end_all(&mut self, policy: &Policy, owner: Owner) {
-        // One look at the list for all of them: it is as long as there are mounts.
-        let table = match Mountinfo::read() {
-            Ok(table) => table,
-            Err(error) => return log::error!("{error}"),
+    /// The mounts of `owner`'s.
+    pub(super) fn of(&self, owner: Owner) -> Vec<u64> {
+        let held = self.held.iter();
+        let own = held.filter(|(_, held)| held.owner == owner.number);
+        own.map(|(number, _)| *number).collect()
+    }
+
+    /// Ends a mount of `owner`'s, who is gone.
+    pub(super) fn end(&mut self, owner: Owner, policy: &Policy, number: u64) {
+        let own = |held: &Held| held.owner == owner.number;
+        if !self.held.get(&number).is_some_and(own) {
+            return;
+        }
+        let Some(held) = self.held.remove(&number) else {
+            return;
         };
-        for (_, held) in self.held.extract_if(|_, held| held.owner == owner.number) {
-            let entry = held.entry();
-            if let Err(error) = held.end(policy, &entry, table.state(&entry)) {
-                log::error!("{error}");
-            }
+        let entry = held.entry();
+        if let Err(error) = state(policy, &entry).and_then(|state| held.end(policy, &entry, state)) {
+            log::error!("{error}");
         }
     }
 

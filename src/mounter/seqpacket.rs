@@ -100,8 +100,8 @@ pub(super) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Result<(T, Opti
     Ok((message, descriptor))
 }
 
-/// Receives one message from whom no descriptor is wanted. The kernel drops those that come all the same, before they are
-/// anybody's: to close one could mean to wait for whoever serves the file.
+/// Receives one message from whom no descriptor is wanted. The kernel drops those that come all the same. They never are this
+/// process's: to close one that is could mean to wait for whoever serves the file, for ever.
 pub(super) fn receive_alone<T: DeserializeOwned>(socket: impl AsFd) -> Result<T, Fault> {
     receive_with(socket, &mut RecvAncillaryBuffer::default())
 }

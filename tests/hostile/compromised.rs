@@ -95,6 +95,11 @@ impl Scene {
         lines.map(str::to_owned).collect()
     }
 
+    /// Nothing is mounted, and no mountpoint that was made is left.
+    fn is_as_before(&self) -> bool {
+        self.mounts().is_empty() && fs::read_dir(self.path("mnt")).unwrap().next().is_none()
+    }
+
     fn attacker(&self, socket: &str, code: &str) -> Command {
         let mut command = as_user(SERVICE_UID, self.0.path(), "python3");
         command.args(["-B", "-c", &format!("{HOSTILE}\n{code}"), socket]);

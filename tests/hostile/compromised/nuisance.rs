@@ -10,8 +10,9 @@ use super::{Forked, Listening, PATIENCE, Scene, request};
 use crate::arena::{long, rounds, tell};
 use crate::common::{ALICE, BOB, SERVICE_UID, as_user, eventually, is_mounted, python};
 
-/// The longest that root may wait for a mount in a flood, and how often it tries; idle it takes a millisecond.
-const TURN: Duration = Duration::from_secs(1);
+/// The longest that root may wait for a mount and its end in a flood: half of what a server waits for an answer. Idle it takes
+/// some milliseconds.
+const TURN: Duration = Duration::from_secs(5);
 
 #[test]
 fn nonsense_ends_the_connection_that_it_came_from_with_its_mounts_and_no_other() {
@@ -60,7 +61,7 @@ fn descriptors_are_not_taken_whatever_they_are() {
         "mounted = mount(base + '/mnt/live'); live = held[-1]\n\
          listener = socket.socket(); listener.bind(('127.0.0.1', 0)); listener.listen()\n\
          lingering = socket.socket(); lingering.connect(listener.getsockname())\n\
-         lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, (60).to_bytes(4, 'little') * 2)\n\
+         lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, (2).to_bytes(4, 'little') * 2)\n\
          lingering.settimeout(0)\n\
          try:\n\
          \x20   while True: lingering.send(b'x' * 65536)\n\
@@ -98,8 +99,7 @@ fn whoever_reads_no_answers_loses_the_connection_and_its_mounts() {
          print(sent < 5000)",
     );
     assert_eq!(answers.last().map(String::as_str), Some("True"), "{answers:?}");
-    assert!(eventually(PATIENCE, || scene.mounts().is_empty()));
-    assert!(fs::read_dir(scene.path("mnt")).unwrap().next().is_none());
+    assert!(eventually(PATIENCE, || scene.is_as_before()));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_crowd_of_connections_does_not_lock_root_out() {
         process.wait().unwrap();
     }
     println!("root waited {longest:?} at most among flooders");
-    assert!(longest < 2 * TURN, "{longest:?}");
+    assert!(longest < TURN, "{longest:?}");
     assert!(service.log().lines().count() < 100, "{}", service.log());
     tell("compromised", "roots connections in a flood", tries);
 }
@@ -186,7 +186,7 @@ fn whoever_asks_without_end_lets_others_have_their_turn_and_takes_no_memory() {
         process.wait().unwrap();
     }
     println!("root waited {longest:?} at most among {many} who asked");
-    assert!(longest < 2 * TURN, "{longest:?}");
+    assert!(longest < TURN, "{longest:?}");
     assert!(eventually(PATIENCE, || scene.mounts().is_empty()));
     let status = fs::read_to_string(format!("/proc/{}/status", service.process.id())).unwrap();
     let peak = status
@@ -228,11 +228,22 @@ fn mounts_are_bounded_and_some_are_for_root() {
         })
         .collect();
     assert_eq!(scene.mounts().len(), most + 10);
+    // All of them end, and root has its turn between any two.
     let begun = Instant::now();
     holder.kill().unwrap();
     holder.wait().unwrap();
-    assert!(eventually(Duration::from_secs(60), || scene.mounts().len() == 10));
-    println!("{most} mounts of a dead server ended in {:?}", begun.elapsed());
+    let mut longest = Duration::ZERO;
+    while scene.mounts().len() > 10 {
+        let begun = Instant::now();
+        let (mount, _connection) = mounter.mount(&request(&scene.path("mnt/between"))).unwrap();
+        mount.unmount().unwrap();
+        longest = longest.max(begun.elapsed());
+    }
+    println!(
+        "{most} mounts of a dead server ended in {:?}, and root waited {longest:?} at most",
+        begun.elapsed()
+    );
+    assert!(longest < TURN, "{longest:?}");
     drop(roots);
     tell("compromised", "mounts held", most);
 }
@@ -250,7 +261,7 @@ fn a_connection_that_was_handed_on_ends_with_the_server_that_made_it() {
         os._exit(0)";
     assert_eq!(service.seized(code), ["{\"Mounted\""]);
     assert!(eventually(Duration::from_secs(2), || scene.mounts().is_empty()));
-    assert!(!scene.path("mnt/1").exists());
+    assert!(eventually(PATIENCE, || !scene.path("mnt/1").exists()));
 }
 
 #[test]
@@ -275,7 +286,7 @@ fn a_mount_that_never_answers_keeps_its_viewer_waiting_and_nobody_else_until_the
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert!(eventually(PATIENCE, || viewer.try_wait().unwrap().is_some()));
-    assert!(!place.exists());
+    assert!(eventually(PATIENCE, || !place.exists()));
 }
 
 #[test]
