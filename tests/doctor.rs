@@ -147,6 +147,19 @@ fn each_problem_is_named_with_how_to_mend_it() {
         "not root's alone",
         "chmod 755",
     );
+    // Root's alone, but not where it is.
+    set_mode(&volume.base().join("mnt"), 0o755);
+    set_mode(volume.base(), 0o777);
+    assert_problem(
+        &doctor(&volume, &["--json"]),
+        "mounts",
+        "others than root can rename what is in",
+        "mounts.path",
+    );
+    let refused = run(Daemon::command(&volume, &[]), "");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("others than root can rename what is in"), "{said}");
+    set_mode(volume.base(), 0o755);
     assert_problem(
         &doctor(&volume, &["--mounter", "/nowhere", "--json"]),
         "mounter",
