@@ -41,6 +41,12 @@ pub fn check_writable(store: &Store) -> Result<()> {
     }
 }
 
+/// How many threads a session has when nothing is asked of it: one that serves, its two workers, and one that invalidates.
+pub const IDLE_THREADS: usize = 4;
+
+/// How many it has at most: beside those, one each that starts or ends it, looks beside it, saves drafts, and notifies the kernel.
+pub const MOST_THREADS: usize = IDLE_THREADS + 4;
+
 /// How long the end of a process waits for the mounter: once, for all its mounts.
 pub const LAST_UNMOUNT: Duration = Duration::from_secs(2);
 
