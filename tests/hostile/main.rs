@@ -8,6 +8,7 @@
 mod common;
 
 mod arena;
+mod compromised;
 mod exhaustion;
 mod names;
 mod operator;
