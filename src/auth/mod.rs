@@ -23,10 +23,12 @@
 //! ```
 
 mod answer;
+mod far_end;
 mod http;
 mod key;
 mod lease;
 mod shared;
+mod sock_diag;
 mod static_keys;
 mod throttle;
 
@@ -34,7 +36,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use http::HttpService;
+pub use http::{HttpService, ServiceOptions};
 pub use key::{ApiKey, key_hash};
 pub use lease::{Lease, State, Terms};
 pub use shared::Shared;
