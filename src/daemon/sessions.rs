@@ -17,7 +17,7 @@ use super::systemd;
 use super::wire::{Code, SessionStatus, Whose};
 use crate::audit::{self, OwnEvent};
 use crate::auth::{ApiKey, Throttle, Validation};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::error::{Error, Kind};
 use crate::event::{Event, SessionChange, Subject};
 use crate::session::{LAST_UNMOUNT, apart};
@@ -85,7 +85,7 @@ impl Sessions {
     ) -> Answer<SessionStatus> {
         let throttled = self.throttle.lock().check(uid, clock::instant());
         throttled.refused_as(Code::Refused)?;
-        let (key, asked, found) = (Arc::new(key), clock::instant(), self.find(uid)?);
+        let (key, asked, found) = (Arc::new(key), Moment::now(), self.find(uid)?);
         let validation = self.validate(uid, &key).await?;
         let live = match self.place(uid, found)? {
             Place::Live(live) => {

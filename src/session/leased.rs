@@ -3,15 +3,16 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
+use super::alarm::Alarm;
 use super::{Session, apart};
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
-use crate::clock;
+use crate::clock::Moment;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, SessionChange};
 use crate::identity::Principal;
@@ -53,11 +54,11 @@ impl Leased {
         session: Arc<Session>,
         key: Arc<ApiKey>,
         validation: &Validation,
-        asked: Instant,
+        asked: Moment,
         terms: Terms,
     ) -> Self {
         let lease = Lease::granted(terms, validation.expires_in, asked, jitter());
-        session.vfs().lease(lease.good_for(clock::instant()));
+        session.vfs().lease(lease.good_for(Moment::now()));
         Self {
             session,
             principal: validation.principal.clone(),
@@ -79,19 +80,19 @@ impl Leased {
 
     /// What it may do now.
     pub fn state(&self) -> State {
-        self.lease.lock().state(clock::instant())
+        self.lease.lock().state(Moment::now())
     }
 
     /// How long the last validation is still good.
     pub fn good_for(&self) -> Duration {
-        self.lease.lock().good_for(clock::instant())
+        self.lease.lock().good_for(Moment::now())
     }
 
     /// Goes on with another key of the same user, validated when `asked` says: the old one may be about to be withdrawn.
     ///
     /// # Errors
     /// What [`Store::attach_session_key`](crate::store::Store::attach_session_key) says.
-    pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<()> {
+    pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Moment) -> Result<()> {
         self.session.vfs().store().attach_session_key(key.expose())?;
         *self.key.lock() = key;
         self.renewed(&mut self.lease.lock(), validation, asked);
@@ -102,28 +103,32 @@ impl Leased {
     /// Validates the key again and again, ahead of the lease's end, and suspends and resumes the session as the lease
     /// says. Returns when there is nothing left to keep; the session is the caller's to end.
     pub async fn keep(&self, authenticator: &dyn Authenticator) -> Ending {
-        let mut applied = State::Active;
+        let (alarm, mut applied) = (Alarm::new(), State::Active);
         loop {
-            let (state, change, attempt) = {
-                let (lease, now) = (self.lease.lock(), clock::instant());
-                (lease.state(now), lease.next_change(now), lease.next_attempt())
+            let (now, state, change, attempt) = {
+                let (lease, now) = (self.lease.lock(), Moment::now());
+                (
+                    now,
+                    lease.state(now),
+                    lease.next_change(now),
+                    lease.next_attempt(),
+                )
             };
             if state != applied {
                 self.apply(applied, state).await;
                 applied = state;
             }
-            let changes = async {
-                match change {
-                    Some(change) => sleep_until(change.into()).await,
-                    None => std::future::pending().await,
-                }
+            let due = attempt <= now;
+            let next = match (change, due) {
+                (change, true) => change,
+                (change, false) => Some(change.map_or(attempt, |change| change.min(attempt))),
             };
             tokio::select! {
                 () = self.session.broken() => return Ending::Broken,
                 // An attempt under way is begun anew: nothing else depends on it.
-                () = changes => {}
+                () = alarm.at(next) => {}
                 () = self.rekeyed.notified() => {}
-                (asked, answer) = self.ask(attempt, authenticator) => {
+                (asked, answer) = self.ask(authenticator), if due => {
                     if let Err(refusal) = self.take(asked, answer) {
                         return Ending::Refused(refusal);
                     }
@@ -132,14 +137,13 @@ impl Leased {
         }
     }
 
-    async fn ask(&self, at: Instant, authenticator: &dyn Authenticator) -> (Instant, Result<Validation>) {
-        sleep_until(at.into()).await;
-        let (key, asked) = (Arc::clone(&self.key.lock()), clock::instant());
+    async fn ask(&self, authenticator: &dyn Authenticator) -> (Moment, Result<Validation>) {
+        let (key, asked) = (Arc::clone(&self.key.lock()), Moment::now());
         (asked, authenticator.validate(&key).await)
     }
 
     /// Takes note of an answer; an error is a refusal.
-    fn take(&self, asked: Instant, answer: Result<Validation>) -> std::result::Result<(), String> {
+    fn take(&self, asked: Moment, answer: Result<Validation>) -> std::result::Result<(), String> {
         let answer = answer.and_then(|validation| match validation.principal == self.principal {
             true => Ok(validation),
             false => Err(another_user()),
@@ -162,15 +166,15 @@ impl Leased {
             }
             Err(error) => {
                 log::debug!("session of {}: {error:#}", self.principal.user().hash());
-                lease.unanswered(clock::instant(), jitter());
+                lease.unanswered(Moment::now(), jitter());
             }
         }
         Ok(())
     }
 
-    fn renewed(&self, lease: &mut Lease, validation: &Validation, asked: Instant) {
+    fn renewed(&self, lease: &mut Lease, validation: &Validation, asked: Moment) {
         lease.renewed(validation.expires_in, asked, jitter());
-        self.session.vfs().lease(lease.good_for(clock::instant()));
+        self.session.vfs().lease(lease.good_for(Moment::now()));
     }
 
     async fn apply(&self, before: State, after: State) {
