@@ -30,6 +30,7 @@ mod lease;
 mod shared;
 mod sock_diag;
 mod static_keys;
+mod subordinate;
 mod throttle;
 
 use std::future::Future;
@@ -41,7 +42,8 @@ pub use key::{ApiKey, key_hash};
 pub use lease::{Lease, State, Terms};
 pub use shared::Shared;
 pub use static_keys::{StaticKeys, StaticKeysFile};
-pub use throttle::Throttle;
+pub use subordinate::SubordinateUids;
+pub use throttle::{Delay, Throttle, Turn};
 
 use crate::error::Result;
 use crate::identity::Principal;

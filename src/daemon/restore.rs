@@ -50,6 +50,7 @@ impl Sessions {
         let (uid, asked) = (restoring.uid, Moment::now());
         let (code, error) = match self.setup.authenticator.validate(&restoring.key).await {
             Ok(validation) => {
+                self.throttle.knows(self.source(uid), &restoring.key);
                 // While somebody logs in, that is waited for: it may fail.
                 let Some(slot) = self.claim(restoring) else {
                     return false;
