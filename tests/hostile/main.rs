@@ -8,6 +8,7 @@
 mod common;
 
 mod arena;
+mod crowd;
 mod exhaustion;
 mod names;
 mod parsers;
