@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::arena::{Arena, Due, rounds, tell};
-use crate::common::{ALICE, BOB, Layout, Tenant, Volume, as_user, eventually, success};
+use crate::common::{ALICE, BOB, Layout, Tenant, Volume, as_user, eventually, shell, success};
 
 /// The subordinate uids of an account, and uids that are accounts of their own.
 const OWNER: u32 = 61005;
@@ -303,7 +303,7 @@ fn connections_of_a_crowd_lock_out_nobody_who_has_a_session() {
     let arena = Arena::with(&volume, &["--auth-url", &service.url]);
     let quiet = Quiet::of(&arena);
     let accounts = rounds(200, 2_000);
-    arena.case("connections", Due::Nothing, || {
+    arena.case("connections", Due::Lines("session_ends"), || {
         let mut crowd = asking(&arena, ACCOUNTS, accounts, 8, "", "held");
         let mut crowd = crowd
             .stdin(Stdio::piped())
@@ -342,7 +342,7 @@ listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(('127.0.0.1', int(sys.argv[1])))
 listener.listen(64)
-print('listens', flush=True)
+print('listens', sys.argv[1], flush=True)
 body = b'{"user_id":"bob"}'
 while True:
     connection, _ = listener.accept()
@@ -375,59 +375,74 @@ print('listens', server.server_port, flush=True)
 server.serve_forever()
 "#;
 
-/// Starts one of these two, and waits until it listens; returns what it said.
-fn listening(
-    mut command: Command,
-    code: &str,
-    port: &str,
-) -> (Child, BufReader<std::process::ChildStdout>, String) {
-    command.args(["-B", "-c", code, port]).stdout(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    let mut said = BufReader::new(process.stdout.take().unwrap());
-    let mut line = String::new();
-    said.read_line(&mut line).unwrap();
-    assert!(line.starts_with("listens"), "{line}");
-    (process, said, line)
+/// One of these two, which ends with the test.
+struct Listening {
+    process: Child,
+    said: BufReader<ChildStdout>,
+    port: String,
+}
+
+impl Listening {
+    fn start(mut command: Command, code: &str, port: &str) -> Self {
+        command.args(["-B", "-c", code, port]).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let port = line.split_whitespace().nth(1).unwrap().to_owned();
+        Self { process, said, port }
+    }
+
+    fn end(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 #[test]
 fn a_user_in_the_auth_services_place_is_sent_no_key_and_is_nobody_else() {
     let volume = Volume::new(Layout::default());
     let python = || Command::new("/usr/bin/python3");
-    let (mut service, _said, line) = listening(python(), SERVICE, "0");
-    let port = line.split_whitespace().nth(1).unwrap().to_owned();
+    let mut service = Listening::start(python(), SERVICE, "0");
+    let port = service.port.clone();
     let url = format!("http://127.0.0.1:{port}/");
     let arena = Arena::with(&volume, &["--auth-url", &url, "--lease", "1s"]);
-    volume.plant(&BOB, "schedules", "private.json", r#"{"user_id":"bob"}"#);
-    service.kill().unwrap();
-    service.wait().unwrap();
-    let (mut impostor, mut said, _) =
-        listening(as_user(ALICE.uid, volume.base(), "python3"), IMPOSTOR, &port);
-    arena.case("an impostor", Due::Lines("login * EAGAIN"), || {
-        // Everybody's keys are due for renewal several times meanwhile.
-        thread::sleep(Duration::from_secs(3));
-        let stranger = arena.daemon.json(61004, &["login"], "i-am-bob");
-        assert_eq!(stranger["error"]["code"], "unreachable", "{stranger}");
-        let why = stranger["error"]["message"].as_str().unwrap();
-        assert!(why.contains("belongs to uid 61001"), "{why}");
-        assert!(
-            arena.daemon.log().contains("belongs to uid 61001"),
-            "the operator is told"
-        );
-        assert!(!arena.daemon.place(61004).exists());
-    });
-    impostor.kill().unwrap();
-    impostor.wait().unwrap();
+    service.end();
+    let alice = as_user(ALICE.uid, volume.base(), "python3");
+    let mut impostor = Listening::start(alice, IMPOSTOR, &port);
+    // Everybody's keys are due for renewal several times meanwhile.
+    thread::sleep(Duration::from_secs(3));
+    let stranger = arena.daemon.json(61004, &["login"], "i-am-bob");
+    assert_eq!(stranger["error"]["code"], "unreachable", "{stranger}");
+    let why = stranger["error"]["message"].as_str().unwrap();
+    assert!(why.contains("belongs to uid 61001"), "{why}");
+    let told = arena.daemon.log().contains("belongs to uid 61001");
+    assert!(told, "the operator is told");
+    arena.log.wait("login");
+    assert!(!arena.daemon.place(61004).exists());
+    // The other user works on, through the grace period.
+    assert_eq!(arena.daemon.state(BOB.uid), "stale");
+    let did = shell(
+        BOB.uid,
+        &arena.bob,
+        "echo '{}' > schedules/x.json; cat schedules/x.json",
+    );
+    assert_eq!(did, "{}\n");
+    impostor.end();
     let mut sent = String::new();
-    said.read_to_string(&mut sent).unwrap();
+    impostor.said.read_to_string(&mut sent).unwrap();
     assert_eq!(sent, "", "it was sent something");
-    let (mut service, _said, _) = listening(python(), SERVICE, &port);
+    let _service = Listening::start(python(), SERVICE, &port);
     let again = || arena.daemon.state(BOB.uid) == "active";
     assert!(
         eventually(Duration::from_secs(10), again),
         "the service is asked again"
     );
-    service.kill().unwrap();
-    service.wait().unwrap();
     tell("crowd", "impostors of the auth service", 1);
 }
