@@ -201,7 +201,7 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
         }
         Request::Audit { lines, uid } => {
             let uid = subject(peer, uid)?;
-            sessions.events(uid, lines).await.map(Reply::Events)
+            sessions.audited.events(peer, uid, lines).await.map(Reply::Events)
         }
         Request::Removed { uid } => sessions.removed(subject(peer, uid)?).await,
         Request::Restore { path, uid } => sessions.restore_record(subject(peer, uid)?, pid, path).await,

@@ -12,6 +12,7 @@ use super::wire::{Code, DraftStatus, SessionStatus, Whose};
 use crate::auth::{ApiKey, State, Validation};
 use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::session::{Leased, apart};
 use crate::store::Uncommitted;
 use crate::vfs::Vfs;
@@ -76,6 +77,10 @@ impl Live {
         }
         if validation.principal != *self.leased.principal() {
             let why = "you are logged in as another user already; log out first";
+            self.leased.session().vfs().store().report(&Event::LoginFailed {
+                kind: Kind::Exists,
+                reason: why.to_owned(),
+            });
             return Err(Refusal::new(Code::AlreadyLoggedIn, Error::new(Kind::Exists, why)));
         }
         self.leased
@@ -124,7 +129,7 @@ impl Live {
     }
 
     pub(super) async fn status(&self, patience: Duration) -> SessionStatus {
-        let look = self.apart("look", |vfs: &Vfs| vfs.uncommitted(MAX_DRAFTS));
+        let look = self.apart("look", |vfs: &Vfs| Ok(vfs.uncommitted(MAX_DRAFTS).found));
         // A volume that hangs is no reason not to tell the rest.
         let drafts = match timeout(patience, look).await {
             Ok(Ok(drafts)) => drafts,

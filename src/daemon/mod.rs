@@ -3,6 +3,7 @@
 //! One thread waits for everything that takes time: leases, the control socket, systemd. Files are served by each
 //! session's own threads, which never wait for it.
 
+mod audited;
 mod client;
 mod control;
 mod live;
@@ -23,7 +24,9 @@ pub use client::Client;
 pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
-pub use wire::{Code, DraftStatus, Failure, RemovedStatus, Reply, Request, SessionStatus, Whose};
+pub use wire::{
+    Code, DraftStatus, Failure, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus, Whose,
+};
 
 use crate::error::{Doing, Result};
 use sessions::Sessions;
@@ -48,6 +51,7 @@ pub async fn serve(
     tokio::select! {
         () = control::serve(&listener, &sessions) => {}
         () = systemd::keep_alive() => {}
+        () = sessions.audited.follow() => {}
         () = shutdown => {}
     }
     drop(listener);

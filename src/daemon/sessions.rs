@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use log::Level;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
 
+use super::audited::Audited;
 use super::live::{ENDED_MEANWHILE, LOOK, Live};
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::setup::{Setup, Start};
 use super::slot::{Slot, Slots, TakenSlot};
 use super::systemd;
 use super::wire::{Code, SessionStatus, Whose};
-use crate::audit::{self, OwnEvent};
 use crate::auth::{ApiKey, Delay, SubordinateUids, Throttle, Turn, Validation};
 use crate::clock::{self, Moment};
 use crate::error::{Error, Kind};
@@ -41,8 +40,8 @@ const CLOSE_ALL: Duration = Duration::from_secs(35);
 pub(super) struct Sessions {
     pub(super) setup: Arc<Setup>,
     pub(super) slots: Arc<Mutex<Slots>>,
-    /// Held while the audit log is read: by one at a time, however many ask.
-    reading: Arc<AsyncMutex<()>>,
+    /// What the audit log has of each user.
+    pub(super) audited: Audited,
     pub(super) throttle: Arc<Throttle>,
     subordinate: SubordinateUids,
     /// The daemon ends: what systemd keeps is for the next one.
@@ -67,9 +66,9 @@ enum Place {
 impl Sessions {
     pub(super) fn new(setup: Setup) -> Arc<Self> {
         Arc::new(Self {
+            audited: Audited::new(setup.audit.as_deref()),
             setup: Arc::new(setup),
             slots: Arc::default(),
-            reading: Arc::default(),
             throttle: Throttle::new(clock::instant()),
             subordinate: SubordinateUids::of_host(),
             stopping: AtomicBool::new(false),
@@ -144,10 +143,7 @@ impl Sessions {
             Err(_) => drop(turn),
         }
         answer.map_err(|error| {
-            (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
-                kind: error.kind(),
-                reason: error.to_string(),
-            });
+            self.login_failed(uid, &error);
             let code = match error.kind() {
                 Kind::AuthenticationRefused => Code::Refused,
                 Kind::AuthenticationUnreachable => Code::Unreachable,
@@ -160,6 +156,13 @@ impl Sessions {
     /// Whether the uid has a session, or is about to.
     pub(super) fn has(&self, uid: u32) -> bool {
         self.slots.lock().contains_key(&uid)
+    }
+
+    fn login_failed(&self, uid: u32, error: &Error) {
+        (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
+            kind: error.kind(),
+            reason: error.to_string(),
+        });
     }
 
     fn find(&self, uid: u32) -> Answer<Found> {
@@ -196,7 +199,10 @@ impl Sessions {
         let user = start.validation.principal.user().hash();
         let setup = Arc::clone(&self.setup);
         let mount = move || setup.mount(uid, start);
-        let leased = apart("start", mount).await.refused_as(Code::Failed)??;
+        let mounted = apart("start", mount).await.refused_as(Code::Failed);
+        let leased = mounted
+            .and_then(|mounted| mounted)
+            .inspect_err(|refusal| self.login_failed(uid, &refusal.error))?;
         let live = Live::new(uid, gid, leased);
         live.keep(&key);
         log::info!("session of {user}, uid {uid}, begins");
@@ -335,23 +341,6 @@ impl Sessions {
             self.setup.mounter.give_up();
         }
         let _ = timeout(CLOSE_ALL, ended()).await;
-    }
-
-    /// What the audit log has of a uid: the latest events. Refused when it is not kept in a file, or that cannot be read.
-    pub(super) async fn events(&self, uid: u32, lines: u32) -> Answer<Vec<OwnEvent>> {
-        let Some(path) = self.setup.audit.clone() else {
-            let why =
-                "this daemon keeps no audit log in a file; where it goes to the journal, ask the operator";
-            return Err(Refusal::new(Code::Failed, Error::new(Kind::Unsupported, why)));
-        };
-        let turn = Arc::clone(&self.reading).lock_owned().await;
-        let read = move || {
-            let events = audit::own_events(&path, uid, lines);
-            drop(turn);
-            events
-        };
-        let read = apart("audit mine", read).await;
-        read.and_then(|events| events).refused_as(Code::Failed)
     }
 
     /// What `viewer` may see: root everything, everybody else their own.

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use super::call::Call;
 use super::errno::errno;
+use super::inside::Inside;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Op, Operation, on_behalf_of};
+use crate::event::{Event, Op, Operation, Pace, on_behalf_of};
 use crate::vfs::Vfs;
 
-/// How often it is looked whether the requests under way are done.
+/// How often it is looked whether the requests under way are done, and whether the gate closes before one that waits.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Who is let in. What a request waits for is one load of this: never the network, never a lock.
@@ -92,7 +93,9 @@ impl Gate {
         work: impl FnOnce(&Vfs) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
         self.pass(call, |admission| match admission {
-            Admission::Open => self.admitted(call, work),
+            Admission::Open => self
+                .wait_for_turn(call.op)
+                .and_then(|()| self.admitted(call, work)),
             closed => Err(closed.refusal()),
         })
     }
@@ -148,6 +151,8 @@ impl Gate {
         reason: impl Into<String>,
     ) -> std::result::Result<T, Errno> {
         self.pass(call, |_| {
+            // It is refused in any case, and its line may have to wait.
+            self.wait_for_turn(call.op)?;
             let reason = reason.into();
             self.vfs.store().report(&Event::Denied {
                 op: call.op,
@@ -174,6 +179,7 @@ impl Gate {
             let to = || self.vfs.path(call.to);
             self.vfs.store().done(&Operation {
                 op: call.op,
+                how: &call.how,
                 outcome: result.as_ref().map(|_| ()),
                 elapsed: watch.elapsed(),
                 path: &path,
@@ -181,6 +187,19 @@ impl Gate {
             });
             result.map_err(|error| errno(error.kind()))
         })
+    }
+
+    /// Waits as long as the observers say: on a worker of this session alone, under no lock, and only while the gate is open.
+    fn wait_for_turn(&self, op: Op) -> Result<()> {
+        let watch = Stopwatch::start();
+        while let Pace::Wait(rest) = self.vfs.store().pace(op, watch.elapsed())? {
+            thread::sleep(rest.min(POLL));
+            match self.admission() {
+                Admission::Open => {}
+                closed => return Err(closed.refusal()),
+            }
+        }
+        Ok(())
     }
 
     /// Does what its observers can take note of.
@@ -311,26 +330,11 @@ impl Drop for WorkerWatch {
     }
 }
 
-/// Counts itself while it lives.
-struct Inside<'gate>(&'gate AtomicUsize);
-
-impl<'gate> Inside<'gate> {
-    fn enter(inside: &'gate AtomicUsize) -> Self {
-        inside.fetch_add(1, Ordering::SeqCst);
-        Self(inside)
-    }
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;
 
+    use super::super::call::How;
     use super::*;
     use crate::event::Observer;
     use crate::identity::{Principal, UserId};
@@ -371,6 +375,7 @@ mod tests {
             op,
             target: Target::Nothing,
             to: Target::Nothing,
+            how: How::OnlyOne,
             uid: 1,
             pid: 1,
         }

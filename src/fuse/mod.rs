@@ -7,6 +7,7 @@ mod convert;
 mod errno;
 mod gate;
 mod handshake;
+mod inside;
 mod pages;
 mod sweep;
 mod threads;

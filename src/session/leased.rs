@@ -14,7 +14,7 @@ use super::{Session, apart};
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
 use crate::clock::Moment;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, SessionChange};
+use crate::event::{Event, Op, SessionChange};
 use crate::identity::Principal;
 
 /// When it is tried again to suspend or resume a session, if that fails: for want of threads, for example.
@@ -93,10 +93,13 @@ impl Leased {
     /// # Errors
     /// What [`Store::attach_session_key`](crate::store::Store::attach_session_key) says.
     pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Moment) -> Result<()> {
-        self.session.vfs().store().attach_session_key(key.expose())?;
+        let store = self.session.vfs().store();
+        store.admit(Op::Session)?;
+        store.attach_session_key(key.expose())?;
         *self.key.lock() = key;
         self.renewed(&mut self.lease.lock(), validation, asked);
         self.rekeyed.notify_one();
+        self.session.is(SessionChange::Rekeyed, "");
         Ok(())
     }
 

@@ -46,10 +46,12 @@ mod draft;
 mod facts;
 mod folder;
 mod found;
+mod heritage;
 mod homes;
 mod layout_mark;
 mod look;
 mod marker;
+mod moved;
 mod numbers;
 mod options;
 mod record;
@@ -57,6 +59,7 @@ mod removed;
 mod rename;
 mod reserved;
 mod shown;
+mod survey;
 mod tenant;
 mod uncommitted;
 mod usage;
@@ -64,6 +67,7 @@ mod waiting;
 mod walk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
@@ -76,12 +80,14 @@ pub use look::stored_limit;
 pub use options::Options;
 pub use record::Record;
 pub use removed::Removed;
+pub use rename::Became;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
+pub use survey::{Survey, Unreadable};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Observer, Op, Operation};
+use crate::event::{Event, Observer, Op, Operation, Pace};
 use crate::identity::{Principal, UserHash};
 use crate::name::{EntryName, Resource};
 use crate::volume::{Dir, Durability, Volume};
@@ -124,19 +130,23 @@ impl Store {
             options.read_only,
         )?;
         let numbers = Numbers::open(volume, user, options.read_only);
-        let tenant = Arc::new(Tenant::new(principal, options, observer, homes.markers, numbers));
-        let roots = homes
-            .directories
+        let Homes { markers, directories } = homes;
+        let directories = directories
             .into_iter()
-            .map(|(resource, directory)| {
-                let path = resource.as_str();
-                let attaches = tenant.options.attach_session_key.contains(&resource);
-                let folder = directory
-                    .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into(), attaches))
-                    .transpose()?;
-                Ok((resource, folder))
-            })
-            .collect::<Result<_>>()?;
+            .map(|(resource, dir)| (resource, dir.map(Arc::new)));
+        let tenant = Tenant::new(
+            principal,
+            options,
+            observer,
+            markers,
+            directories.collect(),
+            numbers,
+        );
+        let tenant = Arc::new(tenant);
+        let resources = tenant.roots.iter().map(|(resource, _)| resource.clone());
+        let roots =
+            resources.map(|resource| Ok((resource.clone(), Folder::root(&tenant, resource.as_str())?)));
+        let roots = roots.collect::<Result<_>>()?;
         Ok(Self { tenant, roots })
     }
 
@@ -171,27 +181,19 @@ impl Store {
         self.roots.iter().filter_map(|(_, folder)| folder.as_ref())
     }
 
-    /// Counts what is visible, and what was removed and waits. A tenant with very many files gets a lower bound.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn usage(&self) -> Result<Usage> {
+    /// Counts what is visible, and what was removed and waits. A tenant with very many files, or with some that cannot be read, gets a
+    /// lower bound.
+    pub fn usage(&self) -> Usage {
         Usage::count(self.present_roots())
     }
 
     /// The drafts that are kept on the volume, at most so many.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+    pub fn uncommitted(&self, most: usize) -> Survey<Uncommitted> {
         Uncommitted::find(self.present_roots(), most)
     }
 
-    /// The records that were removed and wait, at most so many, the last removed first.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn removed(&self, most: usize) -> Result<Vec<Removed>> {
+    /// The records that were removed and wait: of more than so many the last removed, and these first.
+    pub fn removed(&self, most: usize) -> Survey<Removed> {
         Removed::find(self.present_roots(), most)
     }
 
@@ -271,6 +273,14 @@ impl Store {
     /// [`Kind::Io`] when the observer could not take note of it.
     pub fn admit(&self, op: Op) -> Result<()> {
         self.tenant.observer.admit(op)
+    }
+
+    /// Whether an operation may begin, for who can wait and has `waited` so long: under no lock.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when the observer cannot take note of it.
+    pub fn pace(&self, op: Op, waited: Duration) -> Result<Pace> {
+        self.tenant.observer.pace(op, waited)
     }
 
     /// Every directory of the volume that this store needs: what a sandbox must leave open.

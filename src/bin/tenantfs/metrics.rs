@@ -19,11 +19,16 @@ const SOCKET_MODE: u32 = 0o600;
 ///
 /// # Errors
 /// [`Kind::Config`](tenantfs::error::Kind::Config) when that cannot be.
-pub(crate) fn listen(endpoint: Option<&Endpoint>) -> Result<Option<Listener>> {
+pub(crate) fn listen(endpoint: Option<&Endpoint>, account: u32) -> Result<Option<Listener>> {
     Ok(match endpoint {
         None => None,
         Some(Endpoint::Unix(path)) => {
-            let listener = socket::listen(path, SOCKET_MODE, "the socket for metrics", "--metrics-listen")?;
+            let listener = socket::listen(
+                path,
+                (SOCKET_MODE, account),
+                "the socket for metrics",
+                "--metrics-listen",
+            )?;
             Some(Listener::Unix(listener))
         }
         Some(Endpoint::Tcp(address)) => {
@@ -76,6 +81,12 @@ pub(crate) fn of_process(pools: &Pools, audit: Option<&AuditLog>) -> Arc<Metrics
         "audit_failed",
         "1 while the audit log cannot be written, and operations are refused for that",
         move || u64::from(of.as_ref().is_some_and(AuditLog::failed)),
+    );
+    let of = audit.cloned();
+    metrics.gauge(
+        "audit_scarce",
+        "1 while the audit log's file system is nearly full, and users who wrote most of it are refused",
+        move || u64::from(of.as_ref().is_some_and(AuditLog::is_scarce)),
     );
     metrics
 }

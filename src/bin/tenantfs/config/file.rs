@@ -72,6 +72,7 @@ pub(super) struct Mounts {
 pub(super) struct Audit {
     pub(super) path: Option<PathBuf>,
     pub(super) level: Option<AuditLevel>,
+    pub(super) user_rate: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

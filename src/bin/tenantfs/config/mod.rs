@@ -220,6 +220,7 @@ impl VolumeSettings {
             audit: audit_options(
                 args.audit_log.or(audit.path),
                 args.audit_level.or(audit.level),
+                args.audit_user_rate.or(audit.user_rate),
                 keys.as_ref(),
             )?,
             keys: keys.map(Arc::new),
@@ -376,10 +377,11 @@ fn missing(what: &str, flag: &str) -> Error {
 /// Which audit log is kept: none, when nobody says where and there is no usual place.
 ///
 /// # Errors
-/// None that a keyring that was read could lead to.
+/// A rate that is none. None that a keyring that was read could lead to.
 fn audit_options(
     path: Option<PathBuf>,
     level: Option<AuditLevel>,
+    user_rate: Option<String>,
     keys: Option<&SealingKeys>,
 ) -> Result<Option<audit::Options>> {
     let destination = match path {
@@ -396,8 +398,10 @@ fn audit_options(
         Some(keys) => head_key(keys, keys.active())?,
         None => None,
     };
+    let user_rate = user_rate.map_or(Ok(audit::USER_RATE), |rate| value::user_rate(&rate))?;
     Ok(destination.map(|destination| audit::Options {
         destination,
+        user_rate,
         level: match level {
             Some(AuditLevel::Denied) => Level::Denied,
             Some(AuditLevel::Access) | None => Level::Access,
