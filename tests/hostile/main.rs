@@ -9,6 +9,7 @@ mod common;
 
 mod arena;
 mod compromised;
+mod crowd;
 mod exhaustion;
 mod names;
 mod operator;
