@@ -8,7 +8,7 @@ use crate::error::Result;
 /// So many directories at the end of a way are open, and as many more above, evenly spaced. The others are opened anew, by their
 /// names, on the way back: so the deepest tree takes no more descriptors than a flat one. Opening all of them from the top on, each
 /// time, would take too long: Landlock looks at every directory above one that is opened.
-const MOST_OPEN: usize = 32;
+const MOST_OPEN: usize = 64;
 
 /// The directories between one and another one deep below it.
 #[derive(Debug)]
@@ -188,7 +188,8 @@ mod tests {
 
     use super::*;
 
-    const LEVELS: usize = 1200;
+    /// As many as make every second directory that was kept be closed.
+    const LEVELS: usize = MOST_OPEN * (MOST_OPEN + 3);
 
     fn deep() -> (tempfile::TempDir, Descent) {
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
