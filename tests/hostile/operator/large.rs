@@ -47,7 +47,7 @@ fn everything_is_reached_however_deep_it_is_nested() {
             let mut limited = Command::new("prlimit");
             let command = command(volume, &[args, &sealing].concat());
             limited
-                .arg("--nofile=160:160")
+                .arg("--nofile=320:320")
                 .arg(command.get_program())
                 .args(command.get_args());
             limited.env("TENANTFS_LOG", "warn");
