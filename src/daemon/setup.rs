@@ -9,7 +9,7 @@ use super::wire::Code;
 use crate::auth::{ApiKey, Authenticator, Terms, Validation};
 use crate::error::Kind;
 use crate::event::{Observers, Subject};
-use crate::mounter::Mounter;
+use crate::mounter::{Mounter, Viewer};
 use crate::session::{self, Leased, Session, SessionOptions};
 use crate::store::{self, Store};
 use crate::vfs::Pools;
@@ -54,11 +54,15 @@ pub(super) struct Start {
 impl Setup {
     /// Mounts what the key opens. Blocks.
     pub(super) fn mount(&self, uid: u32, start: Start) -> Answer<Leased> {
+        let gid = start.gid.unwrap_or_else(|| (self.primary_group)(uid));
+        let viewer = Viewer::new(uid, gid).refused_as(Code::MountFailed)?;
         let principal = &start.validation.principal;
         let observer = (self.observers)(Subject {
             user: Some(principal.user().hash()),
             uid,
         });
+        // Before anything is opened for it.
+        let limits = self.pools.limits(principal.user()).refused_as(Code::Busy)?;
         let opened = Store::open(&self.volume, principal, self.store.clone(), observer);
         let store = opened.map_err(|error| {
             let code = match (error.kind(), error.errno()) {
@@ -76,10 +80,9 @@ impl Setup {
         let options = SessionOptions {
             mountpoint: self.places.join(uid.to_string()),
             make_mountpoint: true,
-            uid,
-            gid: start.gid.unwrap_or_else(|| (self.primary_group)(uid)),
+            viewer,
             exec: self.exec,
-            limits: self.pools.limits(),
+            limits,
         };
         let session = Session::start(store, &self.mounter, &options).map_err(|error| {
             let code = match error.kind() {

@@ -8,11 +8,15 @@
 mod common;
 
 mod arena;
+mod compromised;
 mod exhaustion;
 mod names;
 mod operator;
 mod parsers;
 mod planted;
 mod races;
+mod revocation;
+mod shares;
+mod shortage;
 mod side_channels;
 mod wall;

@@ -82,6 +82,12 @@ pub(crate) fn of_process(pools: &Pools, audit: Option<&AuditLog>) -> Arc<Metrics
         "1 while the audit log cannot be written, and operations are refused for that",
         move || u64::from(of.as_ref().is_some_and(AuditLog::failed)),
     );
+    let of = audit.cloned();
+    metrics.gauge(
+        "audit_scarce",
+        "1 while the audit log's file system is nearly full, and users who wrote most of it are refused",
+        move || u64::from(of.as_ref().is_some_and(AuditLog::is_scarce)),
+    );
     metrics
 }
 

@@ -1,6 +1,7 @@
 //! Sizes and durations as people write them.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,8 +22,30 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
 }
 
+/// What one user may add to the audit log in a second, in bytes: between a few lines and what no disk writes.
+const USER_RATES: RangeInclusive<u64> = 4 << 10..=1 << 30;
+
 /// `16MiB`, `512 KiB`, `1000000`.
 pub(super) fn size(text: &str) -> Result<u64> {
+    match bytes(text) {
+        Some(size @ 1..=MAX_SIZE) => Ok(size),
+        _ => Err(Error::config(format!(
+            "{text:?} is not a size that a record can have: use one like 16MiB, of at most 256MiB"
+        ))),
+    }
+}
+
+/// What one user may add to the audit log in a second: `512KiB`.
+pub(super) fn user_rate(text: &str) -> Result<u64> {
+    match bytes(text) {
+        Some(rate) if USER_RATES.contains(&rate) => Ok(rate),
+        _ => Err(Error::config(format!(
+            "{text:?} cannot be what a user adds to the audit log in a second: use a size like 512KiB, from 4KiB to 1GiB"
+        ))),
+    }
+}
+
+fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text.strip_prefix(digits).unwrap_or_default().trim() {
         "" | "B" => Some(1),
@@ -32,15 +55,9 @@ pub(super) fn size(text: &str) -> Result<u64> {
         _ => None,
     };
     let number = digits.parse::<u64>().ok();
-    let size = number
+    number
         .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit));
-    match size {
-        Some(size @ 1..=MAX_SIZE) => Ok(size),
-        _ => Err(Error::config(format!(
-            "{text:?} is not a size that a record can have: use one like 16MiB, of at most 256MiB"
-        ))),
-    }
+        .and_then(|(number, unit)| number.checked_mul(unit))
 }
 
 /// `60s`, `1m 30s`, `500ms`; from `least` to a week. `what` names the setting in errors.
