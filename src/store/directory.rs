@@ -114,7 +114,11 @@ impl Folder {
                 waiting.give_back()?;
                 Err(not_empty())
             }
-            false => Ok(()),
+            false => {
+                let look = self.look();
+                look.tenant.account.waits(look.path, waiting.entry());
+                Ok(())
+            }
         }
     }
 

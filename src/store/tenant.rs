@@ -12,6 +12,7 @@ use super::options::Options;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op};
 use crate::identity::{Principal, UserHash, UserId};
+use crate::quota::Account;
 use crate::record::{Attached, Lens};
 use crate::volume::{Shown, Stat};
 
@@ -26,6 +27,8 @@ pub(super) struct Tenant {
     pub(super) facts: Mutex<Facts>,
     pub(super) markers: Vec<Marker>,
     pub(super) numbers: Numbers,
+    /// What the user has, in all sessions.
+    pub(super) account: Arc<Account>,
     /// The session's own key, for new records of the resources that get it.
     pub(super) attached: Mutex<Option<Arc<Attached>>>,
 }
@@ -37,6 +40,7 @@ impl Tenant {
         observer: Arc<dyn Observer>,
         markers: Vec<Marker>,
         numbers: Numbers,
+        account: Arc<Account>,
     ) -> Self {
         let user_id = principal.user().clone();
         let sealer = options.keys.as_ref().map(|keys| keys.sealer(&user_id));
@@ -50,6 +54,7 @@ impl Tenant {
             observer,
             markers,
             numbers,
+            account,
             attached: Mutex::default(),
         }
     }

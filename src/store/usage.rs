@@ -1,13 +1,18 @@
-//! How much a tenant has: what statfs shows, which must not tell anything of anybody else.
+//! How much a tenant has: what statfs shows, which must not tell anything of anybody else, and what counts for a quota.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::folder::Folder;
 use super::removed::waiting_in;
+use super::reserved::Reserved;
+use super::room::Roots;
 use super::walk::{Walked, walk};
 use crate::clock::Stopwatch;
-use crate::error::Result;
+use crate::error::{Kind, Result};
+use crate::quota::{Account, Amount, Count, Counted, Waits};
+use crate::volume::{Change, Watch, Watcher, Watching};
 
 /// How long the counting may take; a handler has to answer in bounded time.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -56,4 +61,89 @@ impl Usage {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(size);
     }
+}
+
+/// Counts everything of a tenant, for the quota: what is hidden and what is ours too, but for the mark of whose it is.
+pub(super) struct Census {
+    roots: Roots,
+    /// Where services write records; what others do further below is found some time later.
+    _watches: Vec<Watch>,
+}
+
+/// Has it counted sooner.
+struct Changed(Arc<Account>);
+
+impl Watching for Changed {
+    fn changed(&self, _: Change<'_>) {
+        self.0.changed();
+    }
+}
+
+impl Census {
+    pub(super) fn new(roots: &Roots, account: &Arc<Account>) -> Self {
+        let watching: Arc<dyn Watching> = Arc::new(Changed(Arc::clone(account)));
+        let watches = Watcher::of_process().map(|watcher| {
+            let folders = roots.iter().filter_map(|(_, folder)| folder.as_ref());
+            folders
+                .filter_map(|folder| folder.watch(watcher, Arc::clone(&watching)))
+                .collect()
+        });
+        Self {
+            roots: Arc::clone(roots),
+            _watches: watches.unwrap_or_default(),
+        }
+    }
+
+    /// Whether the store is gone whose it was.
+    fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.roots) == 1
+    }
+}
+
+impl Count for Census {
+    fn count(&self) -> Result<Option<Counted>> {
+        let mut counted = Counted::default();
+        for root in self.roots.iter().filter_map(|(_, folder)| folder.as_ref()) {
+            let walked = walk(root, |folder| {
+                count_in(folder, &mut counted)?;
+                Ok(match self.is_alone() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                })
+            });
+            if walked?.is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(counted))
+    }
+}
+
+/// Adds what is in one directory.
+fn count_in(folder: &Folder, counted: &mut Counted) -> Result<()> {
+    let look = folder.look();
+    let mut failed = Ok(());
+    look.dir.entries(|entry| {
+        let Ok(entry) = std::str::from_utf8(entry) else {
+            counted.amount += Amount::file(0);
+            return;
+        };
+        let what = Reserved::of(entry);
+        match look.dir.stat(entry) {
+            _ if what == Reserved::Marker => {}
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => failed = Err(error),
+            Ok(stat) => {
+                counted.amount += stat.amount();
+                if matches!(what, Reserved::Removed | Reserved::Away) {
+                    let waits = Waits {
+                        folder: look.path.to_owned(),
+                        entry: entry.to_owned(),
+                    };
+                    counted.waiting.push((waits, stat.ctime));
+                }
+            }
+        }
+    })?;
+    failed
 }

@@ -39,10 +39,10 @@ impl Vfs {
         match &file.content {
             OpenContent::Attachment(node, attachment) => {
                 node.written();
-                match append {
-                    true => attachment.append(bytes)?,
-                    false => attachment.write(offset, bytes)?,
-                }
+                self.store.within_quota(|| match append {
+                    true => attachment.append(bytes),
+                    false => attachment.write(offset, bytes),
+                })?;
             }
             OpenContent::Record(open) => {
                 let mut record = open.node.lock();
@@ -181,7 +181,7 @@ impl Vfs {
         let open = match &file.content {
             OpenContent::Attachment(node, attachment) => {
                 node.written();
-                return attachment.allocate(how, offset, len);
+                return self.store.within_quota(|| attachment.allocate(how, offset, len));
             }
             OpenContent::Record(open) => open,
         };
@@ -235,7 +235,8 @@ impl Vfs {
         match (&source.content, &target.content) {
             (OpenContent::Attachment(_, source), OpenContent::Attachment(node, target)) => {
                 node.written();
-                source.copy_to(from.1, target, to.1, len)
+                self.store
+                    .within_quota(|| source.copy_to(from.1, target, to.1, len))
             }
             _ => Err(Error::new(
                 Kind::Unsupported,

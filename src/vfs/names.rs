@@ -75,7 +75,9 @@ impl Vfs {
                 ));
             }
             _ if is_unsaved => self.rename_unsaved(&source, &from, &target, &to, how)?,
-            _ => source.rename(&from.name, &target, &to.name, how)?,
+            _ => self
+                .store
+                .within_quota(|| source.rename(&from.name, &target, &to.name, how))?,
         }
         if from == to {
             return Ok(());

@@ -21,6 +21,7 @@ mod dir;
 mod inherit;
 mod listing;
 mod metadata;
+mod metered;
 mod read;
 mod staged;
 mod stat;

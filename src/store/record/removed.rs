@@ -38,6 +38,8 @@ impl Record<'_> {
         }
         let is_lost = !stored.has_secret && self.left()?.is_some();
         self.waiting().put()?;
+        let look = self.look;
+        look.tenant.account.waits(look.path, self.waiting().entry());
         forget(self.dir(), &self.away_entry())?;
         if is_lost {
             // The last record of this name had no secret: one that an older record had stays gone.

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use tenantfs::layout::Layout;
 
 use crate::demo::DemoArgs;
-pub(crate) use shared::{AuditLevel, ClientArgs, Commit, ServeArgs, VolumeArgs};
+pub(crate) use shared::{AuditLevel, ClientArgs, Commit, QuotaArgs, ServeArgs, VolumeArgs};
 pub(crate) use way_back::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 
 /// Per-user views of a shared volume of JSON records: each user's mount shows only what is theirs.

@@ -2,6 +2,7 @@
 //! default.
 
 mod file;
+mod quota;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use tenantfs::volume::Durability;
 
 use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, KeysArgs, MountArgs, ServeArgs, VolumeArgs};
 use file::File;
+pub(crate) use quota::Quota;
 pub(crate) use value::Endpoint;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
@@ -61,6 +63,8 @@ pub(crate) struct VolumeSettings {
     pub(crate) keep_removed: Duration,
     pub(crate) secret_fields: Vec<String>,
     pub(crate) keys: Option<Arc<SealingKeys>>,
+    /// How much each user may have.
+    pub(crate) quota: Quota,
     /// Where it is told what is done.
     pub(crate) audit: Option<audit::Options>,
     /// Who works on it, if not its owner.
@@ -182,13 +186,21 @@ impl VolumeSettings {
     /// [`Kind::Config`](tenantfs::error::Kind::Config) for whatever is missing or wrong.
     pub(crate) fn alone(args: VolumeArgs) -> Result<Self> {
         let file = File::read(args.config.as_deref())?;
-        Self::of(args, file.records, file.volume, file.audit, file.server)
+        Self::of(
+            args,
+            file.records,
+            file.volume,
+            file.quota,
+            file.audit,
+            file.server,
+        )
     }
 
     fn of(
         args: VolumeArgs,
         records: file::Records,
         volume: file::Volume,
+        quota: file::Quota,
         audit: file::Audit,
         server: file::Server,
     ) -> Result<Self> {
@@ -210,7 +222,10 @@ impl VolumeSettings {
             layout,
             resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
             keep_removed,
-            max_record: max_size.map_or(Ok(defaults.max_record), |size| value::size(&size))?,
+            max_record: match max_size {
+                Some(size) => value::size(&size, "record", value::MAX_SIZE)?,
+                None => defaults.max_record,
+            },
             secret_fields: args
                 .secret_fields
                 .or(records.secret_fields)
@@ -221,6 +236,7 @@ impl VolumeSettings {
                 keys.as_ref(),
             )?,
             keys: keys.map(Arc::new),
+            quota: Quota::of(args.quota, quota)?,
             server_user: args.server_user.or(server.user),
         })
     }
@@ -233,7 +249,14 @@ impl Serving {
             .attach_session_key
             .or(file.records.attach_session_key.clone())
             .unwrap_or_default();
-        let on = VolumeSettings::of(args.on, file.records, file.volume, file.audit, file.server)?;
+        let on = VolumeSettings::of(
+            args.on,
+            file.records,
+            file.volume,
+            file.quota,
+            file.audit,
+            file.server,
+        )?;
         let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
         let socket = args.auth_socket.or(file.auth.socket);
         let auth = match auth_source(args.auth_url, args.static_keys)? {
@@ -263,6 +286,12 @@ impl Serving {
                 },
                 read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
                 max_record: on.max_record,
+                max_attachment: match args.max_attachment_size.or(file.attachments.max_size) {
+                    Some(text) => value::size(&text, "file", u64::MAX)?,
+                    None => store::Options::default().max_attachment,
+                },
+                // As the account that will have to read them again when they change.
+                quotas: None,
                 keep_removed: on.keep_removed,
                 secret_fields: on.secret_fields.clone(),
                 keys: on.keys.clone(),
