@@ -4,7 +4,7 @@
 //! refused. What others do to the volume is found when somebody counts all of it, while the user goes on working: see [`Counting`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::amount::Amount;
 use super::limits::Limits;
-use super::tracked::Tracked;
 use crate::error::{Error, Kind, Result};
 
 /// How often the end of a count waits for a moment in which nobody changes a size, and how long apart.
@@ -52,9 +51,21 @@ pub(super) struct State {
     pub(super) nameless: Amount,
     /// Files whose size is being changed.
     pub(super) changing: u32,
-    pub(super) open: HashMap<Inode, Weak<Tracked>>,
+    pub(super) open: HashMap<Inode, Open>,
     /// By how much the last refusal was too much.
     short: Amount,
+}
+
+/// A file that somebody has open.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// How often.
+    pub(super) opens: u32,
+    /// Bytes, as it is counted.
+    pub(super) size: u64,
+    pub(super) has_name: bool,
+    /// Held while its size is changed.
+    pub(super) resizing: Arc<Mutex<()>>,
 }
 
 impl State {
@@ -180,17 +191,6 @@ impl Meter {
         }
     }
 
-    /// A file of so many bytes is open, and may be written to.
-    pub fn opened(self: &Arc<Self>, inode: Inode, size: u64) -> Arc<Tracked> {
-        let mut state = self.state();
-        if let Some(known) = state.open.get(&inode).and_then(Weak::upgrade) {
-            return known;
-        }
-        let tracked = Arc::new(Tracked::new(Arc::clone(self), inode, size));
-        state.open.insert(inode, Arc::downgrade(&tracked));
-        tracked
-    }
-
     /// Somebody begins to count everything that the user has.
     pub fn begin_count(&self) -> Counting {
         let state = self.state();
@@ -238,10 +238,16 @@ impl Meter {
 impl Turn<'_> {
     /// A file or directory lost its name. While somebody has it open, it goes on being counted.
     pub fn leaves(&self, inode: Inode, amount: Amount) {
-        let open = self.meter.state().open.get(&inode).and_then(Weak::upgrade);
-        match open {
-            Some(tracked) => tracked.loses_name(),
-            None => self.meter.state().change(-amount),
+        let mut state = self.meter.state();
+        match state.open.get_mut(&inode) {
+            Some(open) if open.has_name => {
+                open.has_name = false;
+                let amount = Amount::file(open.size);
+                state.nameless += amount;
+                // From where a count finds it to where it is known without.
+                state.moved(amount);
+            }
+            _ => state.change(-amount),
         }
     }
 
@@ -284,13 +290,22 @@ impl Reservation {
 
     /// So much has come of it, more or less than was reserved.
     pub fn settle(self, change: Amount) {
-        self.meter.state().change(change);
+        let meter = Arc::clone(&self.meter);
+        self.settle_in(&mut meter.state(), change);
+    }
+
+    /// As [`settle`](Self::settle), for those who have the state already.
+    pub(super) fn settle_in(mut self, state: &mut State, change: Amount) {
+        state.change(change);
+        state.reserved -= std::mem::take(&mut self.amount);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.meter.state().reserved -= self.amount;
+        if self.amount != Amount::NONE {
+            self.meter.state().reserved -= self.amount;
+        }
     }
 }
 

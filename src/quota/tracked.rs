@@ -5,22 +5,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::amount::Amount;
-use super::meter::{Inode, Meter};
+use super::meter::{Inode, Meter, Open};
 use crate::error::Result;
 
-/// A file that somebody has open, one for all who have: its size is changed through this, or by others than us.
+/// An open file: its size is changed through this, or by others than us.
 #[derive(Debug)]
 pub struct Tracked {
     meter: Arc<Meter>,
     inode: Inode,
-    known: Mutex<Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    /// As it is counted.
-    size: u64,
-    has_name: bool,
+    resizing: Arc<Mutex<()>>,
 }
 
 /// Said when a change of a size is over, however it went.
@@ -40,9 +33,21 @@ impl Drop for Changing<'_> {
 }
 
 impl Tracked {
-    pub(super) fn new(meter: Arc<Meter>, inode: Inode, size: u64) -> Self {
-        let known = Mutex::new(Known { size, has_name: true });
-        Self { meter, inode, known }
+    /// A file of so many bytes was opened.
+    pub fn open(meter: &Arc<Meter>, inode: Inode, size: u64) -> Self {
+        let mut state = meter.state();
+        let open = state.open.entry(inode).or_insert_with(|| Open {
+            opens: 0,
+            size,
+            has_name: true,
+            resizing: Arc::default(),
+        });
+        open.opens += 1;
+        Self {
+            meter: Arc::clone(meter),
+            inode,
+            resizing: Arc::clone(&open.resizing),
+        }
     }
 
     /// Does something that may extend the file to `end`, and never shortens it.
@@ -55,11 +60,11 @@ impl Tracked {
         act: impl FnOnce() -> Result<T>,
         measure: impl FnOnce() -> Result<u64>,
     ) -> Result<T> {
-        let mut known = self.known.lock();
-        match end <= known.size {
-            // Most that is written again; locked all the same, for somebody may want to shorten it.
-            true => act(),
-            false => self.change(&mut known, end, act, measure),
+        // Also where it does not grow: somebody may want to shorten it.
+        let _resizing = self.resizing.lock();
+        match self.size() {
+            size if end <= size => act(),
+            size => self.change(size, end, act, measure),
         }
     }
 
@@ -73,7 +78,8 @@ impl Tracked {
         act: impl FnOnce() -> Result<T>,
         measure: impl FnOnce() -> Result<u64>,
     ) -> Result<T> {
-        self.change(&mut self.known.lock(), size, act, measure)
+        let _resizing = self.resizing.lock();
+        self.change(self.size(), size, act, measure)
     }
 
     /// Does something that adds `more` bytes at the end, wherever that is.
@@ -86,61 +92,62 @@ impl Tracked {
         act: impl FnOnce() -> Result<T>,
         measure: impl Fn() -> Result<u64>,
     ) -> Result<T> {
-        let mut known = self.known.lock();
+        let _resizing = self.resizing.lock();
         let end = measure()?.saturating_add(more);
-        self.change(&mut known, end, act, measure)
+        self.change(self.size(), end, act, measure)
+    }
+
+    fn size(&self) -> u64 {
+        self.meter
+            .state()
+            .open
+            .get(&self.inode)
+            .map_or(0, |open| open.size)
     }
 
     fn change<T>(
         &self,
-        known: &mut Known,
+        before: u64,
         size: u64,
         act: impl FnOnce() -> Result<T>,
         measure: impl FnOnce() -> Result<u64>,
     ) -> Result<T> {
-        let before = Amount::file(known.size);
-        let reservation = self.meter.reserve(Amount::file(size) - before)?;
+        let reservation = self.meter.reserve(Amount::file(size) - Amount::file(before))?;
         let changing = Changing::begin(&self.meter);
         let done = act();
         // Half of it may have been done.
-        known.size = measure()?;
-        let change = Amount::file(known.size) - before;
-        if !known.has_name {
-            self.meter.state().nameless += change;
+        let after = measure()?;
+        let change = Amount::file(after) - Amount::file(before);
+        let mut state = self.meter.state();
+        reservation.settle_in(&mut state, change);
+        if let Some(open) = state.open.get_mut(&self.inode) {
+            open.size = after;
+            if !open.has_name {
+                state.nameless += change;
+            }
         }
-        reservation.settle(change);
+        drop(state);
         drop(changing);
         done
-    }
-
-    pub(super) fn loses_name(&self) {
-        let mut known = self.known.lock();
-        if std::mem::replace(&mut known.has_name, false) {
-            let amount = Amount::file(known.size);
-            let mut state = self.meter.state();
-            state.nameless += amount;
-            // From where a count finds it to where it is known without.
-            state.moved(amount);
-        }
     }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        let known = self.known.get_mut();
         let mut state = self.meter.state();
-        if !known.has_name {
-            let amount = Amount::file(known.size);
+        let Some(open) = state.open.get_mut(&self.inode) else {
+            return;
+        };
+        open.opens -= 1;
+        if open.opens > 0 {
+            return;
+        }
+        if !open.has_name {
+            let amount = Amount::file(open.size);
             state.nameless -= amount;
             state.change(-amount);
         }
-        if state
-            .open
-            .get(&self.inode)
-            .is_some_and(|open| open.strong_count() == 0)
-        {
-            state.open.remove(&self.inode);
-        }
+        state.open.remove(&self.inode);
     }
 }
 
@@ -169,7 +176,7 @@ mod tests {
     #[test]
     fn what_extends_a_file_is_reserved_before_and_measured_afterwards() {
         let meter = meter();
-        let (file, size) = (meter.opened(INODE, 0), Cell::new(0));
+        let (file, size) = (Tracked::open(&meter, INODE, 0), Cell::new(0));
         let measure = || Ok(size.get());
         file.extend(9000, || Ok(size.set(9000)), measure).unwrap();
         assert_eq!(used(&meter), 12 << 10);
@@ -194,8 +201,8 @@ mod tests {
     #[test]
     fn a_removed_file_counts_as_long_as_somebody_has_it_open() {
         let meter = meter();
-        let (one, size) = (meter.opened(INODE, 0), Cell::new(0));
-        let other = meter.opened(INODE, 0);
+        let (one, size) = (Tracked::open(&meter, INODE, 0), Cell::new(0));
+        let other = Tracked::open(&meter, INODE, 0);
         one.extend(8000, || Ok(size.set(8000)), || Ok(size.get()))
             .unwrap();
         meter.turn().leaves(INODE, Amount::file(8000));

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
@@ -25,7 +24,7 @@ pub struct Attachment {
     access: Access,
     number: u32,
     /// What it counts, where that is counted.
-    tracked: Option<Arc<Tracked>>,
+    tracked: Option<Tracked>,
     max_size: u64,
 }
 

@@ -1,7 +1,5 @@
 //! Counting what comes into a directory, and what goes.
 
-use std::sync::Arc;
-
 use super::dir::{Dir, Rename};
 use super::stat::{FileType, Stat};
 use crate::error::Result;
@@ -24,9 +22,9 @@ impl Stat {
 
 impl Dir {
     /// What counts the size of a file that was opened here, where that is counted.
-    pub fn tracked(&self, stat: &Stat) -> Option<Arc<Tracked>> {
+    pub fn tracked(&self, stat: &Stat) -> Option<Tracked> {
         let meter = self.meter.as_ref()?;
-        Some(meter.opened(stat.inode(), stat.size))
+        Some(Tracked::open(meter, stat.inode(), stat.size))
     }
 
     /// The right to make something here that counts so much, where that is counted.
