@@ -69,7 +69,8 @@ impl Room {
         let used = || self.account.meter().map(|meter| meter.standing().used);
         let before = used();
         drop_entry(look, &waits.entry, &stat)?;
-        log::info!(
+        // Not louder: a user can have it said as often as they like. Secrets that are lost are told by whoever drops them.
+        log::debug!(
             "{}: {} in {:?} waits no longer: its user has no room within the quota",
             look.tenant.user,
             waits.entry,

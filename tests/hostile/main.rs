@@ -8,7 +8,11 @@
 mod common;
 
 mod arena;
+#[allow(dead_code, reason = "crashes need more of it")]
+#[path = "../crash/disk.rs"]
+mod disk;
 mod exhaustion;
+mod filling;
 mod names;
 mod parsers;
 mod planted;
