@@ -73,6 +73,16 @@ impl Attachment {
         Self::opened(look, file, Access::ReadWrite)
     }
 
+    /// What is staged, open for reading and writing, whatever becomes of the name that it gets.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn staged(look: Look<'_>, staged: &Staged<'_>) -> Result<Self> {
+        let file = staged.file().try_clone();
+        let file = file.map_err(|error| Error::io(&error, "opening a file once more"))?;
+        Self::opened(look, file, Access::ReadWrite)
+    }
+
     /// Opens the attachment `name` in `folder`.
     ///
     /// # Errors

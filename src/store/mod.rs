@@ -77,6 +77,7 @@ pub use look::stored_limit;
 pub use options::Options;
 pub use record::Record;
 pub use removed::Removed;
+pub use rename::Became;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;

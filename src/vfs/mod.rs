@@ -233,10 +233,15 @@ impl Vfs {
         let (attributes, written) = match &node {
             Node::Directory(id) => (self.directory_attributes(*id, place.as_ref())?, false),
             Node::Record(record) => {
-                let (in_memory, written) = {
-                    let record = record.lock();
-                    (record.attributes(), record.is_unsaved() || record.has_writers())
+                let (in_memory, written, is_former) = {
+                    let content = record.lock();
+                    let written = content.is_unsaved() || content.has_writers();
+                    (content.attributes(), written, record.is_former())
                 };
+                if is_former {
+                    // Renamed while it was waited for: its number stands for what it became.
+                    return self.getattr(ino);
+                }
                 // What was opened is what is read, and nothing else.
                 match in_memory {
                     Some(attributes) => (attributes, written),

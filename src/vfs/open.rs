@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::entries::Place;
 use super::ids::{Fh, Ino};
 use super::node::{AttachmentNode, Node, RecordNode, stale};
-use super::open_file::{OpenContent, OpenFile, OpenRecord};
+use super::open_file::{Content, Holding, OpenFile};
 use super::record_state::{Held, Pages, Record, RecordState};
 use super::{NodeInfo, Vfs, access, below_root};
 use crate::budget::Charge;
@@ -36,6 +36,18 @@ struct Opening {
     opener: u32,
     /// The right to have one more open.
     slot: Charge,
+}
+
+impl From<Opening> for Holding {
+    fn from(Opening { mode, opener, slot }: Opening) -> Self {
+        Self {
+            opener,
+            writer: mode.write,
+            append: mode.append,
+            synchronous: mode.synchronous,
+            slot,
+        }
+    }
 }
 
 /// An open file, and what the kernel may do.
@@ -123,16 +135,12 @@ impl Vfs {
     }
 
     fn opened_record(&self, node: Arc<RecordNode>, opening: Opening, keep_cache: bool) -> Opened {
-        let Opening { mode, opener, slot } = opening;
-        let open = OpenRecord::new(node, opener, mode.write, mode.synchronous);
+        let mode = opening.mode;
+        let file = OpenFile::new(Content::Record(node), opening.into());
         if mode.truncate {
-            open.written();
+            file.written();
         }
-        let fh = self.files.add(OpenFile {
-            content: OpenContent::Record(open),
-            append: mode.append,
-            _slot: slot,
-        });
+        let fh = self.files.add(file);
         Opened {
             fh,
             keep_cache,
@@ -218,11 +226,12 @@ impl Vfs {
             // The very draft that memory has, by its version.
             return Ok(false);
         }
-        let draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
+        let mut draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
         if (draft.text().len() as u64, draft.changed) != (seen.size, seen.mtime) {
             // Another session kept another one meanwhile.
             return Err(stale());
         }
+        draft.number = Some(seen.number);
         let beneath = folder
             .record(name)
             .open()
@@ -264,14 +273,17 @@ impl Vfs {
             // Others write to it too: the kernel must not go by the old size.
             self.pages.drop_attributes(node.id.ino);
         }
-        if mode.truncate {
-            node.written();
-            attachment.resize(0)?;
-        }
         let keep_cache = {
             let mut open = node.lock();
+            if node.is_former() {
+                return Err(stale());
+            }
+            if mode.truncate {
+                node.written();
+                attachment.resize(0)?;
+            }
             let pages = std::mem::replace(&mut open.pages, Pages::Of(attributes.version));
-            open.opened(&attachment);
+            open.opened(&attachment, mode.write);
             is_same_file && pages == Pages::Of(attributes.version) && !mode.truncate
         };
         Ok(self.opened_attachment(node, attachment, opening, keep_cache))
@@ -284,11 +296,8 @@ impl Vfs {
         opening: Opening,
         keep_cache: bool,
     ) -> Opened {
-        let fh = self.files.add(OpenFile {
-            content: OpenContent::Attachment(node, attachment),
-            append: opening.mode.append,
-            _slot: opening.slot,
-        });
+        let content = Content::Attachment(node, attachment);
+        let fh = self.files.add(OpenFile::new(content, opening.into()));
         Opened {
             fh,
             keep_cache,
@@ -401,7 +410,7 @@ impl Vfs {
             Node::Directory(_) | Node::Record(_) => return Err(stale()),
         };
         node.written();
-        node.lock().opened(&attachment);
+        node.lock().opened(&attachment, opening.mode.write);
         let info = self.info(node.id.ino, None, attributes, true);
         Ok((info, self.opened_attachment(node, attachment, opening, false)))
     }

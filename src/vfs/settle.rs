@@ -42,7 +42,10 @@ impl Vfs {
             },
         );
         match (was_unsaved, record.is_unsaved()) {
-            (false, true) => self.table.drafting_begins(node.id),
+            (false, true) => {
+                self.table.drafting_begins(node.id);
+                self.table.typed(node.id);
+            }
             // It may have its name back, and nothing was typed after all.
             (false, false) => self.table.drafting_ends(node.id),
             (true, _) => {}
@@ -62,7 +65,17 @@ impl Vfs {
                 Ok(())
             }
             // Without a name, the draft lives in memory as long as somebody has it open: as any removed file.
-            None if self.table.is_displaced(node.id) => Err(stale()),
+            None if self.table.is_displaced(node.id) => {
+                self.store.report(&Event::Denied {
+                    op: Op::Write,
+                    path: self.path(Target::Inode(node.id.ino)),
+                    kind: Kind::Stale,
+                    reason: "others replaced the record since it was opened, and the new one was written, removed or \
+                             renamed here since"
+                        .to_owned(),
+                });
+                Err(stale())
+            }
             Some(false) | None => Ok(()),
         }
     }
@@ -115,8 +128,10 @@ impl Vfs {
     }
 
     fn commit(&self, node: &RecordNode, record: &mut Record, occasion: Occasion) -> Result<()> {
-        let Some(place) = self.place_to_commit(node)? else {
-            return Ok(());
+        let place = match self.place_to_commit(node) {
+            Ok(Some(place)) => place,
+            Ok(None) => return Ok(()),
+            Err(why) => return self.not_taken(node, record, why, occasion),
         };
         if occasion != Occasion::End {
             // Losing it would be worse than saving what cannot be taken note of.

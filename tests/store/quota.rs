@@ -203,7 +203,7 @@ fn run(store: &Store, step: &Step, open: &mut Vec<Attachment>) -> Result<()> {
         Act::Restore => store.restore(&folder.path_of(&name)),
         Act::Rename(other, to, how) => {
             let target = other.get(&folders);
-            folder.rename(&name, target, &super::name(to), *how)
+            folder.rename(&name, target, &super::name(to), *how).map(drop)
         }
     }
 }

@@ -258,7 +258,9 @@ impl Tenant {
             }
             Act::Rename(directory, to, how) => {
                 let target = directory.get(&directories);
-                let real = folder.rename(&entry, &self.folder(target), &name(to), *how);
+                let real = folder
+                    .rename(&entry, &self.folder(target), &name(to), *how)
+                    .map(drop);
                 let expected = self.model.rename(lens, (path, step.name), (target, to), *how);
                 (real, expected)
             }

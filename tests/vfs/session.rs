@@ -110,7 +110,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]);
     let bits = (any::<u8>(), any::<bool>(), any::<bool>());
     prop_oneof![
-        8 => (0usize..4, records(), modes).prop_map(|(slot, name, mode)| Step::Open(slot, name, mode)),
+        8 => (0usize..4, names(), modes).prop_map(|(slot, name, mode)| Step::Open(slot, name, mode)),
         3 => (0usize..4, texts()).prop_map(|(slot, text)| Step::Write(slot, text)),
         2 => (0usize..4, texts()).prop_map(|(slot, text)| Step::Append(slot, text)),
         5 => (0usize..4, texts()).prop_map(|(slot, text)| Step::Rewrite(slot, text)),
@@ -118,8 +118,8 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => (0usize..4).prop_map(Step::Sync),
         5 => (0usize..4, any::<bool>()).prop_map(|(slot, own)| Step::Flush(slot, own)),
         5 => (0usize..4).prop_map(Step::Release),
-        2 => (records(), 0u64..130).prop_map(|(name, size)| Step::Truncate(name, size)),
-        1 => records().prop_map(Step::Chmod),
+        2 => (names(), 0u64..130).prop_map(|(name, size)| Step::Truncate(name, size)),
+        1 => names().prop_map(Step::Chmod),
         3 => names().prop_map(Step::Unlink),
         6 => (names(), names(), hows).prop_map(|(from, to, how)| Step::Rename(from, to, how)),
         4 => (records(), bits).prop_map(|(name, (n, place, secret))| Step::Plant(name, n, place, secret)),
@@ -358,6 +358,7 @@ impl Run {
                 changed = tree.entries.remove(*name).is_some();
                 if changed {
                     fs::remove_file(self.mounted.path(name)).unwrap();
+                    self.model.removed_by_others(name);
                 }
             }
             Step::Restore(name) => {

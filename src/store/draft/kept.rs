@@ -74,6 +74,11 @@ impl Kept {
         Ok(file.map(|file| Self { stat, shown, file }))
     }
 
+    /// The number that it is shown under where there is no record beneath it.
+    pub(in crate::store) fn own_number(&self, numbers: &Numbers) -> u32 {
+        numbers.of(&self.stat, NodeKind::Record, self.shown)
+    }
+
     /// Attributes of the record that this draft is shown as; `committed` are those of the record beneath it.
     pub(in crate::store) fn attributes(
         &self,
@@ -81,10 +86,7 @@ impl Kept {
         numbers: &Numbers,
     ) -> Attributes {
         let mode = self.file.header.mode;
-        let number = committed.map_or_else(
-            || numbers.of(&self.stat, NodeKind::Record, self.shown),
-            |record| record.number,
-        );
+        let number = committed.map_or_else(|| self.own_number(numbers), |record| record.number);
         let own = Attributes::of(&self.stat, NodeKind::Record, mode, number);
         Attributes {
             id: committed.map_or(own.id, |record| record.id),

@@ -9,6 +9,7 @@ pub(crate) mod way_back;
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Once;
 
 use rustix::fs::Mode;
 use tenantfs::admin::{self, Ground, Reseal};
@@ -233,7 +234,9 @@ fn tell(settings: &VolumeSettings, record: &Record<'_>) -> Result<()> {
     match &settings.audit {
         Some(options) => audit::record(options, serving::server_account(settings)?, record),
         None => {
-            log::warn!("no audit log is kept of {}: see --audit-log", record.op);
+            // A command tells that it begins, and what came of it.
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| log::warn!("no audit log is kept of {}: see --audit-log", record.op));
             Ok(())
         }
     }
