@@ -84,7 +84,9 @@ impl Visitor for Copier<'_> {
 
     fn entry(&mut self, entry: &Entry<'_>) {
         self.monitor.looked_at();
-        if matches!(Reserved::of(entry.name), Reserved::Marker | Reserved::Temporary) {
+        // The directories that notes lead to are others there.
+        let what = Reserved::of(entry.name);
+        if matches!(what, Reserved::Marker | Reserved::Temporary | Reserved::Moved) {
             return;
         }
         if entry.stat.file_type != FileType::Regular {

@@ -114,7 +114,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             return Ok(Some(*what));
         }
         let ours = Reserved::of(entry.name);
-        let is_record = name::is_record(entry.name) || matches!(ours, Reserved::Away | Reserved::Removed);
+        let is_record = name::is_record(entry.name) || ours.is_record();
         match entry.stat.file_type {
             FileType::Regular if is_record && entry.resource.is_some() => self.judge_record(entry),
             FileType::Regular if ours == Reserved::Draft => {
@@ -127,7 +127,9 @@ impl<'a, 'r> Sweep<'a, 'r> {
             }
             // With their directory.
             FileType::Regular if ours == Reserved::Marker => Ok(None),
-            FileType::Regular if ours == Reserved::Temporary => Ok(self.is_users().then_some(What::Other)),
+            FileType::Regular if matches!(ours, Reserved::Temporary | Reserved::Moved) => {
+                Ok(self.is_users().then_some(What::Other))
+            }
             // What the service keeps beside the resources, the profile among it.
             _ if entry.resource.is_none() => Ok(None),
             FileType::Regular if self.is_users() => Ok(Some(What::Attachment)),

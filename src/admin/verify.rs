@@ -268,7 +268,8 @@ impl Verifier<'_> {
     /// A file under a name of our own.
     fn ours(&mut self, entry: &Entry<'_>) {
         let what = Reserved::of(entry.name);
-        if what.is_outdated(&entry.stat, clock::now(), self.ground.keep_removed) {
+        let since = entry.dir.waits_since(entry.name, &entry.stat);
+        if what.is_outdated(since, clock::now(), self.ground.keep_removed) {
             let removed = self.repair && entry.dir.unlink(entry.name).is_ok();
             let detail = match removed {
                 true => "nobody needed it any more: removed",
@@ -282,8 +283,8 @@ impl Verifier<'_> {
                 let detail = "nothing that this version knows, though the name is tenantfs' own";
                 self.problem(Problem::InvalidName, entry.path, detail);
             }
-            Reserved::Removed | Reserved::Away => self.waiting(entry),
-            Reserved::Marker | Reserved::Temporary => {}
+            Reserved::Removed | Reserved::Away | Reserved::Secrets => self.waiting(entry),
+            Reserved::Marker | Reserved::Temporary | Reserved::Moved => {}
         }
     }
 

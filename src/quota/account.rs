@@ -95,6 +95,11 @@ impl Account {
         }
     }
 
+    /// Whether anything waits, as far as is known.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+
     /// What has waited longest, which is forgotten here.
     pub fn take_oldest(&self) -> Option<Waits> {
         let mut waiting = self.waiting.lock();

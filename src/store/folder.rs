@@ -47,15 +47,35 @@ impl fmt::Debug for Folder {
 }
 
 impl Folder {
-    pub(super) fn new(tenant: Arc<Tenant>, dir: Dir, path: Arc<str>, attaches: bool) -> Result<Self> {
+    fn new(tenant: Arc<Tenant>, dir: Arc<Dir>, path: Arc<str>, attaches: bool) -> Result<Self> {
         let id = dir.stat_self()?.id;
         Ok(Self {
             tenant,
-            dir: Arc::new(dir),
+            dir,
             id,
             path,
             attaches,
         })
+    }
+
+    /// The directory of one of the tenant's resources, where there is one.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn root(tenant: &Arc<Tenant>, resource: &str) -> Result<Option<Self>> {
+        let mut roots = tenant.roots.iter();
+        let root = roots.find(|(known, _)| known.as_str() == resource);
+        let Some((resource, Some(dir))) = root else {
+            return Ok(None);
+        };
+        let attaches = tenant.options.attach_session_key.contains(resource);
+        let (tenant, dir, path) = (Arc::clone(tenant), Arc::clone(dir), resource.as_str().into());
+        Self::new(tenant, dir, path, attaches).map(Some)
+    }
+
+    /// As [`root`](Self::root), of this directory's tenant.
+    pub(super) fn resource(&self, resource: &str) -> Option<Self> {
+        Self::root(&self.tenant, resource).ok()?
     }
 
     /// What `name` is called in the mount.
@@ -211,7 +231,9 @@ impl Folder {
     /// The directory `name` in this one, which was opened as `dir`.
     pub(super) fn child(&self, dir: Dir, name: &EntryName) -> Result<Self> {
         let path = self.path_of(name).into();
-        Self::new(Arc::clone(&self.tenant), dir, path, self.attaches)
+        let dir = Arc::new(dir);
+        let attaches = self.attaches;
+        Self::new(Arc::clone(&self.tenant), dir, path, attaches)
     }
 
     pub(super) fn look(&self) -> Look<'_> {

@@ -46,10 +46,12 @@ mod draft;
 mod facts;
 mod folder;
 mod found;
+mod heritage;
 mod homes;
 mod layout_mark;
 mod look;
 mod marker;
+mod moved;
 mod numbers;
 mod options;
 mod record;
@@ -137,28 +139,25 @@ impl Store {
             .as_ref()
             .map(|quotas| quotas.account(user))
             .unwrap_or_default();
+        let Homes { markers, directories } = homes;
+        let metered = |dir: Dir| Arc::new(dir.metered(account.meter().cloned()));
+        let directories = directories
+            .into_iter()
+            .map(|(resource, dir)| (resource, dir.map(metered)));
         let tenant = Tenant::new(
             principal,
             options,
             observer,
-            homes.markers,
+            markers,
+            directories.collect(),
             numbers,
             Arc::clone(&account),
         );
         let tenant = Arc::new(tenant);
-        let roots = homes
-            .directories
-            .into_iter()
-            .map(|(resource, directory)| {
-                let path = resource.as_str();
-                let attaches = tenant.options.attach_session_key.contains(&resource);
-                let folder = directory
-                    .map(|directory| directory.metered(account.meter().cloned()))
-                    .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into(), attaches))
-                    .transpose()?;
-                Ok((resource, folder))
-            })
-            .collect::<Result<Roots>>()?;
+        let resources = tenant.roots.iter().map(|(resource, _)| resource.clone());
+        let roots =
+            resources.map(|resource| Ok((resource.clone(), Folder::root(&tenant, resource.as_str())?)));
+        let roots = roots.collect::<Result<Roots>>()?;
         let census = quotas.map(|quotas| {
             let census: Arc<dyn Count> = Arc::new(Census::new(&roots, &account));
             quotas.attend(&account, Arc::downgrade(&census)).map(|()| census)

@@ -65,11 +65,13 @@ pub(super) fn waiting_in(folder: &Folder) -> Result<Vec<Removed>> {
     })?;
     let mut found = Vec::new();
     for name in names.into_iter().filter(EntryName::is_record) {
-        if let Some(stored) = Waiting::new(look, &name).record()? {
+        let waiting = Waiting::new(look, &name);
+        if let Some(stored) = waiting.record()? {
+            let removed = look.dir.waits_since(waiting.entry(), &stored.stat);
             found.push(Removed {
                 path: look.path_of(&name),
-                removed: stored.stat.ctime,
-                until: stored.stat.ctime.after(look.tenant.options.keep_removed),
+                removed,
+                until: removed.after(look.tenant.options.keep_removed),
                 size: stored.view.len() as u64,
                 has_secret: stored.has_secret,
             });

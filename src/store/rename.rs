@@ -7,6 +7,8 @@ use super::directory::no_directorys_name;
 use super::draft::Draft;
 use super::folder::Folder;
 use super::found::{Found, Snapshot, Stored, not_found};
+use super::heritage;
+use super::moved::Moved;
 use super::shown::show_mode;
 use super::tenant::Tenant;
 use super::waiting::{Content, Waiting, not_empty};
@@ -30,8 +32,9 @@ pub enum Became {
 impl Folder {
     /// Renames `from` here to `to` in `target`. Returns what it has become, where that is something else than before.
     ///
-    /// An attachment that gets a record's name is committed; a record that gets an attachment's leaves its view there,
-    /// and keeps its secrets for the next record of its own name.
+    /// An attachment that gets a record's name is committed; a record that gets an attachment's leaves its view there.
+    /// Whatever a record's new name, the next one of its old name gets its secrets. Of a directory, so do the records that
+    /// are in the next one of its name.
     ///
     /// # Errors
     /// [`Kind::InvalidArgument`] when an attachment cannot be committed (both files stay as they are), or two different
@@ -125,14 +128,33 @@ fn exchange(from: End<'_>, source: &Attributes, to: End<'_>, other: &Attributes)
             "a draft cannot be exchanged; complete it first",
         ));
     }
+    if source.kind == NodeKind::Record && from.dir().can_exchange() {
+        share_secrets(from, to)?;
+    }
     from.move_to(to, Rename::Exchange)
+}
+
+/// Before two records are exchanged, the one without a secret gets the other's: that name goes on having it, and so does
+/// the record.
+fn share_secrets(from: End<'_>, to: End<'_>) -> Result<()> {
+    let read = |end: End<'_>| end.folder.look().read_record(end.name)?.visible();
+    let (one, other) = (read(from)?, read(to)?);
+    match (one.has_secret, other.has_secret) {
+        (true, false) => to.record().inherit(&one),
+        (false, true) => from.record().inherit(&other),
+        _ => Ok(()),
+    }
 }
 
 /// rename(2) replaces an empty directory. What waits in that one goes on waiting.
 fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) -> Result<()> {
+    let moving = from.folder.open_folder(from.name)?;
     let replaced = match is_occupied {
         true => Some(to.folder.open_folder(to.name)?),
-        false => None,
+        false => {
+            heritage::gather(to.folder, to.name, Some(moving.id()))?;
+            None
+        }
     };
     let content = match &replaced {
         Some(replaced) => Content::of(replaced.look())?,
@@ -147,12 +169,15 @@ fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) ->
         None => to.folder.waiting_folder(to.name)?,
     };
     if let Some(removed) = removed {
-        bequeath(removed, from.folder.open_folder(from.name)?)?;
+        bequeath(removed, moving.clone())?;
     }
+    let note = Moved::new(from.folder, from.name);
+    let before = note.note(&moving, to.folder, to.name)?;
     if let Some(replaced) = &replaced {
         to.folder.put_aside(to.name, replaced)?;
     }
     if let Err(error) = from.move_to(to, how) {
+        note.undo(&before)?;
         if replaced.is_some() {
             Waiting::new(to.folder.look(), to.name).give_back()?;
         }
@@ -209,6 +234,9 @@ fn record_to_record(from: End<'_>, source: &Attributes, to: End<'_>, how: Rename
             replace_text(from, &stored, to)?;
         }
         Found::Visible(stored) => {
+            if stored.has_secret {
+                from.record().leave_secrets(&stored)?;
+            }
             from.move_to(to, how)?;
             to.record().discard_draft()?;
             to.record().supersede_left(stored.has_secret)?;

@@ -12,9 +12,10 @@ use super::options::Options;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op};
 use crate::identity::{Principal, UserHash, UserId};
+use crate::name::Resource;
 use crate::quota::Account;
 use crate::record::{Attached, Lens};
-use crate::volume::{Shown, Stat};
+use crate::volume::{Dir, Shown, Stat};
 
 /// Whose data it is, how it is treated, and what is known of it.
 pub(super) struct Tenant {
@@ -26,6 +27,8 @@ pub(super) struct Tenant {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) facts: Mutex<Facts>,
     pub(super) markers: Vec<Marker>,
+    /// Every resource, with its directory where there is one.
+    pub(super) roots: Vec<(Resource, Option<Arc<Dir>>)>,
     pub(super) numbers: Numbers,
     /// What the user has, in all sessions.
     pub(super) account: Arc<Account>,
@@ -39,6 +42,7 @@ impl Tenant {
         options: Options,
         observer: Arc<dyn Observer>,
         markers: Vec<Marker>,
+        roots: Vec<(Resource, Option<Arc<Dir>>)>,
         numbers: Numbers,
         account: Arc<Account>,
     ) -> Self {
@@ -53,6 +57,7 @@ impl Tenant {
             options,
             observer,
             markers,
+            roots,
             numbers,
             account,
             attached: Mutex::default(),

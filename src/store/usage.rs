@@ -17,7 +17,8 @@ use crate::volume::{Change, Watch, Watcher, Watching};
 /// How long the counting may take; a handler has to answer in bounded time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What a tenant's files take: those that are visible, and the records that were removed and wait.
+/// What a tenant's files take: those that are visible, the records that were removed and wait, and what was left at the
+/// names of those that were renamed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
     /// Bytes as shown.
@@ -53,6 +54,9 @@ impl Usage {
         }
         for removed in waiting_in(folder)? {
             self.add_file(removed.size);
+        }
+        for size in notes_in(folder)? {
+            self.add_file(size);
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -135,7 +139,7 @@ fn count_in(folder: &Folder, counted: &mut Counted) -> Result<()> {
             Err(error) => failed = Err(error),
             Ok(stat) => {
                 counted.amount += stat.amount();
-                if matches!(what, Reserved::Removed | Reserved::Away) {
+                if what.waits() {
                     let waits = Waits {
                         folder: look.path.to_owned(),
                         entry: entry.to_owned(),
@@ -146,4 +150,23 @@ fn count_in(folder: &Folder, counted: &mut Counted) -> Result<()> {
         }
     })?;
     failed
+}
+
+/// The sizes of what renamed records and directories have left in a directory.
+fn notes_in(folder: &Folder) -> Result<Vec<u64>> {
+    let dir = folder.look().dir;
+    let mut notes = Vec::new();
+    dir.entries(|entry| {
+        let entry = std::str::from_utf8(entry).ok();
+        let is_note = |entry: &&str| {
+            let what = Reserved::of(entry);
+            what.waits() && what != Reserved::Removed
+        };
+        notes.extend(entry.filter(is_note).map(str::to_owned));
+    })?;
+    // Those that are gone meanwhile do not count.
+    Ok(notes
+        .iter()
+        .filter_map(|entry| Some(dir.stat(entry).ok()?.size))
+        .collect())
 }

@@ -265,6 +265,14 @@ impl Dir {
             .map_err(|errno| target.failed(errno, "renaming to", to))
     }
 
+    /// Whether the file system can exchange two entries: asked with names that nothing has.
+    pub fn can_exchange(&self) -> bool {
+        const NOTHING: [&str; 2] = [".tenantfs-tmp-none", ".tenantfs-tmp-nothing"];
+        let [one, other] = NOTHING;
+        let asked = rustix::fs::renameat_with(&self.fd, one, &self.fd, other, RenameFlags::EXCHANGE);
+        asked == Err(Errno::NOENT)
+    }
+
     /// Removes the name of a file.
     ///
     /// # Errors

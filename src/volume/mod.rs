@@ -36,7 +36,7 @@ use rustix::io::Errno;
 
 pub use ahead::ReadAhead;
 pub use dir::{Access, Dir, Lock, Rename};
-pub use metadata::{Numbered, Shown, Times, set_shown, set_times, shown};
+pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
 pub use read::{Reading, read_at_most, read_whole};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version, stat};

@@ -13,6 +13,7 @@ mod promises;
 mod quota;
 mod random;
 mod removed;
+mod renamed;
 
 use std::fs;
 use std::path::{Path, PathBuf};

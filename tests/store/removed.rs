@@ -16,19 +16,19 @@ use tenantfs::volume::{Durability, Rename, Times};
 use super::{Disk, Noted, SECRET, name, principal, replace};
 
 /// A tenant's store, what was told of it, and its `schedules`.
-struct Scene {
-    disk: Disk,
+pub(crate) struct Scene {
+    pub(crate) disk: Disk,
     noted: Arc<Noted>,
-    store: Store,
-    folder: Folder,
+    pub(crate) store: Store,
+    pub(crate) folder: Folder,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|options| options)
     }
 
-    fn with(change: impl FnOnce(Options) -> Options) -> Self {
+    pub(crate) fn with(change: impl FnOnce(Options) -> Options) -> Self {
         let disk = Disk::new(Layout::ResourceFirst);
         let noted = Arc::new(Noted::default());
         let options = change(disk.options());
@@ -43,29 +43,29 @@ impl Scene {
         }
     }
 
-    fn keeping(keep_removed: Duration) -> Self {
+    pub(crate) fn keeping(keep_removed: Duration) -> Self {
         Self::with(|options| Options {
             keep_removed,
             ..options
         })
     }
 
-    fn on_disk(&self, path: &str) -> PathBuf {
+    pub(crate) fn on_disk(&self, path: &str) -> PathBuf {
         self.disk.directory("alice", "schedules").join(path)
     }
 
     /// Puts a record with a secret on the volume, as the service does.
-    fn plant(&self, path: &str) {
+    pub(crate) fn plant(&self, path: &str) {
         let record = format!(r#"{{"user_id": "alice", "n": 1, "api_key": "{SECRET}"}}"#);
         replace(&self.on_disk(path), record.as_bytes());
     }
 
-    fn has_secret(&self, path: &str) -> bool {
+    pub(crate) fn has_secret(&self, path: &str) -> bool {
         fs::read_to_string(self.on_disk(path)).unwrap().contains(SECRET)
     }
 
     /// What was told of secrets, and of what came back.
-    fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let mut told = Vec::new();
         for event in self.noted.events.lock().drain(..) {
             told.extend(match event {
@@ -79,7 +79,7 @@ impl Scene {
         told
     }
 
-    fn removed(&self) -> Vec<String> {
+    pub(crate) fn removed(&self) -> Vec<String> {
         let removed = self.store.removed(100).unwrap();
         removed.into_iter().map(|removed| removed.path).collect()
     }
@@ -90,7 +90,7 @@ fn kind<T>(result: Result<T>) -> Option<Kind> {
 }
 
 /// `rm -r` of a directory in another.
-fn remove_all(parent: &Folder, directory: &EntryName) {
+pub(crate) fn remove_all(parent: &Folder, directory: &EntryName) {
     let folder = parent.open_folder(directory).unwrap();
     for inner in folder.list().unwrap() {
         match folder.remove(&inner) {

@@ -403,18 +403,23 @@ impl Run {
 
     fn check_volume(&self) {
         let tree = &self.model.tree;
-        let mut ours = [0; 3];
+        let mut ours = [0; 4];
         let mut stored = BTreeMap::new();
         for entry in fs::read_dir(self.mounted.path("")).unwrap() {
             let entry = entry.unwrap().file_name().into_string().unwrap();
-            let prefixes = [".tenantfs-draft-", ".tenantfs-away-", ".tenantfs-removed-"];
-            match prefixes.iter().position(|prefix| entry.starts_with(prefix)) {
+            let kinds = ["draft", "away", "secrets", "removed"];
+            let is_of = |kind: &&str| entry.starts_with(&format!(".tenantfs-{kind}-"));
+            match kinds.iter().position(is_of) {
                 Some(kind) => ours[kind] += 1,
                 None if entry == ".tenantfs-owner" => {}
                 None => _ = stored.insert(entry.clone(), self.mounted.stored(&entry)),
             }
         }
-        assert_eq!(ours, [tree.kept.len(), tree.away.len(), tree.removed.len()]);
+        let removed = tree.removed.len();
+        assert_eq!(
+            ours,
+            [tree.kept.len(), tree.away.len(), tree.secrets.len(), removed]
+        );
         let entries = tree.entries.iter().filter_map(|(name, node)| match node {
             Node::Record(bytes) | Node::Attachment(bytes) => {
                 Some((name.clone(), String::from_utf8_lossy(bytes).into_owned()))

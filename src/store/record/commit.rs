@@ -204,13 +204,11 @@ impl Record<'_> {
     }
 
     fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
-        let (waiting, away) = (self.waiting(), self.away_entry());
-        let goes: &[&str] = match composed.replaces {
-            true => &[self.name.as_str()],
-            // What is left of older ones goes as soon as this is in its place.
-            false => &[waiting.entry(), &away],
-        };
-        let mut staged = Staged::instead_of(goes, self.dir(), &composed.like)?;
+        // What is left of older ones goes as soon as this is in its place.
+        let left = self.dir().meter().map(|_| self.left_entries());
+        let left = left.iter().flatten().map(String::as_str);
+        let goes: Vec<&str> = left.chain([self.name.as_str()]).collect();
+        let mut staged = Staged::instead_of(&goes, self.dir(), &composed.like)?;
         staged.write(&composed.stored)?;
         volume::set_times(staged.file(), composed.times)?;
         let shown = composed.shown(&volume::stat(staged.file())?);
