@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::daemon::Daemon;
-use common::{ALICE, BOB, Mount, Volume, errno, eventually, python, set_mode, shell, tool};
+use common::{
+    ALICE, BOB, LAYOUTS, Mount, Volume, errno, eventually, python, set_mode, shell, success, tenantfs, tool,
+};
 use tenantfs::layout::Layout;
 
 /// What takes a second at most is waited for this long.
@@ -365,4 +367,42 @@ fn quotas_are_in_the_metrics() {
         &[],
     );
     assert!(text().contains("\ntenantfs_quota_full_users 1\n"), "{}", text());
+}
+
+#[test]
+fn list_usage_says_how_much_everybody_has_of_what_they_may_have() {
+    for layout in LAYOUTS {
+        let volume = Volume::new(layout);
+        let users = Users::new(&volume, r#"{"users":[{"user_id":"bob","bytes":"1GiB"}]}"#);
+        volume.plant(&BOB, "schedules", "of-bob.json", r#"{"user_id": "bob"}"#);
+        let quota = ["--quota-users", users.path(), "--quota-bytes", "1MiB"];
+        let mount = volume.mount_with(&ALICE, &quota);
+        mount.shell(
+            "mkdir -p results/a/b; head -c 9000 /dev/zero > results/a/b/plot; echo '{}' > schedules/x.json; \
+             echo '{}' > schedules/gone.json; rm schedules/gone.json; echo '{' > schedules/draft.json || :",
+        );
+        let list = |whose: &[&str]| {
+            let mut command = tenantfs();
+            command.args(["list", "--usage", "--layout", &layout.to_string(), "--volume"]);
+            command.arg(volume.root()).args(quota).args(whose);
+            let printed = success(command, "");
+            let lines = printed.lines().map(|line| serde_json::from_str(line).unwrap());
+            lines.collect::<Vec<serde_json::Value>>()
+        };
+        let alice = serde_json::json!({
+            "user": "alice", "hash": ALICE.hash, "bytes": 32768, "files": 6, "waiting_bytes": 4096, "waiting_files": 1,
+            "quota_bytes": 1 << 20, "quota_files": null,
+        });
+        let bob = serde_json::json!({
+            "user": "bob", "hash": BOB.hash, "bytes": 4096, "files": 1, "waiting_bytes": 0, "waiting_files": 0,
+            "quota_bytes": 1 << 30, "quota_files": null,
+        });
+        assert_eq!(list(&["--all"]), [alice.clone(), bob.clone()], "{layout}");
+        assert_eq!(list(&["--user-id", "bob"]), [bob], "{layout}");
+        let used = run(&mount, "print(df()[0], df()[2])");
+        assert_eq!(used.trim(), "32768 6", "what `df` says");
+        let counts = list(&["--user-id", "alice", "--json"]);
+        assert_eq!(counts[0], alice);
+        assert_eq!(counts[1]["listed"]["users"], 1);
+    }
 }

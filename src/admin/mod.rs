@@ -18,6 +18,7 @@ mod reseal;
 mod sweep;
 mod text;
 mod unseal;
+mod usage;
 mod verify;
 mod walk;
 mod way_back;
@@ -37,6 +38,7 @@ pub use list::{Listed, Listing, Users, Whose, list};
 pub use migrate::{Migrated, migrate};
 pub use reseal::{Reseal, Resealed, reseal};
 pub use unseal::unseal;
+pub use usage::{Used, usage};
 pub use verify::{Verified, verify};
 pub use way_back::{discard_draft, drafts, removed, restore};
 

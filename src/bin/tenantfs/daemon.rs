@@ -62,7 +62,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     // As the account that will have to read it again when it changes.
     let authenticator = serving::authenticator(&settings.serving.auth)
         .map_err(|error| readable_by(&settings.serving.auth, server_uid, error))?;
-    let quotas = settings.serving.on.quota.quotas()?;
+    let quotas = settings.serving.quota.quotas()?;
     let mounter = mounter.reach()?;
     for warning in mounter.take_over(&places)? {
         log::warn!("{warning}");

@@ -49,7 +49,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     let audit = serving::open_audit(&settings.serving.on, (server_uid, server_gid))?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
-    let quotas = settings.serving.on.quota.quotas()?;
+    let quotas = settings.serving.quota.quotas()?;
     let makes_mountpoint = mounter.is_elsewhere();
     let mounter = mounter.reach()?;
     let audit = audit.map(Prepared::start).transpose()?;

@@ -266,6 +266,13 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) resource: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) quota: QuotaArgs,
+
+    /// How much each user has instead, of what they may have
+    #[arg(long, conflicts_with_all = ["contents", "resource"])]
+    pub(crate) usage: bool,
+
     /// The records themselves, too, without their secrets
     #[arg(long)]
     pub(crate) contents: bool,

@@ -43,9 +43,6 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_SIZE")]
     pub(crate) max_size: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) quota: QuotaArgs,
-
     /// How long a removed record waits for the next of its name, which gets its secrets; 0 for not at all [default: 1h]
     #[arg(long, value_name = "DURATION", env = "TENANTFS_KEEP_REMOVED")]
     pub(crate) keep_removed: Option<String>,
@@ -84,6 +81,9 @@ pub(crate) struct QuotaArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) on: VolumeArgs,
+
+    #[command(flatten)]
+    pub(crate) quota: QuotaArgs,
 
     /// The largest file that is no record, holes too [default: 1TiB]
     #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_ATTACHMENT_SIZE")]

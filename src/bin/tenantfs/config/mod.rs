@@ -63,8 +63,6 @@ pub(crate) struct VolumeSettings {
     pub(crate) keep_removed: Duration,
     pub(crate) secret_fields: Vec<String>,
     pub(crate) keys: Option<Arc<SealingKeys>>,
-    /// How much each user may have.
-    pub(crate) quota: Quota,
     /// Where it is told what is done.
     pub(crate) audit: Option<audit::Options>,
     /// Who works on it, if not its owner.
@@ -77,6 +75,8 @@ pub(crate) struct Serving {
     pub(crate) store: store::Options,
     pub(crate) auth: AuthSource,
     pub(crate) terms: Terms,
+    /// How much each user may have.
+    pub(crate) quota: Quota,
     pub(crate) exec: bool,
     /// The socket of a mounter that must be used.
     pub(crate) mounter: Option<PathBuf>,
@@ -186,21 +186,13 @@ impl VolumeSettings {
     /// [`Kind::Config`](tenantfs::error::Kind::Config) for whatever is missing or wrong.
     pub(crate) fn alone(args: VolumeArgs) -> Result<Self> {
         let file = File::read(args.config.as_deref())?;
-        Self::of(
-            args,
-            file.records,
-            file.volume,
-            file.quota,
-            file.audit,
-            file.server,
-        )
+        Self::of(args, file.records, file.volume, file.audit, file.server)
     }
 
     fn of(
         args: VolumeArgs,
         records: file::Records,
         volume: file::Volume,
-        quota: file::Quota,
         audit: file::Audit,
         server: file::Server,
     ) -> Result<Self> {
@@ -236,7 +228,6 @@ impl VolumeSettings {
                 keys.as_ref(),
             )?,
             keys: keys.map(Arc::new),
-            quota: Quota::of(args.quota, quota)?,
             server_user: args.server_user.or(server.user),
         })
     }
@@ -249,14 +240,7 @@ impl Serving {
             .attach_session_key
             .or(file.records.attach_session_key.clone())
             .unwrap_or_default();
-        let on = VolumeSettings::of(
-            args.on,
-            file.records,
-            file.volume,
-            file.quota,
-            file.audit,
-            file.server,
-        )?;
+        let on = VolumeSettings::of(args.on, file.records, file.volume, file.audit, file.server)?;
         let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
         let socket = args.auth_socket.or(file.auth.socket);
         let auth = match auth_source(args.auth_url, args.static_keys)? {
@@ -315,6 +299,7 @@ impl Serving {
                     terms.grace,
                 )?,
             },
+            quota: Quota::of(args.quota, file.quota)?,
             exec: args.exec.or(file.mounts.exec).unwrap_or(false),
             mounter: args.mounter,
             mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),

@@ -1,6 +1,6 @@
 //! How much each user may have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tenantfs::error::{Error, Result};
@@ -35,6 +35,14 @@ impl Quota {
             },
             users: args.quota_users.or(file.users),
         })
+    }
+
+    /// For who only looks.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](tenantfs::error::Kind::Config) for what is wrong in the config file.
+    pub(crate) fn alone(args: QuotaArgs, config: Option<&Path>) -> Result<Self> {
+        Self::of(args, file::File::read(config)?.quota)
     }
 
     /// What each user may have, and the file that says so of some, if there is one.
