@@ -16,6 +16,9 @@ use crate::error::Result;
 /// Of so much of what waits it is known where it is. More is found by the next count.
 const MAX_WAITING: usize = 4096;
 
+/// The same where nothing is counted, and only the volume's own file system may say that it is too much.
+const MAX_WAITING_UNCOUNTED: usize = 256;
+
 /// What others changed is counted after so long, or where nobody is told of changes; however, counting takes one part in
 /// [`REST`] of the time at most.
 const SOON: Duration = Duration::from_secs(10);
@@ -89,8 +92,12 @@ impl Account {
             folder: folder.to_owned(),
             entry: entry.to_owned(),
         };
+        let most = match self.meter {
+            Some(_) => MAX_WAITING,
+            None => MAX_WAITING_UNCOUNTED,
+        };
         let mut waiting = self.waiting.lock();
-        if waiting.len() < MAX_WAITING || waiting.contains_key(&waits) {
+        if waiting.len() < most || waiting.contains_key(&waits) {
             waiting.insert(waits, clock::now());
         }
     }

@@ -169,6 +169,12 @@ mod tests {
         Arc::new(Meter::counted(limits, Amount::file(0)))
     }
 
+    /// Does as if the file had the size.
+    fn becomes(size: &Cell<u64>, bytes: u64) -> Result<()> {
+        size.set(bytes);
+        Ok(())
+    }
+
     fn used(meter: &Meter) -> i64 {
         meter.standing().used.bytes
     }
@@ -178,7 +184,7 @@ mod tests {
         let meter = meter();
         let (file, size) = (Tracked::open(&meter, INODE, 0), Cell::new(0));
         let measure = || Ok(size.get());
-        file.extend(9000, || Ok(size.set(9000)), measure).unwrap();
+        file.extend(9000, || becomes(&size, 9000), measure).unwrap();
         assert_eq!(used(&meter), 12 << 10);
         // A part of it was written.
         let failed = file.extend(
@@ -194,7 +200,7 @@ mod tests {
         let refused = file.append(4000, || -> Result<()> { panic!("it was refused") }, measure);
         assert_eq!(refused.unwrap_err().kind(), Kind::QuotaExceeded);
         file.extend(13_000, || Ok(()), measure).unwrap();
-        file.resize(1, || Ok(size.set(1)), measure).unwrap();
+        file.resize(1, || becomes(&size, 1), measure).unwrap();
         assert_eq!(used(&meter), 4 << 10);
     }
 
@@ -203,13 +209,13 @@ mod tests {
         let meter = meter();
         let (one, size) = (Tracked::open(&meter, INODE, 0), Cell::new(0));
         let other = Tracked::open(&meter, INODE, 0);
-        one.extend(8000, || Ok(size.set(8000)), || Ok(size.get()))
+        one.extend(8000, || becomes(&size, 8000), || Ok(size.get()))
             .unwrap();
         meter.turn().leaves(INODE, Amount::file(8000));
         drop(one);
         assert_eq!(used(&meter), 8 << 10);
         other
-            .extend(9000, || Ok(size.set(9000)), || Ok(size.get()))
+            .extend(9000, || becomes(&size, 9000), || Ok(size.get()))
             .unwrap();
         let began = meter.begin_count();
         assert_eq!(meter.end_count(began, Amount::NONE), Some(true));

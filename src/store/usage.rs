@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::folder::Folder;
+use super::look::Look;
 use super::removed::waiting_in;
 use super::reserved::Reserved;
 use super::room::Roots;
@@ -98,10 +99,47 @@ impl Census {
         }
     }
 
-    /// Whether the store is gone whose it was.
-    fn is_alone(&self) -> bool {
-        Arc::strong_count(&self.roots) == 1
+    /// Not when the store is gone whose it was: somebody may wait for its directories.
+    fn go_on(&self) -> ControlFlow<()> {
+        match Arc::strong_count(&self.roots) {
+            1 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
     }
+
+    /// Adds what is in one directory.
+    fn count_in(&self, folder: &Folder, counted: &mut Counted) -> Result<()> {
+        let look = folder.look();
+        let mut failed = Ok(());
+        look.dir.entries_until(|entry| {
+            match std::str::from_utf8(entry).map(|entry| add_entry(look, entry, counted)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if error.kind() == Kind::NotFound => {}
+                Ok(Err(error)) => failed = Err(error),
+                // Somebody else's: our names are UTF-8.
+                Err(_) => counted.amount += Amount::file(0),
+            }
+            self.go_on()
+        })?;
+        failed
+    }
+}
+
+fn add_entry(look: Look<'_>, entry: &str, counted: &mut Counted) -> Result<()> {
+    let what = Reserved::of(entry);
+    if what == Reserved::Marker {
+        return Ok(());
+    }
+    let stat = look.dir.stat(entry)?;
+    counted.amount += stat.amount();
+    if what.waits() {
+        let waits = Waits {
+            folder: look.path.to_owned(),
+            entry: entry.to_owned(),
+        };
+        counted.waiting.push((waits, stat.ctime));
+    }
+    Ok(())
 }
 
 impl Count for Census {
@@ -109,11 +147,8 @@ impl Count for Census {
         let mut counted = Counted::default();
         for root in self.roots.iter().filter_map(|(_, folder)| folder.as_ref()) {
             let walked = walk(root, |folder| {
-                count_in(folder, &mut counted)?;
-                Ok(match self.is_alone() {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                })
+                self.count_in(folder, &mut counted)?;
+                Ok(self.go_on())
             });
             if walked?.is_break() {
                 return Ok(None);
@@ -121,35 +156,6 @@ impl Count for Census {
         }
         Ok(Some(counted))
     }
-}
-
-/// Adds what is in one directory.
-fn count_in(folder: &Folder, counted: &mut Counted) -> Result<()> {
-    let look = folder.look();
-    let mut failed = Ok(());
-    look.dir.entries(|entry| {
-        let Ok(entry) = std::str::from_utf8(entry) else {
-            counted.amount += Amount::file(0);
-            return;
-        };
-        let what = Reserved::of(entry);
-        match look.dir.stat(entry) {
-            _ if what == Reserved::Marker => {}
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => failed = Err(error),
-            Ok(stat) => {
-                counted.amount += stat.amount();
-                if what.waits() {
-                    let waits = Waits {
-                        folder: look.path.to_owned(),
-                        entry: entry.to_owned(),
-                    };
-                    counted.waiting.push((waits, stat.ctime));
-                }
-            }
-        }
-    })?;
-    failed
 }
 
 /// The sizes of what renamed records and directories have left in a directory.

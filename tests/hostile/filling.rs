@@ -196,7 +196,7 @@ fn taken(directory: &Path) -> (u64, u64) {
 
 /// What is taken of the whole disk, in bytes.
 fn of_disk(volume: &Volume) -> u64 {
-    let found = statvfs(&volume.root()).unwrap();
+    let found = statvfs(volume.root()).unwrap();
     (found.f_blocks - found.f_bfree) * found.f_frsize
 }
 

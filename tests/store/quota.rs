@@ -166,7 +166,7 @@ fn folders(store: &Store) -> Vec<Folder> {
 
 fn text(len: usize) -> Vec<u8> {
     // Some with a secret, which is left wherever they are removed or renamed.
-    let secret = if len % 3 == 0 {
+    let secret = if len.is_multiple_of(3) {
         r#", "api_key": "sk-1""#
     } else {
         ""
