@@ -3,19 +3,21 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use tenantfs::error::{Kind, Result};
+use tenantfs::event::Event;
 use tenantfs::layout::Layout;
 use tenantfs::quota::{Amount, Limits, Quotas, Users};
 use tenantfs::seal::SealingKeys;
 use tenantfs::store::{Allocate, Attachment, Draft, Folder, Options, Store};
 use tenantfs::volume::{Access, Durability, Rename};
 
-use super::{Disk, name, replace};
+use super::{Disk, Noted, name, principal, replace};
 
 const KIB: u64 = 1 << 10;
 
@@ -353,4 +355,89 @@ fn what_the_service_writes_is_counted_and_never_refused() {
     // What is there can be made smaller, and be removed.
     folder.record(&name("service.json")).save(b"{}").unwrap();
     folder.record(&name("mine.json")).save(b"{}").unwrap();
+}
+
+/// Makes, writes, renames and removes, until told to stop.
+fn works(store: &Store, who: usize, stop: &AtomicBool) {
+    let schedules = store.folder("schedules").unwrap();
+    let results = store.folder("results").unwrap();
+    let mut round = 0;
+    while !stop.load(Ordering::Relaxed) {
+        round += 1;
+        let of = |what: &str| name(&format!("{what}-{who}-{}", round % 7));
+        let record = name(&format!("{who}-{}.json", round % 5));
+        let _ = schedules.record(&record).save(&text(round * 997 % 30_000));
+        if let Ok(plot) = Attachment::create(&results, &of("plot"), 0o600) {
+            plot.write(0, &vec![1; round * 131 % 50_000]).unwrap();
+            let _ = results.rename(&of("plot"), &schedules, &of("moved"), Rename::Replace);
+            plot.append(&[1; 9000]).unwrap();
+            plot.resize(20_000).unwrap();
+        }
+        if round % 11 == 0 {
+            let _ = results.make_folder(&of("sub"), 0o700);
+            let _ = results.rename(&of("sub"), &schedules, &of("sub"), Rename::Replace);
+            let _ = schedules.remove_folder(&of("sub"));
+        }
+        if round % 3 == 0 {
+            let _ = schedules.remove(&of("moved"));
+            let _ = schedules.remove(&record);
+        }
+    }
+}
+
+#[test]
+fn a_count_while_the_user_works_makes_nothing_wrong() {
+    let scene = Scene::new(Limits::default());
+    let sessions = [scene.open(), scene.open()];
+    let (stop, counts) = (AtomicBool::new(false), AtomicBool::new(true));
+    thread::scope(|scope| {
+        for (who, store) in sessions.iter().chain(&sessions).enumerate() {
+            let stop = &stop;
+            scope.spawn(move || works(store, who, stop));
+        }
+        // Each session that begins has all counted at once.
+        let counting = scope.spawn(|| {
+            while counts.load(Ordering::Relaxed) {
+                drop(scene.open());
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        thread::sleep(Duration::from_secs(3));
+        counts.store(false, Ordering::Relaxed);
+        counting.join().unwrap();
+        // The last count is over long before they stop.
+        thread::sleep(Duration::from_millis(500));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(sessions[0].standing().unwrap().used, scene.there());
+}
+
+#[test]
+fn secrets_that_go_for_want_of_room_are_told_and_so_is_a_rename_that_leaves_none() {
+    let scene = Scene::new(Limits {
+        bytes: None,
+        files: Some(2),
+    });
+    let noted = Arc::new(Noted::default());
+    let options = Options {
+        quotas: Some(Arc::clone(&scene.quotas)),
+        keys: Some(Arc::clone(&scene.keys)),
+        ..scene.disk.options()
+    };
+    let store = Store::open(&scene.disk.volume, &principal("alice"), options, noted.clone()).unwrap();
+    let schedules = store.folder("schedules").unwrap();
+    let secret = br#"{"api_key": "sk-1"}"#;
+    let save = |entry: &str| store.within_quota(|| schedules.record(&name(entry)).save(secret));
+    save("a.json").unwrap();
+    schedules.remove(&name("a.json")).unwrap();
+    save("b.json").unwrap();
+    save("c.json").unwrap();
+    let path = "schedules/a.json".to_owned();
+    assert!(noted.events.lock().contains(&Event::SecretDropped { path }));
+    // Nothing waits any more, and files can be renamed all the same.
+    let rename = || schedules.rename(&name("b.json"), &schedules, &name("d.json"), Rename::NoReplace);
+    store.within_quota(rename).unwrap();
+    let is_told = |event: &Event| matches!(event, Event::Denied { kind: Kind::QuotaExceeded, path, .. } if path == "schedules/b.json");
+    assert!(noted.events.lock().iter().any(is_told));
+    assert_eq!(scene.there().files, 2);
 }
