@@ -27,7 +27,7 @@ pub(super) fn size(text: &str, what: &str, most: u64) -> Result<u64> {
     match parse_bytes(text) {
         Some(size) if (1..=most).contains(&size) => Ok(size),
         _ => Err(Error::config(format!(
-            "{text:?} cannot be the largest {what}: use one like 16MiB{}",
+            "{text:?} is not a size that a {what} can have: use one like 16MiB{}",
             match most {
                 MAX_SIZE => ", of at most 256MiB",
                 _ => "",
