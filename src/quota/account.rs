@@ -41,8 +41,22 @@ pub struct Waits {
 pub struct Counted {
     /// All of it.
     pub amount: Amount,
-    /// Since when what waits.
-    pub waiting: Vec<(Waits, Timestamp)>,
+    waiting: Vec<(Waits, Timestamp)>,
+}
+
+impl Counted {
+    /// Something waits since then. Only those are kept that have waited longest.
+    pub fn waits(&mut self, waits: Waits, since: Timestamp) {
+        self.waiting.push((waits, since));
+        if self.waiting.len() >= 2 * MAX_WAITING {
+            self.keep_oldest();
+        }
+    }
+
+    fn keep_oldest(&mut self) {
+        self.waiting.sort_unstable_by_key(|(_, since)| *since);
+        self.waiting.truncate(MAX_WAITING);
+    }
 }
 
 /// Who can count what a user has.
@@ -159,7 +173,7 @@ impl Account {
             return Ok(Duration::ZERO);
         };
         self.has_changed.store(false, Ordering::Relaxed);
-        let (began, count) = (clock::instant(), meter.begin_count());
+        let (began, now, count) = (clock::instant(), clock::now(), meter.begin_count());
         let counted = counter.count();
         let took = clock::instant() - began;
         let certain = match &counted {
@@ -172,17 +186,19 @@ impl Account {
             is_certain: certain == Some(true),
         });
         if let Some(counted) = counted? {
-            self.found_waiting(counted.waiting);
+            self.found_waiting(counted, now);
         }
         Ok(took)
     }
 
-    fn found_waiting(&self, mut found: Vec<(Waits, Timestamp)>) {
-        found.sort_unstable_by_key(|(_, since)| *since);
-        found.truncate(MAX_WAITING);
+    fn found_waiting(&self, mut found: Counted, began: Timestamp) {
+        found.keep_oldest();
         let mut waiting = self.waiting.lock();
-        // What was put there since stays, and what is gone by now is found to be gone when it is wanted.
-        waiting.extend(found);
+        // What was put there meanwhile was found or not. What was found and is gone, is found to be gone when it is wanted.
+        waiting.retain(|_, since| *since >= began);
+        for (waits, since) in found.waiting {
+            waiting.entry(waits).or_insert(since);
+        }
     }
 }
 
@@ -198,11 +214,11 @@ mod tests {
             folder: "schedules".to_owned(),
             entry: entry.to_owned(),
         };
-        account.found_waiting(vec![
-            (waits("b"), at(2)),
-            (waits("a"), at(1)),
-            (waits("c"), at(3)),
-        ]);
+        let mut counted = Counted::default();
+        for (entry, since) in [("b", 2), ("a", 1), ("c", 3)] {
+            counted.waits(waits(entry), at(since));
+        }
+        account.found_waiting(counted, at(4));
         // Removed once more.
         account.waits("schedules", "a");
         let taken: Vec<_> = std::iter::from_fn(|| account.take_oldest())

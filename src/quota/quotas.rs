@@ -195,10 +195,9 @@ mod tests {
     impl Count for There {
         fn count(&self) -> Result<Option<Counted>> {
             let bytes = self.0.load(Ordering::Relaxed);
-            Ok(Some(Counted {
-                amount: Amount { bytes, files: 1 },
-                waiting: Vec::new(),
-            }))
+            let mut counted = Counted::default();
+            counted.amount = Amount { bytes, files: 1 };
+            Ok(Some(counted))
         }
     }
 

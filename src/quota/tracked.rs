@@ -58,13 +58,13 @@ impl Tracked {
         &self,
         end: u64,
         act: impl FnOnce() -> Result<T>,
-        measure: impl FnOnce() -> Result<u64>,
+        measure: impl Fn() -> Result<u64>,
     ) -> Result<T> {
         // Also where it does not grow: somebody may want to shorten it.
         let _resizing = self.resizing.lock();
-        match self.size() {
-            size if end <= size => act(),
-            size => self.change(size, end, act, measure),
+        match end <= self.size() {
+            true => act(),
+            false => self.change(measure()?, end, act, measure),
         }
     }
 
@@ -76,10 +76,10 @@ impl Tracked {
         &self,
         size: u64,
         act: impl FnOnce() -> Result<T>,
-        measure: impl FnOnce() -> Result<u64>,
+        measure: impl Fn() -> Result<u64>,
     ) -> Result<T> {
         let _resizing = self.resizing.lock();
-        self.change(self.size(), size, act, measure)
+        self.change(measure()?, size, act, measure)
     }
 
     /// Does something that adds `more` bytes at the end, wherever that is.
@@ -93,8 +93,8 @@ impl Tracked {
         measure: impl Fn() -> Result<u64>,
     ) -> Result<T> {
         let _resizing = self.resizing.lock();
-        let end = measure()?.saturating_add(more);
-        self.change(self.size(), end, act, measure)
+        let size = measure()?;
+        self.change(size, size.saturating_add(more), act, measure)
     }
 
     fn size(&self) -> u64 {
@@ -105,6 +105,7 @@ impl Tracked {
             .map_or(0, |open| open.size)
     }
 
+    /// What others did to it until `before` is for a count to find, and may be found already.
     fn change<T>(
         &self,
         before: u64,
@@ -121,9 +122,12 @@ impl Tracked {
         let mut state = self.meter.state();
         reservation.settle_in(&mut state, change);
         if let Some(open) = state.open.get_mut(&self.inode) {
+            let unknown = Amount::file(before) - Amount::file(open.size);
             open.size = after;
             if !open.has_name {
-                state.nameless += change;
+                state.nameless += change + unknown;
+                // No count finds it any more.
+                state.change(unknown);
             }
         }
         drop(state);

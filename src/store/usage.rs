@@ -137,7 +137,7 @@ fn add_entry(look: Look<'_>, entry: &str, counted: &mut Counted) -> Result<()> {
             folder: look.path.to_owned(),
             entry: entry.to_owned(),
         };
-        counted.waiting.push((waits, stat.ctime));
+        counted.waits(waits, stat.ctime);
     }
     Ok(())
 }

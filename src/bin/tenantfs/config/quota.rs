@@ -45,6 +45,11 @@ impl Quota {
         Self::of(args, file::File::read(config)?.quota)
     }
 
+    /// The file of what single users may have.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.users.as_deref()
+    }
+
     /// What each user may have, and the file that says so of some, if there is one.
     ///
     /// # Errors
