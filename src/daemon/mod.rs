@@ -24,7 +24,8 @@ pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
 pub use wire::{
-    Code, DraftStatus, Failure, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus, Whose,
+    Code, DraftStatus, Failure, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus,
+    Whose,
 };
 
 use crate::error::{Doing, Result};

@@ -20,7 +20,7 @@ use crate::volume::Rename;
 /// # Errors
 /// The volume's.
 pub(super) fn bequeath(removed: Folder, heir: Folder) -> Result<()> {
-    walk(&Bequest { removed, heir }, Bequest::settle).map(drop)
+    walk(&Bequest { removed, heir }, &mut Bequest::settle).map(drop)
 }
 
 /// A directory that was removed, and the one that gets its name.
@@ -70,7 +70,7 @@ pub(super) fn adopt(parent: &Folder, name: &EntryName) -> Result<()> {
     let Some(root) = Adoption::of(parent, name)? else {
         return Ok(());
     };
-    walk(&root, Adoption::settle).map(drop)
+    walk(&root, &mut Adoption::settle).map(drop)
 }
 
 /// A directory, and the one that it is in, where another of its name may wait.

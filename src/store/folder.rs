@@ -83,6 +83,11 @@ impl Folder {
         self.look().path_of(name)
     }
 
+    /// What the directory is called in the mount.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The identity of the directory.
     pub fn id(&self) -> FileId {
         self.id
@@ -133,7 +138,10 @@ impl Folder {
         if ours.is_empty() {
             return Ok(names);
         }
-        let drafts: BTreeSet<EntryName> = ours.iter().filter_map(|entry| self.draft_name(entry)).collect();
+        let drafts: BTreeSet<EntryName> = ours
+            .iter()
+            .filter_map(|entry| self.draft_name(entry).ok()?)
+            .collect();
         if !drafts.is_empty() {
             let committed: BTreeSet<&EntryName> = names.iter().collect();
             let only: Vec<EntryName> = drafts
@@ -193,7 +201,7 @@ impl Folder {
             Err(_) if entry.starts_with(DRAFT_PREFIX.as_bytes()) => {
                 let name = std::str::from_utf8(entry)
                     .ok()
-                    .and_then(|entry| self.draft_name(entry));
+                    .and_then(|entry| self.draft_name(entry).ok()?);
                 name.map_or(Concern::Drafts, Concern::Name)
             }
             Err(_) => Concern::Nothing,
@@ -244,8 +252,11 @@ impl Folder {
         }
     }
 
-    /// Of which record `entry`, one of ours, is the draft.
-    pub(super) fn draft_name(&self, entry: &str) -> Option<EntryName> {
+    /// Of which record `entry`, one of ours, is the draft; none when it is no draft of this tenant's.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn draft_name(&self, entry: &str) -> Result<Option<EntryName>> {
         Kept::name_of(&self.dir, &self.tenant.full_hash, entry)
     }
 }

@@ -60,6 +60,7 @@ mod rename;
 mod reserved;
 mod room;
 mod shown;
+mod survey;
 mod tenant;
 mod uncommitted;
 mod usage;
@@ -81,6 +82,7 @@ pub use record::Record;
 pub use removed::Removed;
 pub use rename::Became;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
+pub use survey::{Survey, Unreadable};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
@@ -216,27 +218,19 @@ impl Store {
         self.room.making(act)
     }
 
-    /// Counts what is visible, and what was removed and waits. A tenant with very many files gets a lower bound.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn usage(&self) -> Result<Usage> {
+    /// Counts what is visible, and what was removed and waits. A tenant with very many files, or with some that cannot be read, gets a
+    /// lower bound.
+    pub fn usage(&self) -> Usage {
         Usage::count(self.present_roots())
     }
 
     /// The drafts that are kept on the volume, at most so many.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+    pub fn uncommitted(&self, most: usize) -> Survey<Uncommitted> {
         Uncommitted::find(self.present_roots(), most)
     }
 
-    /// The records that were removed and wait, at most so many, the last removed first.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn removed(&self, most: usize) -> Result<Vec<Removed>> {
+    /// The records that were removed and wait: of more than so many the last removed, and these first.
+    pub fn removed(&self, most: usize) -> Survey<Removed> {
         Removed::find(self.present_roots(), most)
     }
 

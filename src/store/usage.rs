@@ -9,9 +9,9 @@ use super::look::Look;
 use super::removed::waiting_in;
 use super::reserved::Reserved;
 use super::room::Roots;
-use super::walk::{Walked, walk};
+use super::walk::{Below, Visitor, Walked, walk};
 use crate::clock::Stopwatch;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::quota::{Account, Amount, Count, Counted, Waits};
 use crate::volume::{Change, Watch, Watcher, Watching};
 
@@ -29,42 +29,50 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Counts what is in and below `roots`. A tenant with very many files gets a lower bound.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub(super) fn count<'a>(roots: impl Iterator<Item = &'a Folder>) -> Result<Self> {
-        let mut usage = Self::default();
-        let watch = Stopwatch::start();
+    /// Counts what is in and below `roots`. A tenant with very many files, or with some that cannot be read, gets a lower bound.
+    pub(super) fn count<'a>(roots: impl Iterator<Item = &'a Folder>) -> Self {
+        let mut count = Shown {
+            usage: Self::default(),
+            watch: Stopwatch::start(),
+        };
         for root in roots {
-            if walk(root, |folder| usage.add(folder, watch))?.is_break() {
+            if let Ok(ControlFlow::Break(())) = walk(root, &mut count) {
                 break;
             }
         }
-        Ok(usage)
-    }
-
-    fn add(&mut self, folder: &Folder, watch: Stopwatch) -> Walked {
-        for name in folder.names()? {
-            if watch.elapsed() > PATIENCE {
-                return Ok(ControlFlow::Break(()));
-            }
-            if let Ok(attributes) = folder.lookup(&name) {
-                self.add_file(attributes.size);
-            }
-        }
-        for removed in waiting_in(folder)? {
-            self.add_file(removed.size);
-        }
-        for size in notes_in(folder)? {
-            self.add_file(size);
-        }
-        Ok(ControlFlow::Continue(()))
+        count.usage
     }
 
     fn add_file(&mut self, size: u64) {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(size);
+    }
+}
+
+struct Shown {
+    usage: Usage,
+    watch: Stopwatch,
+}
+
+impl Visitor<Folder> for Shown {
+    fn visit(&mut self, folder: &Folder) -> Walked {
+        for name in folder.names().unwrap_or_default() {
+            if self.watch.elapsed() > PATIENCE {
+                return Ok(ControlFlow::Break(()));
+            }
+            if let Ok(attributes) = folder.lookup(&name) {
+                self.usage.add_file(attributes.size);
+            }
+        }
+        let waiting = waiting_in(folder).into_iter().flatten().flatten();
+        waiting.for_each(|removed| self.usage.add_file(removed.size));
+        let notes = notes_in(folder).unwrap_or_default();
+        notes.into_iter().for_each(|size| self.usage.add_file(size));
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn missed(&mut self, _: &Folder, _: Option<&Below>, _: Error) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -108,7 +116,7 @@ impl Census {
     }
 
     /// Adds what is in one directory.
-    fn count_in(&self, folder: &Folder, counted: &mut Counted) -> Result<()> {
+    fn add_folder(&self, folder: &Folder, counted: &mut Counted) -> Result<()> {
         let look = folder.look();
         let mut failed = Ok(());
         look.dir.entries_until(|entry| {
@@ -142,19 +150,36 @@ fn add_entry(look: Look<'_>, entry: &str, counted: &mut Counted) -> Result<()> {
     Ok(())
 }
 
+/// A count under way.
+struct Counting<'a> {
+    census: &'a Census,
+    counted: Counted,
+}
+
+impl Visitor<Folder> for Counting<'_> {
+    fn visit(&mut self, folder: &Folder) -> Walked {
+        self.census.add_folder(folder, &mut self.counted)?;
+        Ok(self.census.go_on())
+    }
+
+    /// What cannot be looked at by the server, cannot be written by its user either.
+    fn missed(&mut self, _: &Folder, _: Option<&Below>, _: Error) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Count for Census {
     fn count(&self) -> Result<Option<Counted>> {
-        let mut counted = Counted::default();
+        let mut counting = Counting {
+            census: self,
+            counted: Counted::default(),
+        };
         for root in self.roots.iter().filter_map(|(_, folder)| folder.as_ref()) {
-            let walked = walk(root, |folder| {
-                self.count_in(folder, &mut counted)?;
-                Ok(self.go_on())
-            });
-            if walked?.is_break() {
+            if walk(root, &mut counting)?.is_break() {
                 return Ok(None);
             }
         }
-        Ok(Some(counted))
+        Ok(Some(counting.counted))
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::folder::Folder;
 use super::reserved::{Reserved, former_name};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 
 /// At most so many directories are open at once. Those above are opened anew when the walk comes back to them.
@@ -12,6 +12,14 @@ const MOST_OPEN: usize = 64;
 
 /// A place in a tree of directories: a directory, or several that are walked side by side.
 pub(super) trait Place: Clone {
+    /// Whether anything in it can be reached, which is asked before it is visited.
+    ///
+    /// # Errors
+    /// The volume's.
+    fn enter(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The places in it that are to be visited.
     ///
     /// # Errors
@@ -45,6 +53,10 @@ impl Below {
 
 /// Every directory in a directory, and those that were removed and wait.
 impl Place for Folder {
+    fn enter(&self) -> Result<()> {
+        self.look().dir.stat(".").map(drop)
+    }
+
     fn below(&self) -> Result<Vec<Below>> {
         let dir = self.look().dir;
         let below = |entry: Vec<u8>| {
@@ -66,16 +78,43 @@ impl Place for Folder {
 /// Whether to go on.
 pub(super) type Walked = Result<ControlFlow<()>>;
 
-/// Calls `visit` with `root` and with every place below it; each before those in it. What is gone meanwhile is left out.
+/// What is done at each place.
+pub(super) trait Visitor<P> {
+    /// A place, before those in it.
+    ///
+    /// # Errors
+    /// With one, the walk ends.
+    fn visit(&mut self, place: &P) -> Walked;
+
+    /// A place that cannot be looked at: `place` itself, or one in it. What is gone meanwhile is none.
+    ///
+    /// # Errors
+    /// With one, the walk ends; else that place is left out.
+    fn missed(&mut self, place: &P, below: Option<&Below>, error: Error) -> Result<()>;
+}
+
+/// Who only visits leaves out what cannot be opened, and ends with what cannot be listed.
+impl<P, F: FnMut(&P) -> Walked> Visitor<P> for F {
+    fn visit(&mut self, place: &P) -> Walked {
+        self(place)
+    }
+
+    fn missed(&mut self, _: &P, below: Option<&Below>, error: Error) -> Result<()> {
+        below.map_or(Err(error), |_| Ok(()))
+    }
+}
+
+/// Visits `root` and every place below it; each before those in it. What is gone meanwhile is left out.
 ///
 /// # Errors
-/// Those of `visit`; the volume's.
-pub(super) fn walk<P: Place>(root: &P, mut visit: impl FnMut(&P) -> Walked) -> Walked {
-    if visit(root)?.is_break() {
-        return Ok(ControlFlow::Break(()));
-    }
+/// Those of the visitor.
+pub(super) fn walk<P: Place>(root: &P, visitor: &mut impl Visitor<P>) -> Walked {
     let mut trail = Vec::new();
-    let mut frames = vec![Frame::new(root.clone(), 0)?];
+    let mut frames = Vec::new();
+    match visit(root.clone(), 0, visitor)? {
+        ControlFlow::Continue(frame) => frames.extend(frame),
+        ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+    }
     while let Some(frame) = frames.last_mut() {
         let Some(next) = frame.below.pop() else {
             frames.pop();
@@ -86,17 +125,18 @@ pub(super) fn walk<P: Place>(root: &P, mut visit: impl FnMut(&P) -> Walked) -> W
             frames.pop();
             continue;
         }
-        let opened = frames
-            .last()
-            .and_then(|frame| frame.place.as_ref()?.open(&next).ok());
+        let opened = match frames.last().and_then(|frame| frame.place.as_ref()) {
+            Some(place) => open(place, &next, visitor)?,
+            None => None,
+        };
         // One with nothing left to enter is closed first: a chain of any length takes two handles.
         frames.pop_if(|frame| frame.below.is_empty());
         let Some(place) = opened else { continue };
         trail.push(next);
-        if visit(&place)?.is_break() {
-            return Ok(ControlFlow::Break(()));
+        match visit(place, trail.len(), visitor)? {
+            ControlFlow::Continue(frame) => frames.extend(frame),
+            ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
         }
-        frames.push(Frame::new(place, trail.len())?);
         let beyond = frames.len().checked_sub(MOST_OPEN + 1);
         if let Some(oldest) = beyond.and_then(|beyond| frames.get_mut(beyond)) {
             oldest.place = None;
@@ -114,13 +154,46 @@ struct Frame<P> {
     below: Vec<Below>,
 }
 
-impl<P: Place> Frame<P> {
-    fn new(place: P, depth: usize) -> Result<Self> {
-        Ok(Self {
+/// Visits a place. None where there is nothing in it that can be visited.
+fn visit<P: Place>(
+    place: P,
+    depth: usize,
+    visitor: &mut impl Visitor<P>,
+) -> Result<ControlFlow<(), Option<Frame<P>>>> {
+    if let Err(error) = place.enter() {
+        return visitor
+            .missed(&place, None, error)
+            .map(|()| ControlFlow::Continue(None));
+    }
+    if visitor.visit(&place)?.is_break() {
+        return Ok(ControlFlow::Break(()));
+    }
+    match place.below() {
+        Ok(below) => Ok(ControlFlow::Continue(Some(Frame {
             depth,
-            below: place.below()?,
+            below,
             place: Some(place),
-        })
+        }))),
+        Err(error) => visitor
+            .missed(&place, None, error)
+            .map(|()| ControlFlow::Continue(None)),
+    }
+}
+
+/// None when it is gone, or no directory, or cannot be opened.
+fn open<P: Place>(place: &P, below: &Below, visitor: &mut impl Visitor<P>) -> Result<Option<P>> {
+    match place.open(below) {
+        Ok(opened) => Ok(Some(opened)),
+        // What is mounted there is nobody's record.
+        Err(error)
+            if matches!(
+                error.kind(),
+                Kind::NotFound | Kind::NotADirectory | Kind::CrossDevice
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => visitor.missed(place, Some(below), error).map(|()| None),
     }
 }
 

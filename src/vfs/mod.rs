@@ -294,28 +294,25 @@ impl Vfs {
     }
 
     /// What statfs shows.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn statfs(&self) -> Result<FileSystem> {
+    pub fn statfs(&self) -> FileSystem {
         if let Some(standing) = self.store.standing() {
-            return Ok(FileSystem::within(&standing));
+            return FileSystem::within(&standing);
         }
         let mut remembered = self.usage.lock();
         let usage = match *remembered {
             Some((counted, usage)) if counted.elapsed() < USAGE_LIFETIME => usage,
             _ => {
-                let usage = self.store.usage()?;
+                let usage = self.store.usage();
                 *remembered = Some((Stopwatch::start(), usage));
                 usage
             }
         };
-        Ok(FileSystem {
+        FileSystem {
             used: usage.bytes,
             free: NOMINAL_FREE,
             files: usage.files,
             free_files: NOMINAL_FREE_FILES,
-        })
+        }
     }
 
     fn info(&self, ino: Ino, parent: Option<Ino>, attributes: Attributes, written: bool) -> NodeInfo {

@@ -11,7 +11,7 @@ use super::{Target, Vfs};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
-use crate::store::{Draft, Folder, Snapshot, Uncommitted};
+use crate::store::{Draft, Folder, Snapshot, Survey, Uncommitted};
 use crate::volume::Durability;
 
 /// How often drafts that nobody has open, and that the volume did not take, are tried again.
@@ -251,10 +251,7 @@ impl Vfs {
 
     /// The drafts that could not be committed, at most so many: those that only memory has, and those that the volume
     /// keeps.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+    pub fn uncommitted(&self, most: usize) -> Survey<Uncommitted> {
         let mut found = Vec::new();
         for node in self.table.drafting() {
             let why = node.lock().trouble().map(ToString::to_string);
@@ -266,8 +263,9 @@ impl Vfs {
                 found.push(Uncommitted { path, reason });
             }
         }
-        found.extend(self.store.uncommitted(most - found.len())?);
-        Ok(found)
+        let mut kept = self.store.uncommitted(most - found.len());
+        found.append(&mut kept.found);
+        Survey { found, ..kept }
     }
 
     /// Settles the drafts that nobody can write to any more.

@@ -14,6 +14,7 @@ mod disk;
 mod exhaustion;
 mod filling;
 mod names;
+mod operator;
 mod parsers;
 mod planted;
 mod races;

@@ -301,14 +301,14 @@ fn what_was_removed_goes_for_good_before_anything_new_is_refused_and_the_oldest_
     save("four.json").unwrap();
     let waiting: Vec<String> = store
         .removed(9)
-        .unwrap()
+        .found
         .into_iter()
         .map(|removed| removed.path)
         .collect();
     assert_eq!(waiting, ["schedules/two.json"]);
     // What its name waits for takes no more than it.
     save("two.json").unwrap();
-    assert_eq!(store.removed(9).unwrap(), []);
+    assert_eq!(store.removed(9).found, []);
     assert!(is_refused(save("five.json")));
 }
 

@@ -44,13 +44,16 @@ impl Kept {
     }
 
     /// Of which record `entry`, one of ours, is the draft; none when it is no draft of this tenant's.
-    pub(in crate::store) fn name_of(dir: &Dir, full_hash: &str, entry: &str) -> Option<EntryName> {
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(in crate::store) fn name_of(dir: &Dir, full_hash: &str, entry: &str) -> Result<Option<EntryName>> {
         if !entry.starts_with(DRAFT_PREFIX) {
-            return None;
+            return Ok(None);
         }
-        let kept = Self::open(dir, full_hash, entry, MAX_HEADER).ok()??;
-        let name = EntryName::parse(kept.file.header.name.as_bytes()).ok()?;
-        (Self::entry(&name) == entry).then_some(name)
+        let kept = Self::open(dir, full_hash, entry, MAX_HEADER)?;
+        let name = kept.and_then(|kept| EntryName::parse(kept.file.header.name.as_bytes()).ok());
+        Ok(name.filter(|name| Self::entry(name) == entry))
     }
 
     fn open(dir: &Dir, full_hash: &str, entry: &str, limit: u64) -> Result<Option<Self>> {
