@@ -4,6 +4,9 @@
 //! length thresholds for shared-memory packet switches", 1998, with α = 1). One who takes all that can be had so stops at
 //! half of the pool, two at a third each: whoever comes later always finds something, nothing lies idle for those who do not come, and
 //! nobody has to say how many there will be.
+//!
+//! What comes later is then little, where many came before. So a share may have a floor: as much of it as that is always
+//! there, and is not taken from the pool.
 
 use std::sync::Arc;
 
@@ -13,7 +16,15 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub struct Pool {
     capacity: u64,
-    used: Mutex<u64>,
+    used: Mutex<Used>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    /// What is taken of the capacity: what shares have beyond their floors.
+    shared: u64,
+    /// What is taken in all.
+    all: u64,
 }
 
 impl Pool {
@@ -21,7 +32,7 @@ impl Pool {
     pub fn new(capacity: u64) -> Arc<Self> {
         Arc::new(Self {
             capacity,
-            used: Mutex::new(0),
+            used: Mutex::default(),
         })
     }
 
@@ -32,16 +43,22 @@ impl Pool {
 
     /// One tenant's share: at most so many units, however many are free.
     pub fn share(self: &Arc<Self>, most: u64) -> Arc<Share> {
+        self.share_with_floor(most, 0)
+    }
+
+    /// The same; of which so many, its floor, can always be had.
+    pub fn share_with_floor(self: &Arc<Self>, most: u64, floor: u64) -> Arc<Share> {
         Arc::new(Share {
             pool: Arc::clone(self),
-            most,
+            floor,
+            most: most.max(floor),
             used: Mutex::new(0),
         })
     }
 
-    /// How many units are taken.
+    /// How many units are taken, floors included.
     pub fn used(&self) -> u64 {
-        *self.used.lock()
+        self.used.lock().all
     }
 }
 
@@ -49,12 +66,24 @@ impl Pool {
 #[derive(Debug)]
 pub struct Share {
     pool: Arc<Pool>,
+    floor: u64,
     most: u64,
     /// Locked before the pool's.
     used: Mutex<u64>,
 }
 
 impl Share {
+    /// Has `now` taken of it instead of `own`, and the pool's as much more or less.
+    fn move_to(&self, own: &mut u64, all: &mut Used, now: u64) {
+        let beyond = |used: u64| used.saturating_sub(self.floor);
+        all.shared = all
+            .shared
+            .saturating_sub(beyond(*own))
+            .saturating_add(beyond(now));
+        all.all = all.all.saturating_sub(*own).saturating_add(now);
+        *own = now;
+    }
+
     /// Counts so many units that are there already, beyond what may be had, too.
     pub fn count(self: &Arc<Self>, units: u64) -> Charge {
         let mut charge = Charge {
@@ -88,13 +117,13 @@ impl Charge {
     pub fn grow(&mut self, units: u64) -> bool {
         let share = &self.share;
         let (mut own, mut all) = (share.used.lock(), share.pool.used.lock());
-        let free = share.pool.capacity.saturating_sub(*all);
         let wanted = own.saturating_add(units);
-        if units > 0 && wanted > share.most.min(free) {
+        let free = share.pool.capacity.saturating_sub(all.shared);
+        let most = share.most.min(share.floor.saturating_add(free));
+        if units > 0 && wanted > most {
             return false;
         }
-        *own = wanted;
-        *all = all.saturating_add(units);
+        share.move_to(&mut own, &mut all, wanted);
         self.units = self.units.saturating_add(units);
         true
     }
@@ -103,9 +132,8 @@ impl Charge {
     /// as much is given back.
     pub fn set(&mut self, units: u64) {
         let (mut own, mut all) = (self.share.used.lock(), self.share.pool.used.lock());
-        for used in [&mut *own, &mut *all] {
-            *used = used.saturating_sub(self.units).saturating_add(units);
-        }
+        let now = own.saturating_sub(self.units).saturating_add(units);
+        self.share.move_to(&mut own, &mut all, now);
         self.units = units;
     }
 }
@@ -142,6 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_can_be_had_however_many_took_all_they_could_before() {
+        let pool = Pool::new(1000);
+        let mut floods: Vec<_> = (0..12)
+            .map(|_| flood(&pool.share_with_floor(u64::MAX, 10)))
+            .collect();
+        let late = pool.share_with_floor(u64::MAX, 10);
+        let charges = flood(&late);
+        assert!(charges.len() >= 10, "{}", charges.len());
+        let all: usize = floods.iter().map(Vec::len).sum::<usize>() + charges.len();
+        assert_eq!(pool.used(), all as u64);
+        assert!(all <= 1000 + 13 * 10, "the capacity and thirteen floors: {all}");
+        floods.clear();
+        drop(charges);
+        assert_eq!(pool.used(), 0);
+        assert_eq!(flood(&late).len(), 510, "half of the pool, and the floor");
+    }
+
+    #[test]
     fn a_share_has_a_limit_of_its_own() {
         let share = Pool::alone(10).share(10);
         let mut charge = share.take(4).unwrap();
@@ -161,26 +207,26 @@ mod tests {
             steps in proptest::collection::vec((0usize..4, 1u64..50, any::<bool>()), 1..200),
         ) {
             let pool = Pool::new(500);
-            let shares = [(); 4].map(|()| pool.share(200));
+            let shares = [0, 0, 20, 50].map(|floor| pool.share_with_floor(200, floor));
             let mut charges: Vec<Charge> = Vec::new();
             for (who, units, takes) in steps {
                 if takes {
-                    let before = *pool.used.lock();
+                    let before = pool.used();
                     let got = shares[who].take(units);
-                    prop_assert_eq!(*pool.used.lock(), before + got.as_ref().map_or(0, |_| units));
+                    prop_assert_eq!(pool.used(), before + got.as_ref().map_or(0, |_| units));
                     charges.extend(got);
                 } else if !charges.is_empty() {
                     let at = units as usize % charges.len();
                     charges.swap_remove(at);
                 }
-                prop_assert!(*pool.used.lock() <= 500);
+                prop_assert!(pool.used.lock().shared <= 500);
                 prop_assert!(shares.iter().all(|share| *share.used.lock() <= 200));
-                prop_assert_eq!(*pool.used.lock(), charges.iter().map(|charge| charge.units).sum::<u64>());
+                prop_assert_eq!(pool.used(), charges.iter().map(|charge| charge.units).sum::<u64>());
                 // Somebody new always gets something.
                 prop_assert!(pool.share(200).take(1).is_some());
             }
             charges.clear();
-            prop_assert_eq!(*pool.used.lock(), 0);
+            prop_assert_eq!((pool.used(), pool.used.lock().shared), (0, 0));
         }
     }
 }

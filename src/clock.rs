@@ -70,6 +70,14 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// The time since the host was started, the time that it slept included: for leases, which end while it sleeps.
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(now.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanos)
+}
+
 /// Now, by the clock that the file systems use.
 pub fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

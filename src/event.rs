@@ -258,6 +258,8 @@ pub enum SessionChange {
     Suspended,
     /// The key was validated again, after that was not possible for a while.
     Active,
+    /// It goes on with another key of the same user.
+    Rekeyed,
     /// It is over.
     Ends,
 }
@@ -270,6 +272,7 @@ impl SessionChange {
             Self::Stale => "stale",
             Self::Suspended => "suspended",
             Self::Active => "active",
+            Self::Rekeyed => "rekeyed",
             Self::Ends => "ends",
         }
     }
@@ -279,6 +282,8 @@ impl SessionChange {
 pub struct Operation<'a> {
     /// Which.
     pub op: Op,
+    /// In which way, as `read write` of an open: found out only for those who want to know; empty where there is only one.
+    pub how: &'a dyn fmt::Display,
     /// How it went.
     pub outcome: std::result::Result<(), &'a Error>,
     /// How long it took.
@@ -304,6 +309,24 @@ pub trait Observer: Send + Sync {
     fn admit(&self, _: Op) -> Result<()> {
         Ok(())
     }
+
+    /// As [`admit`](Self::admit), for who can wait and has `waited` so long: whether it may begin now, or is asked again
+    /// after a while. It does not go on for ever.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit); and that it was waited for long enough.
+    fn pace(&self, op: Op, _waited: Duration) -> Result<Pace> {
+        self.admit(op).map(|()| Pace::Go)
+    }
+}
+
+/// When an operation may begin.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pace {
+    /// Now.
+    Go,
+    /// Perhaps after that time.
+    Wait(Duration),
 }
 
 /// Several observers, each of whom is told everything.
@@ -318,6 +341,11 @@ impl Observer for Vec<Arc<dyn Observer>> {
 
     fn admit(&self, op: Op) -> Result<()> {
         self.iter().try_for_each(|observer| observer.admit(op))
+    }
+
+    fn pace(&self, op: Op, waited: Duration) -> Result<Pace> {
+        let mut paces = self.iter().map(|observer| observer.pace(op, waited));
+        paces.try_fold(Pace::Go, |longest, pace| Ok(longest.max(pace?)))
     }
 }
 
@@ -438,7 +466,7 @@ impl LogObserver {
             // At the level of what it is the end of: whoever reads of the trouble must read that it is over.
             SessionChange::Active => log::warn!("{session}: the key was validated again; all is well"),
             // Whoever begins and ends it, knows how much that is worth.
-            SessionChange::Begins | SessionChange::Ends => {}
+            SessionChange::Begins | SessionChange::Rekeyed | SessionChange::Ends => {}
         }
     }
 }

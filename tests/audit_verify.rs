@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use rustix::process::{getegid, geteuid};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tenantfs::audit::{self, Destination, Findings, HeadKey, Level, Options, Prepared, Record};
+use tenantfs::audit::{self, Destination, Findings, HeadKey, Level, Options, Prepared, Record, USER_RATE};
 use tenantfs::event::{Event, Subject};
 use tenantfs::identity::UserId;
 use zeroize::Zeroizing;
@@ -37,6 +37,7 @@ fn options(path: &Path, key: Option<HeadKey>) -> Options {
     Options {
         destination: Destination::File(path.to_owned()),
         level: Level::Access,
+        user_rate: USER_RATE,
         key,
     }
 }
@@ -430,9 +431,9 @@ fn an_operators_command_has_a_line_in_the_same_chain_or_is_not_done() {
         user: None,
         uid: 1000,
     });
-    for _ in 0..10 {
+    for number in 0..10 {
         observer.observe(&Event::Committed {
-            path: "results/x.json".to_owned(),
+            path: format!("results/{number}.json"),
         });
         record(&path).unwrap();
     }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::auth::AuthService;
 use common::daemon::Daemon;
+use common::hanging::Hanging;
 use common::{ALICE, BOB, Conversation, Layout, Tenant, Volume, as_user, eventually, shell};
-use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 
 /// What a program can hold of a view, each tried every two milliseconds until it fails; then it says how, and when.
@@ -169,55 +169,6 @@ fn a_session_that_ends_is_dark_at_once_in_every_way() {
             shell(BOB.uid, &bobs, "echo '{}' > schedules/x.json; ls schedules"),
             "x.json\n"
         );
-    }
-}
-
-/// A volume whose file system can be made to answer nobody, as one over a network does.
-struct Hanging(Child);
-
-impl Hanging {
-    /// None, said aloud, when there is no bindfs.
-    fn beneath(volume: &Volume) -> Option<Self> {
-        let bindfs = common::tool("bindfs")?;
-        let disk = volume.base().join("disk");
-        std::fs::rename(volume.root(), &disk).unwrap();
-        std::fs::create_dir(volume.root()).unwrap();
-        let mut command = std::process::Command::new(bindfs);
-        command
-            .args(["-f", "-o", "allow_other"])
-            .arg(disk)
-            .arg(volume.root());
-        let hanging = Self(command.spawn().unwrap());
-        assert!(eventually(Duration::from_secs(5), || common::is_mounted(
-            &volume.root()
-        )));
-        Some(hanging)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    /// Answers nobody as long as the result lives.
-    fn hang(&self) -> Hang<'_> {
-        self.signal(Signal::STOP);
-        Hang(self)
-    }
-}
-
-struct Hang<'a>(&'a Hanging);
-
-impl Drop for Hang<'_> {
-    fn drop(&mut self) {
-        self.0.signal(Signal::CONT);
-    }
-}
-
-impl Drop for Hanging {
-    fn drop(&mut self) {
-        // Its own way of unmounting.
-        self.signal(Signal::TERM);
-        let _ = self.0.wait();
     }
 }
 

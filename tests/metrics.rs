@@ -536,6 +536,7 @@ fn counting_an_operation_takes_nanoseconds() {
         for n in 0..TIMES {
             observer.operation(&Operation {
                 op: Op::Read,
+                how: &"",
                 outcome: Ok(()),
                 elapsed: Duration::from_nanos(u64::from(n)),
                 path: &|| unreachable!("nobody wants to know"),

@@ -15,6 +15,8 @@ pub(super) struct Chain {
     to: To,
     key: Option<HeadKey>,
     end: End,
+    /// How many files it has gone on in.
+    files: u64,
     /// The lines that are about the log itself.
     own: Who,
 }
@@ -55,6 +57,7 @@ impl Chain {
                 seq: 0,
                 digest: [0; 32],
             },
+            files: 0,
             own,
         })
     }
@@ -101,6 +104,7 @@ impl Chain {
                 *closed = true;
             }
             file.reopen()?;
+            self.files += 1;
             *closed = false;
         }
         scribe.resume(file)?;
@@ -115,6 +119,19 @@ impl Chain {
         self.end = scribe.end;
         *taken = count;
         Ok(())
+    }
+
+    /// How many files it has gone on in: whether it is another one than before.
+    pub(super) fn files(&self) -> u64 {
+        self.files
+    }
+
+    /// How much there is left for it, while that is little; none where there is plenty, or nobody knows.
+    pub(super) fn left(&self) -> Option<u64> {
+        match &self.to {
+            To::File { file, .. } => file.left(),
+            To::Journal(_) => None,
+        }
     }
 
     /// Sees to it that there is space for what waits to be written.

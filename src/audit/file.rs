@@ -24,6 +24,10 @@ const MODE: u32 = 0o640;
 /// How far ahead space is taken, in bytes: half of it is more than may wait to be written.
 pub(super) const RESERVE: u64 = 2 << 20;
 
+/// How little is left in the log's file system, in bytes, when it begins to matter who wrote how much: or an eighth, on a
+/// small one.
+const LITTLE: u64 = 256 << 20;
+
 /// How much is read back to find where a log ends: some of the longest lines.
 const TAIL: u64 = 4 * MAX_LINE as u64;
 
@@ -76,6 +80,8 @@ impl LogFile {
         let head_path = head_path(path);
         let file = open(path, owner, true)?;
         let head = open(&head_path, owner, false)?;
+        // It must not be what a full disk has no room for; where that cannot be, it is told when it is.
+        let _ = fallocate(&head, FallocateFlags::KEEP_SIZE, 0, HEAD_FILE_LEN as u64);
         Ok(Self {
             path: path.to_owned(),
             head_path,
@@ -158,6 +164,20 @@ impl LogFile {
             Err(errno) => return Err(Error::os(errno, "making room for the audit log").at(&self.path)),
         }
         Ok(())
+    }
+
+    /// How much there is left for the log, while that is little; none where there is plenty, or nobody knows.
+    pub(super) fn left(&self) -> Option<u64> {
+        let (size, _) = self.position().ok()?;
+        let system = rustix::fs::fstatvfs(&self.file).ok()?;
+        let all = system.f_blocks.saturating_mul(system.f_frsize);
+        let free = system.f_bavail.saturating_mul(system.f_frsize);
+        let taken_ahead = match self.reserved {
+            Some(until) if until != u64::MAX => until.saturating_sub(size),
+            _ => 0,
+        };
+        let left = free.saturating_add(taken_ahead).saturating_sub(RESERVE / 2);
+        (left < LITTLE.min(all / 8)).then_some(left)
     }
 
     /// Appends all of it or nothing.

@@ -1,10 +1,12 @@
-//! Refusals that are all alike: the first of ten seconds is a line, the others are counted.
+//! Events that are all alike: the first of ten seconds is a line, the others are counted.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::line::{Entry, OK};
+use super::line::{Digest256, Entry};
 use crate::clock;
 
 /// How long what is alike is counted together.
@@ -13,16 +15,18 @@ pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// How many different ones are counted at a time.
 const MOST: usize = 256;
 
-/// What makes two refusals alike: all but who and when.
+/// What makes two events alike: all but who and when.
 #[derive(PartialEq, Eq, Hash)]
 struct Alike {
-    op: String,
+    op: Cow<'static, str>,
     path: String,
+    cut: Option<Digest256>,
     outcome: &'static str,
     reason: String,
+    how: String,
 }
 
-/// The refusals of one session that are being counted.
+/// The events of one session that are being counted.
 #[derive(Default)]
 pub(super) struct Floods {
     counts: HashMap<Arc<Alike>, Count>,
@@ -42,15 +46,13 @@ impl Floods {
     /// counts that are complete.
     pub(super) fn pass(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
         let mut lines = self.complete(now);
-        if entry.outcome == OK {
-            lines.push(entry);
-            return lines;
-        }
         let alike = Arc::new(Alike {
-            op: entry.op.clone().into_owned(),
+            op: entry.op.clone(),
             path: entry.path.clone(),
+            cut: entry.cut,
             outcome: entry.outcome,
             reason: entry.reason.clone(),
+            how: entry.how.clone(),
         });
         if let Some(count) = self.counts.get_mut(&alike) {
             self.counted += usize::from(count.more == 0);
@@ -112,10 +114,13 @@ impl Floods {
         Some(Entry {
             at: clock::now(),
             pid,
-            op: alike.op.clone().into(),
+            op: alike.op.clone(),
             path: alike.path.clone(),
             outcome: alike.outcome,
             reason,
+            how: alike.how.clone(),
+            count: NonZeroU64::new(more),
+            cut: alike.cut,
         })
     }
 }
@@ -123,6 +128,7 @@ impl Floods {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::line::OK;
 
     fn refused(path: &str) -> Entry {
         Entry::now("open", path, "EACCES", "why")
@@ -146,11 +152,22 @@ mod tests {
     }
 
     #[test]
-    fn what_went_well_is_never_counted() {
+    fn what_went_well_is_counted_as_what_was_refused_but_not_together_with_what_was_done_otherwise() {
         let (mut floods, start) = (Floods::default(), clock::instant());
-        for _ in 0..10 {
-            assert_eq!(floods.pass(Entry::now("open", "x", OK, ""), start).len(), 1);
-        }
+        let opened = |how: &str| Entry {
+            how: how.to_owned(),
+            ..Entry::now("open", "x", OK, "")
+        };
+        let lines: usize = (0..10).map(|_| floods.pass(opened("read"), start).len()).sum();
+        assert_eq!(lines, 1);
+        assert_eq!(floods.pass(opened("write"), start).len(), 1);
+        let lines = floods.end();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(
+            (&*lines[0].reason, &*lines[0].how),
+            ("9 more times within 10 s", "read")
+        );
+        assert_eq!(lines[0].count, NonZeroU64::new(9));
     }
 
     #[test]

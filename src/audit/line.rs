@@ -1,6 +1,7 @@
 //! One line of the audit log: a JSON object whose members are always the same, in the same order.
 
 use std::borrow::Cow;
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -9,14 +10,18 @@ use crate::clock::{self, Timestamp};
 use crate::escape;
 use crate::event;
 
-/// The longest line, in bytes. Ours are shorter: a path has at most [`MAX_PATH`], a reason [`MAX_REASON`].
+/// The longest line that is read, in bytes. Ours are shorter: a path has at most [`MAX_PATH`], a reason [`MAX_REASON`].
 pub(super) const MAX_LINE: usize = 64 << 10;
 
-/// The longest path, in bytes. Directories can be nested deeper than any path that a system call takes.
-const MAX_PATH: usize = 4 << 10;
+/// The longest path, in bytes. Users nest directories as deep as they like, and must not make every line as long.
+const MAX_PATH: usize = 1 << 10;
 
-/// The longest reason, in bytes.
-const MAX_REASON: usize = 8 << 10;
+/// The longest reason, in bytes: a rename's has a path in it.
+const MAX_REASON: usize = 4 << 10;
+
+/// At most how many bytes a line takes beside its texts, and how many of them the digest of a path that was cut takes.
+const FRAME: usize = 344;
+const CUT: usize = 82;
 
 /// The `outcome` of what went well.
 pub(super) const OK: &str = "ok";
@@ -24,7 +29,7 @@ pub(super) const OK: &str = "ok";
 /// The SHA-256 of a line without its newline.
 pub(super) type Digest256 = [u8; 32];
 
-/// A line's members, in the order of the contract.
+/// A line's members, in the order of the contract. Those after `prev` are not in every line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line<'a> {
@@ -47,6 +52,15 @@ pub(super) struct Line<'a> {
     pub(super) reason: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) prev: Cow<'a, str>,
+    /// In which way it was done: `read write` of an open, `mode 640` of a setattr.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) how: Option<Cow<'a, str>>,
+    /// How many events this line is of, where it is of more than one or comes after the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<NonZeroU64>,
+    /// The SHA-256 of the whole path, where `path` is only its end.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) path_sha256: Option<Cow<'a, str>>,
 }
 
 impl<'a> Line<'a> {
@@ -95,6 +109,12 @@ pub(super) struct Entry {
     /// `ok`, or the name of an errno.
     pub(super) outcome: &'static str,
     pub(super) reason: String,
+    /// In which way; empty where there is only one.
+    pub(super) how: String,
+    /// How many events are counted in it, if it is a count.
+    pub(super) count: Option<NonZeroU64>,
+    /// The digest of the whole path, if it was cut.
+    pub(super) cut: Option<Digest256>,
 }
 
 impl Entry {
@@ -106,11 +126,8 @@ impl Entry {
         reason: impl Into<String>,
     ) -> Self {
         let (mut path, mut reason) = (path.into(), reason.into());
-        // What is last in a path says the most.
-        if let Some(beyond) = path.len().checked_sub(MAX_PATH).filter(|beyond| *beyond > 0) {
-            let boundary = (beyond..path.len()).find(|at| path.is_char_boundary(*at));
-            path.replace_range(..boundary.unwrap_or(path.len()), "…");
-        }
+        let cut = (path.len() > MAX_PATH).then(|| digest(path.as_bytes()));
+        keep_end(&mut path);
         if reason.len() > MAX_REASON {
             let boundary = (0..=MAX_REASON).rev().find(|at| reason.is_char_boundary(*at));
             reason.truncate(boundary.unwrap_or(0));
@@ -123,12 +140,18 @@ impl Entry {
             path,
             outcome,
             reason,
+            how: String::new(),
+            count: None,
+            cut,
         }
     }
 
-    /// At most how many bytes its line takes, in all but odd cases: characters that have to be escaped are few.
-    pub(super) fn cost(&self) -> usize {
-        400 + 2 * (self.path.len() + self.reason.len())
+    /// At most how many bytes its line takes.
+    pub(super) fn cost(&self) -> u64 {
+        let text = [&self.path, &self.reason, &self.how];
+        let text: usize = text.into_iter().map(|text| escaped(text)).sum();
+        let cut = if self.cut.is_some() { CUT } else { 0 };
+        (FRAME + cut + text) as u64
     }
 
     /// Appends the line with that place in the chain to `out`, with its newline; returns its hash.
@@ -146,6 +169,9 @@ impl Entry {
             outcome: self.outcome.into(),
             reason: (&self.reason).into(),
             prev: hex::encode(prev).into(),
+            how: (!self.how.is_empty()).then(|| (&self.how).into()),
+            count: self.count,
+            path_sha256: self.cut.map(|digest| hex::encode(digest).into()),
         };
         // Text into memory: there is nothing that could fail.
         let text = serde_json::to_string(&line).unwrap_or_default();
@@ -154,6 +180,24 @@ impl Entry {
         out.push(b'\n');
         digest
     }
+}
+
+/// Cuts a path that is too long. What is last in it says the most.
+pub(super) fn keep_end(path: &mut String) {
+    if let Some(beyond) = path.len().checked_sub(MAX_PATH).filter(|beyond| *beyond > 0) {
+        let boundary = (beyond..path.len()).find(|at| path.is_char_boundary(*at));
+        path.replace_range(..boundary.unwrap_or(path.len()), "…");
+    }
+}
+
+/// How long a text is in JSON.
+fn escaped(text: &str) -> usize {
+    let length = |byte: u8| match byte {
+        b'"' | b'\\' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(length).sum()
 }
 
 /// In UTC, to the millisecond.
@@ -178,6 +222,9 @@ mod tests {
             path: "schedules/a \"b\".json".to_owned(),
             outcome: OK,
             reason: String::new(),
+            how: String::new(),
+            count: None,
+            cut: None,
         }
     }
 
@@ -200,18 +247,74 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_line_is_shorter_than_what_is_read() {
+    fn what_not_every_line_has_comes_after_what_every_line_has() {
+        let who = Who {
+            session: String::new(),
+            user: String::new(),
+            uid: 1,
+        };
+        let entry = Entry {
+            how: "read write".to_owned(),
+            count: NonZeroU64::new(7),
+            cut: Some([0xab; 32]),
+            ..entry()
+        };
+        let mut out = Vec::new();
+        entry.write(&who, 1, &[0; 32], &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let added = format!(
+            "0\",\"how\":\"read write\",\"count\":7,\"path_sha256\":\"{}\"}}\n",
+            "ab".repeat(32)
+        );
+        assert!(text.ends_with(&added), "{text}");
+        let line = Line::parse(text.trim_end().as_bytes()).unwrap();
+        assert_eq!(
+            (line.how.as_deref(), line.count),
+            (Some("read write"), NonZeroU64::new(7))
+        );
+    }
+
+    #[test]
+    fn a_path_is_cut_to_its_end_and_says_so() {
+        let whole = "x".repeat(MAX_PATH);
+        let entry = Entry::now("open", &*whole, OK, "");
+        assert_eq!((&entry.path, entry.cut), (&whole, None));
+        for longer in [format!("y{whole}"), format!("{}{whole}", "ö".repeat(2000))] {
+            let entry = Entry::now("open", &*longer, OK, "");
+            assert_eq!(entry.path, format!("…{whole}"));
+            assert_eq!(
+                entry.cut,
+                Some(digest(longer.as_bytes())),
+                "two of one end are told apart"
+            );
+        }
+    }
+
+    #[test]
+    fn no_line_is_longer_than_it_is_said_to_be_nor_than_what_is_read() {
         let who = Who {
             session: "0123abcd".to_owned(),
             user: "2bd806c97f0e00af".to_owned(),
             uid: u32::MAX,
         };
         let path = format!("{}/ö.json", "\"".repeat(100_000));
-        let entry = Entry::now("setattr", path, "EIO", "\u{1}".repeat(100_000));
-        assert!(entry.path.starts_with("…\"") && entry.path.ends_with("\"/ö.json"));
-        let mut out = Vec::new();
-        entry.write(&who, u64::MAX, &[0xff; 32], &mut out);
-        assert!(out.len() < MAX_LINE, "{}", out.len());
+        for reason in ["", "why \"\\ö", &"\u{1}".repeat(100_000)] {
+            let entry = Entry {
+                pid: u32::MAX,
+                how: "mode 7777 size 18446744073709551615 times".to_owned(),
+                count: NonZeroU64::new(u64::MAX),
+                ..Entry::now("copy_file_range", path.as_str(), "ENAMETOOLONG", reason)
+            };
+            assert!(entry.path.starts_with("…\"") && entry.path.ends_with("\"/ö.json"));
+            let mut out = Vec::new();
+            entry.write(&who, u64::MAX, &[0xff; 32], &mut out);
+            let (length, cost) = (out.len() as u64, entry.cost());
+            assert!(
+                length <= cost && cost < length + 200,
+                "{length}, said to be {cost}"
+            );
+            assert!(out.len() < MAX_LINE, "{}", out.len());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! there can be none: the thread takes space in the file ahead, so that a full disk is known before an operation is done,
 //! and not after.
 
+mod account;
 mod chain;
 mod file;
 mod flood;
@@ -18,17 +19,19 @@ mod queue;
 mod verify;
 mod writer;
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use lru::LruCache;
 use parking_lot::Mutex;
 
 pub use file::Owner;
 pub use head::HeadKey;
-pub use options::{Destination, Level, Options};
-pub use own::{OwnEvent, own_events};
+pub use options::{Destination, Level, Options, USER_RATE};
+pub use own::{OwnEvent, OwnEvents};
 pub use verify::{Findings, Problem, verify};
 
 use crate::error::{Doing, Error, Kind, Result};
@@ -40,10 +43,14 @@ use observer::Auditor;
 use queue::Queues;
 use writer::{LAST_TRY, Writer};
 
+/// Of how many uids it is remembered what they tried in vain.
+const STRANGERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
 /// A log that is open, and has no thread yet: made before privileges are dropped, which wants a process of one thread.
 pub struct Prepared {
     chain: Chain,
     level: Level,
+    user_rate: u64,
     /// There is no space in it: not known to last.
     failed: Option<Error>,
 }
@@ -59,6 +66,7 @@ impl Prepared {
         Ok(Self {
             chain,
             level: options.level,
+            user_rate: options.user_rate,
             failed,
         })
     }
@@ -68,7 +76,8 @@ impl Prepared {
     /// # Errors
     /// [`Kind::Io`] when there is no thread to be had.
     pub fn start(self) -> Result<AuditLog> {
-        let queues = Queues::new();
+        let queues = Queues::new(self.user_rate);
+        queues.accounts.set_left(self.chain.left());
         if let Some(error) = &self.failed {
             queues.set_failed(true);
             log::error!("{}", writer::stopped(error));
@@ -77,6 +86,7 @@ impl Prepared {
         let writer = Writer {
             queues: Arc::clone(&queues),
             chain: self.chain,
+            files: 0,
         };
         let shared = Arc::clone(&queues);
         let run = move || {
@@ -93,6 +103,7 @@ impl Prepared {
         Ok(AuditLog(Arc::new(Inner {
             queues,
             level: self.level,
+            strangers: Mutex::new(LruCache::new(STRANGERS)),
             ended: Mutex::new(Some(ended)),
         })))
     }
@@ -105,12 +116,23 @@ pub struct AuditLog(Arc<Inner>);
 struct Inner {
     queues: Arc<Queues>,
     level: Level,
+    /// Those of whom it is not known which user they are, by uid: so that what is alike is counted over more than one attempt.
+    strangers: Mutex<LruCache<u32, Arc<Auditor>>>,
     ended: Mutex<Option<mpsc::Receiver<usize>>>,
 }
 
 impl AuditLog {
-    /// Who takes note of what happens in one session.
+    /// Who takes note of what happens in one session, or before there is one.
     pub fn observer(&self, subject: &Subject) -> Arc<dyn Observer> {
+        if subject.user.is_some() {
+            return Arc::new(self.auditor(subject));
+        }
+        let mut strangers = self.0.strangers.lock();
+        let stranger = strangers.get_or_insert(subject.uid, || Arc::new(self.auditor(subject)));
+        Arc::clone(stranger) as _
+    }
+
+    fn auditor(&self, subject: &Subject) -> Auditor {
         let who = Who {
             session: session_id(),
             user: subject
@@ -119,11 +141,11 @@ impl AuditLog {
                 .map_or_else(String::new, UserHash::to_string),
             uid: subject.uid,
         };
-        Arc::new(Auditor {
+        Auditor {
             queues: Arc::clone(&self.0.queues),
             queue: self.0.queues.open(who),
             level: self.0.level,
-        })
+        }
     }
 
     /// Goes on in the file that the path leads to by now, as soon as that may be.
@@ -134,6 +156,11 @@ impl AuditLog {
     /// Whether the log cannot be written.
     pub fn failed(&self) -> bool {
         self.0.queues.failed()
+    }
+
+    /// Whether its file system is nearly full, so that users who wrote most of it are refused.
+    pub fn is_scarce(&self) -> bool {
+        self.0.queues.accounts.is_scarce()
     }
 
     /// How many lines wait to be written.
@@ -149,6 +176,8 @@ impl AuditLog {
         let Some(ended) = self.0.ended.lock().take() else {
             return Ok(());
         };
+        // What was counted of them is a line, too.
+        self.0.strangers.lock().clear();
         self.0.queues.close();
         let lost = match ended.recv_timeout(LAST_TRY + Duration::from_secs(2)) {
             Ok(lost) => lost,

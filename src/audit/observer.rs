@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::line::{Entry, OK};
+use super::line::{Entry, OK, keep_end};
 use super::options::Level;
-use super::queue::{Queue, Queues};
+use super::queue::{LOOK, PATIENCE, Queue, Queues};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Observer, Op, Operation, SessionChange, turn};
+use crate::event::{Event, Observer, Op, Operation, Pace, SessionChange, turn};
 
 thread_local! {
     /// The turn in which a line said why something is refused: the operation's own line would say less.
@@ -21,17 +22,7 @@ impl Level {
     fn owes(self, op: Op) -> bool {
         match self {
             Self::Denied => false,
-            Self::Access => matches!(
-                op,
-                Op::Open
-                    | Op::Create
-                    | Op::Commit
-                    | Op::Rename
-                    | Op::Unlink
-                    | Op::Mkdir
-                    | Op::Rmdir
-                    | Op::Session
-            ),
+            Self::Access => is_access(op),
             Self::All => true,
         }
     }
@@ -45,6 +36,41 @@ impl Level {
 
     fn owes_session(self, change: SessionChange) -> bool {
         self != Self::Denied || matches!(change, SessionChange::Suspended | SessionChange::Ends)
+    }
+}
+
+/// What opens or changes something, or would: everything but what only looks, what goes on what was opened, and what is given
+/// back. What is written is told by the open that was for writing, and by the commit.
+fn is_access(op: Op) -> bool {
+    match op {
+        Op::Open
+        | Op::Create
+        | Op::Setattr
+        | Op::Fallocate
+        | Op::CopyFileRange
+        | Op::Commit
+        | Op::Rename
+        | Op::Unlink
+        | Op::Mkdir
+        | Op::Rmdir
+        | Op::Symlink
+        | Op::Mknod
+        | Op::Link
+        | Op::Session => true,
+        Op::Lookup
+        | Op::Forget
+        | Op::Getattr
+        | Op::Read
+        | Op::Write
+        | Op::Statfs
+        | Op::Release
+        | Op::Fsync
+        | Op::Flush
+        | Op::Opendir
+        | Op::Readdir
+        | Op::Releasedir
+        | Op::Fsyncdir
+        | Op::Lseek => false,
     }
 }
 
@@ -62,8 +88,21 @@ pub(super) struct Auditor {
 
 impl Auditor {
     fn push(&self, op: Op, path: impl Into<String>, outcome: &'static str, reason: impl Into<String>) {
-        let entry = Entry::now(op.as_str(), path, outcome, reason);
-        self.queues.push(&self.queue, entry);
+        self.put(op, Entry::now(op.as_str(), path, outcome, reason));
+    }
+
+    /// What is owed a line was let in when there was space for it: it waits no more, for it may hold a lock.
+    fn put(&self, op: Op, entry: Entry) {
+        match self.level.owes(op) {
+            true => self.queues.push_anyway(&self.queue, entry),
+            false => self.queues.push(&self.queue, entry),
+        }
+    }
+
+    /// Refuses what there can be no line for.
+    fn refuse<T>(&self, why: &'static str) -> Result<T> {
+        REFUSED.set(turn());
+        Err(Error::new(Kind::Io, why))
     }
 
     /// Says why something is refused.
@@ -157,21 +196,51 @@ impl Observer for Auditor {
             return;
         }
         let outcome = error.map_or(OK, |error| error.kind().errno().name);
-        let to = operation.to.map(|to| format!("to {:?}", to()));
+        let to = operation.to.map(|to| {
+            let mut path = to();
+            keep_end(&mut path);
+            format!("to {path:?}")
+        });
         let why = error.map(Error::to_string);
         let reason = [to, why].into_iter().flatten().collect::<Vec<_>>().join(": ");
-        self.push(operation.op, (operation.path)(), outcome, reason);
+        let entry = Entry {
+            how: operation.how.to_string(),
+            ..Entry::now(operation.op.as_str(), (operation.path)(), outcome, reason)
+        };
+        self.put(operation.op, entry);
     }
 
     fn admit(&self, op: Op) -> Result<()> {
-        if !self.level.owes(op) || (!self.queues.failed() && self.queues.has_space(&self.queue)) {
-            return Ok(());
+        if !self.level.owes(op) {
+            Ok(())
+        } else if self.queues.failed() {
+            self.refuse("the audit log cannot be written, so what has to be in it is refused; the server's log says why")
+        } else if self.queues.has_had_enough(&self.queue) {
+            self.refuse(
+                "the audit log's file system is nearly full, and this user has filled more of it than is left; the server's \
+                 log says how much",
+            )
+        } else {
+            Ok(())
         }
-        REFUSED.set(turn());
-        Err(Error::new(
-            Kind::Io,
-            "the audit log cannot be written, so what has to be in it is refused; the server's log says why",
-        ))
+    }
+
+    fn pace(&self, op: Op, waited: Duration) -> Result<Pace> {
+        self.admit(op)?;
+        let owes = self.level.owes(op);
+        let wait = match self.queues.behind(&self.queue) {
+            // Whoever cannot write less does not wait for it.
+            Some(_) if self.queues.failed() => None,
+            None if owes && !self.queues.has_space(&self.queue) => Some(LOOK),
+            behind => behind,
+        };
+        match wait {
+            Some(wait) if waited < PATIENCE => Ok(Pace::Wait(wait)),
+            Some(_) if owes => {
+                self.refuse("this user's lines have waited too long for their turn in the audit log")
+            }
+            _ => Ok(Pace::Go),
+        }
     }
 }
 
@@ -184,15 +253,15 @@ impl Drop for Auditor {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::audit::line::Who;
     use crate::event::on_behalf_of;
 
+    const RATE: u64 = 64 << 10;
+
     /// An observer of a log that nobody writes.
     fn auditor(level: Level) -> Auditor {
-        let queues = Queues::new();
+        let queues = Queues::new(RATE);
         let queue = queues.open(Who {
             session: "0123abcd".to_owned(),
             user: String::new(),
@@ -213,6 +282,7 @@ mod tests {
     fn done(auditor: &Auditor, op: Op, outcome: std::result::Result<(), &Error>) {
         auditor.operation(&Operation {
             op,
+            how: &"",
             outcome,
             elapsed: Duration::ZERO,
             path: &|| "x".to_owned(),
@@ -292,6 +362,67 @@ mod tests {
         };
         assert!(line.entry.reason.starts_with("2 events"), "{}", line.entry.reason);
         assert_eq!(lines(&auditor), [""; 0]);
+    }
+
+    #[test]
+    fn who_writes_more_than_the_rate_waits_and_only_what_is_owed_a_line_is_refused_in_the_end() {
+        let auditor = auditor(Level::Access);
+        let now = Duration::ZERO;
+        assert_eq!(auditor.pace(Op::Open, now).unwrap(), Pace::Go);
+        // Each another, so that each is a line.
+        let mut numbers = (0..1_000_000).map(|number: u32| number.to_string());
+        while auditor.queues.behind(&auditor.queue).is_none() {
+            auditor.push(Op::Open, numbers.next().unwrap(), OK, "");
+        }
+        numbers
+            .by_ref()
+            .take(10_000)
+            .for_each(|number| auditor.push(Op::Open, number, OK, ""));
+        for op in [Op::Open, Op::Read, Op::Lookup] {
+            assert!(matches!(auditor.pace(op, now), Ok(Pace::Wait(_))), "{op}");
+        }
+        assert_eq!(auditor.pace(Op::Open, PATIENCE).unwrap_err().kind(), Kind::Io);
+        assert_eq!(auditor.pace(Op::Read, PATIENCE).unwrap(), Pace::Go);
+        assert!(
+            auditor.admit(Op::Commit).is_ok(),
+            "what holds a lock does not wait"
+        );
+        let other = auditor.queues.open(Who {
+            session: "4567cdef".to_owned(),
+            user: "2bd806c97f0e00af".to_owned(),
+            uid: 2,
+        });
+        assert_eq!(auditor.queues.behind(&other), None);
+        auditor.queues.set_failed(true);
+        assert_eq!(auditor.pace(Op::Read, now).unwrap(), Pace::Go);
+        assert!(auditor.pace(Op::Open, now).is_err());
+    }
+
+    #[test]
+    fn where_little_is_left_who_wrote_most_is_refused_and_that_is_one_line_in_ten_seconds() {
+        let auditor = auditor(Level::Access);
+        auditor.push(Op::Open, "x", OK, "");
+        assert_eq!(lines(&auditor), ["open ok"]);
+        auditor.queues.accounts.set_left(Some(100));
+        let refuse = || {
+            on_behalf_of(1, || {
+                let error = auditor.pace(Op::Open, Duration::ZERO).unwrap_err();
+                done(&auditor, Op::Open, Err(&error));
+            });
+            assert_eq!(auditor.pace(Op::Read, Duration::ZERO).unwrap(), Pace::Go);
+        };
+        refuse();
+        assert_eq!(lines(&auditor), ["audit EIO"]);
+        (0..100).for_each(|_| refuse());
+        assert_eq!(lines(&auditor), [""; 0]);
+        auditor.queues.end(&auditor.queue);
+        let work = auditor.queues.take(100);
+        let counts: Vec<_> = work
+            .batch
+            .iter()
+            .map(|(_, line)| line.entry.count.unwrap().get())
+            .collect();
+        assert_eq!(counts, [100]);
     }
 
     #[test]

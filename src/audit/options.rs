@@ -17,6 +17,9 @@ pub enum Level {
     All,
 }
 
+/// What each user may add to the log for long, in bytes a second, unless configured otherwise: some 1,700 lines.
+pub const USER_RATE: u64 = 512 << 10;
+
 /// Where the log goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Destination {
@@ -33,6 +36,8 @@ pub struct Options {
     pub destination: Destination,
     /// What it has.
     pub level: Level,
+    /// How many bytes a second each user may add to it for long. Who adds more, waits.
+    pub user_rate: u64,
     /// What it is signed with, so that nobody without that key can cut it unnoticed.
     pub key: Option<HeadKey>,
 }

@@ -2,24 +2,29 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::account::{Account, Accounts};
 use super::file::RESERVE;
-use super::flood::Floods;
+use super::flood::{Floods, WINDOW};
 use super::line::{Entry, Who};
-use crate::budget::{Charge, Pool, Share};
+use crate::budget::Charge;
 use crate::clock::{self, Stopwatch};
 
 /// How much may wait in all sessions together, in bytes: there is space in the file for it.
 const WAITING: u64 = RESERVE / 2;
 
-/// How long an operation waits for space in its own session's queue, and how often it looks.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(1);
+/// How long an operation waits for space in its own user's part of the queues, and how often it looks.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_millis(1);
+
+/// How much space there must be before something is done, in bytes: its lines are shorter.
+const AHEAD: u64 = 8 << 10;
 
 /// The most lines that one session writes before it is another's turn.
 const TURN: usize = 64;
@@ -32,7 +37,7 @@ pub(super) struct Queues {
     /// The log cannot be written.
     failed: AtomicBool,
     waiting: AtomicUsize,
-    pool: Arc<Pool>,
+    pub(super) accounts: Accounts,
     lists: Mutex<Lists>,
     /// There is something for the writer to do.
     work: Condvar,
@@ -57,7 +62,7 @@ struct Lists {
 pub(super) struct Queue {
     who: Who,
     id: u64,
-    share: Arc<Share>,
+    account: Arc<Account>,
     inner: Mutex<Inner>,
 }
 
@@ -65,8 +70,9 @@ pub(super) struct Queue {
 struct Inner {
     lines: VecDeque<Waiting>,
     floods: Floods,
-    /// What could not be taken note of.
+    /// What could not be taken note of, and when a line said so the last time.
     missed: u64,
+    missed_told: Option<Instant>,
     /// Whether it is in one of the lists, and has a timer.
     listed: bool,
     timed: bool,
@@ -75,7 +81,7 @@ struct Inner {
 /// A line that waits.
 pub(super) struct Waiting {
     pub(super) entry: Entry,
-    _charge: Option<Charge>,
+    _charge: Charge,
 }
 
 /// What the writer is to do.
@@ -89,11 +95,12 @@ pub(super) struct Work {
 }
 
 impl Queues {
-    pub(super) fn new() -> Arc<Self> {
+    /// With so many bytes a second for each user.
+    pub(super) fn new(rate: u64) -> Arc<Self> {
         Arc::new(Self {
             failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
-            pool: Pool::new(WAITING),
+            accounts: Accounts::new(rate, WAITING),
             lists: Mutex::default(),
             work: Condvar::new(),
             ids: AtomicU64::new(0),
@@ -103,9 +110,9 @@ impl Queues {
     /// A queue for one session.
     pub(super) fn open(&self, who: Who) -> Arc<Queue> {
         Arc::new(Queue {
-            who,
             id: self.ids.fetch_add(1, Ordering::Relaxed),
-            share: self.pool.share(u64::MAX),
+            account: self.accounts.of(&who.user),
+            who,
             inner: Mutex::default(),
         })
     }
@@ -120,16 +127,29 @@ impl Queues {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether the session may do something that is a line: whether there is space for one, or will be in a moment.
+    /// Whether there is space for the lines of something that the session is about to do.
     pub(super) fn has_space(&self, queue: &Queue) -> bool {
-        self.charge(queue, PATIENCE, 1024).is_some()
+        queue.account.take(AHEAD).is_some()
     }
 
-    /// Space for a line. Waits for the writer, for no longer than `patience`, and not at all while it cannot write.
+    /// Whether others are to have what is left in the log's file system.
+    pub(super) fn has_had_enough(&self, queue: &Queue) -> bool {
+        self.accounts.has_had_enough(&queue.account)
+    }
+
+    /// How long the session has to wait until its user has written no more than the rate allows.
+    pub(super) fn behind(&self, queue: &Queue) -> Option<Duration> {
+        queue.account.behind()
+    }
+
+    /// Space for a line that nobody has asked for before. Waits for the writer, and not at all while it cannot write.
     fn charge(&self, queue: &Queue, patience: Duration, cost: u64) -> Option<Charge> {
+        if self.has_had_enough(queue) {
+            return None;
+        }
         let watch = Stopwatch::start();
         loop {
-            let charge = queue.share.take(cost);
+            let charge = queue.account.take(cost);
             if charge.is_some() || self.failed() || watch.elapsed() >= patience {
                 return charge;
             }
@@ -143,7 +163,8 @@ impl Queues {
         self.put(queue, entry, Some(PATIENCE));
     }
 
-    /// As [`push`](Self::push), whether or not there is space: for the few lines that a session cannot be without.
+    /// As [`push`](Self::push), whether or not there is space, and at once: for what was asked for before it was done, and
+    /// for the few lines that a session cannot be without.
     pub(super) fn push_anyway(self: &Arc<Self>, queue: &Arc<Queue>, entry: Entry) {
         self.put(queue, entry, None);
     }
@@ -155,22 +176,28 @@ impl Queues {
 
     fn put_all(self: &Arc<Self>, queue: &Arc<Queue>, lines: Vec<Entry>, patience: Option<Duration>) {
         let charged = lines.into_iter().map(|entry| {
-            let charge = patience.and_then(|patience| self.charge(queue, patience, entry.cost() as u64));
-            (charge.is_some() || patience.is_none()).then_some(Waiting {
+            let cost = entry.cost();
+            let events = entry.count.map_or(1, NonZeroU64::get);
+            let charge = match patience {
+                Some(patience) => self.charge(queue, patience, cost).ok_or(events)?,
+                None => queue.account.overdraw(cost),
+            };
+            queue.account.spend(cost);
+            Ok(Waiting {
                 entry,
                 _charge: charge,
             })
         });
         // Waits for space, if it must: not under the lock.
-        let charged: Vec<_> = charged.collect();
+        let charged: Vec<Result<Waiting, u64>> = charged.collect();
         let mut inner = queue.inner.lock();
         for line in charged {
             match line {
-                Some(line) => {
+                Ok(line) => {
                     self.waiting.fetch_add(1, Ordering::Relaxed);
                     inner.lines.push_back(line);
                 }
-                None => inner.missed += 1,
+                Err(events) => inner.missed += events,
             }
         }
         self.list(queue, &mut inner);
@@ -185,14 +212,27 @@ impl Queues {
 
     /// The session ends: what was counted until now is a line.
     pub(super) fn end(self: &Arc<Self>, queue: &Arc<Queue>) {
-        let lines = queue.inner.lock().floods.end();
+        let lines = {
+            let mut inner = queue.inner.lock();
+            inner.missed_told = None;
+            inner.floods.end()
+        };
         self.put_all(queue, lines, None);
     }
 
     /// Gives the queue a turn, and a timer, if it needs one.
     fn list(&self, queue: &Arc<Queue>, inner: &mut Inner) {
-        let turn = !inner.listed && (!inner.lines.is_empty() || inner.missed > 0);
-        let timer = if inner.timed { None } else { inner.floods.next() };
+        let untold = inner.untold();
+        let is_due = untold.is_some_and(|at| at <= clock::instant());
+        let turn = !inner.listed && (!inner.lines.is_empty() || is_due);
+        let timer = if inner.timed {
+            None
+        } else {
+            [inner.floods.next(), untold.filter(|_| !is_due)]
+                .into_iter()
+                .flatten()
+                .min()
+        };
         if !turn && timer.is_none() {
             return;
         }
@@ -290,22 +330,37 @@ impl Queues {
             self.lists.lock().ready.push_back(Arc::clone(&queue));
             return;
         }
-        if inner.missed == 0 {
-            inner.listed = false;
-        } else if self.failed() {
+        if inner.missed > 0 && self.failed() {
             // Said when it is over: it may be a lot.
             self.lists.lock().missed.push(Arc::clone(&queue));
-        } else {
-            inner.listed = false;
-            let missed = mem::take(&mut inner.missed);
-            let reason = format!(
-                "{missed} events have no line of their own: the log could not be written, and what it owes a line \
-                 was refused"
-            );
-            let entry = Entry::now(MISSING, "", "EIO", reason);
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            let line = Waiting { entry, _charge: None };
+            return;
+        }
+        inner.listed = false;
+        if inner.untold().is_some_and(|at| at <= clock::instant()) {
+            let line = self.missing(&queue, &mut inner);
             batch.push((Arc::clone(&queue), line));
+        }
+        self.list(&queue, &mut inner);
+    }
+
+    /// The line that says how much is missing.
+    fn missing(&self, queue: &Queue, inner: &mut Inner) -> Waiting {
+        let missed = mem::take(&mut inner.missed);
+        inner.missed_told = Some(clock::instant());
+        let reason = format!(
+            "{missed} events have no line of their own: the log could not be written, or had enough of this user's, and \
+             what it owes a line was refused"
+        );
+        let entry = Entry {
+            count: NonZeroU64::new(missed),
+            ..Entry::now(MISSING, "", "EIO", reason)
+        };
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let cost = entry.cost();
+        queue.account.spend(cost);
+        Waiting {
+            entry,
+            _charge: queue.account.overdraw(cost),
         }
     }
 
@@ -332,6 +387,14 @@ impl Queues {
     /// Lines that were written wait no more.
     pub(super) fn written(&self, count: usize) {
         self.waiting.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    /// When it may be said how much is missing, if something is: that must not become a flood itself.
+    fn untold(&self) -> Option<Instant> {
+        let told = self.missed_told;
+        (self.missed > 0).then(|| told.map_or_else(clock::instant, |told| told + WINDOW))
     }
 }
 

@@ -25,16 +25,19 @@ pub(super) const LAST_TRY: Duration = Duration::from_secs(5);
 pub(super) struct Writer {
     pub(super) queues: Arc<Queues>,
     pub(super) chain: Chain,
+    /// How many files the chain had gone on in, when it was looked the last time.
+    pub(super) files: u64,
 }
 
 impl Writer {
     /// Writes until it is told to end, and says then how many lines could not be written.
     pub(super) fn run(mut self, done: &Sender<usize>) {
         loop {
-            let latest = self.queues.failed().then(|| clock::instant() + RETRY);
+            let waits = self.queues.failed() || self.queues.accounts.is_scarce();
+            let latest = waits.then(|| clock::instant() + RETRY);
             self.queues.wait(latest, PAUSE);
             let work = self.queues.take(BATCH);
-            if !work.batch.is_empty() || work.reopen || self.queues.failed() {
+            if !work.batch.is_empty() || work.reopen || waits {
                 let lost = self.write(&work.batch);
                 if lost > 0 {
                     let _ = done.send(lost + self.queues.waiting());
@@ -63,6 +66,7 @@ impl Writer {
                 failed => failed,
             };
             self.note(result);
+            self.look_what_is_left();
             if batch.is_empty() {
                 return 0;
             }
@@ -72,6 +76,25 @@ impl Writer {
                 return batch.len();
             }
             thread::sleep(RETRY);
+        }
+    }
+
+    /// Has those who wrote most stop, where the log's file system is nearly full.
+    fn look_what_is_left(&mut self) {
+        let left = self.chain.left();
+        let news = self.queues.accounts.set_left(left);
+        if self.chain.files() != self.files {
+            self.files = self.chain.files();
+            self.queues.accounts.begin_file();
+        }
+        match left {
+            Some(left) if news => log::error!(
+                "the audit log's file system is nearly full: {} MiB are left. A user who wrote more than that is refused \
+                 what it owes a line (EIO), until there is more; make room, or rotate the log",
+                left >> 20
+            ),
+            None if news => log::error!("the audit log's file system has room again; all goes on"),
+            _ => {}
         }
     }
 

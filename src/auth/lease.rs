@@ -132,6 +132,14 @@ impl Lease {
         self.next_attempt
     }
 
+    /// How long the session is served from `now` on if nobody answers any more; zero when it is not.
+    pub fn served_for(&self, now: Instant) -> Duration {
+        match self.refused {
+            true => Duration::ZERO,
+            false => (self.good_until + self.terms.grace).saturating_duration_since(now),
+        }
+    }
+
     /// How long the last validation is good from `now` on; zero when it is not.
     pub fn good_for(&self, now: Instant) -> Duration {
         self.good_until.saturating_duration_since(now)
@@ -174,6 +182,7 @@ mod tests {
         lease.renewed(None, start + seconds(1000), 0.5);
         assert_eq!(lease.state(start + seconds(1000)), State::Active);
         assert_eq!(lease.good_for(start + seconds(1000)), seconds(60));
+        assert_eq!(lease.served_for(start + seconds(1000)), seconds(360));
     }
 
     #[test]
@@ -205,6 +214,7 @@ mod tests {
         lease.renewed(None, start, 0.0);
         assert_eq!(lease.state(start), State::Ended);
         assert_eq!(lease.next_change(start), None);
+        assert_eq!(lease.served_for(start), Duration::ZERO);
     }
 
     proptest! {

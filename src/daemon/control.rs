@@ -18,6 +18,11 @@ use crate::error::{Error, Kind};
 /// How long a client may take to send its request, and to take its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a logout waits until its session is unmounted, and root for the sessions that it revokes. Nobody gets in any more
+/// by then; what takes longer goes on by itself.
+const UNMOUNT: Duration = Duration::from_secs(60);
+const REVOKE: Duration = Duration::from_secs(1);
+
 /// How many connections there may be at once, and how many of one uid: one user's must not be everybody's. Root is not
 /// counted, so that it can see and end what floods.
 const MAX_CONNECTIONS: usize = 256;
@@ -148,13 +153,13 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
         Request::Logout { uid } => {
             let uid = subject(peer, uid)?;
             sessions
-                .end(&Whose::Uid(uid), "logged out")
+                .end(&Whose::Uid(uid), "logged out", UNMOUNT)
                 .await
                 .map(Reply::Ended)
         }
         Request::Audit { lines, uid } => {
             let uid = subject(peer, uid)?;
-            sessions.events(uid, lines).await.map(Reply::Events)
+            sessions.audited.events(peer, uid, lines).await.map(Reply::Events)
         }
         Request::Removed { uid } => sessions.removed(subject(peer, uid)?).await,
         Request::Restore { path, uid } => sessions.restore_record(subject(peer, uid)?, pid, path).await,
@@ -162,7 +167,7 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
         Request::Discard { path, uid } => sessions.discard(subject(peer, uid)?, pid, path).await,
         Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
         Request::Revoke(whose) => match peer {
-            0 => sessions.end(&whose, "revoked").await.map(Reply::Ended),
+            0 => sessions.end(&whose, "revoked", REVOKE).await.map(Reply::Ended),
             _ => Err(not_permitted(
                 "only root may revoke sessions; to end your own, log out",
             )),

@@ -12,6 +12,7 @@ use super::wire::{Code, DraftStatus, QuotaStatus, SessionStatus, Whose};
 use crate::auth::{ApiKey, State, Validation};
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::session::{Leased, apart};
 use crate::store::Uncommitted;
 use crate::vfs::Vfs;
@@ -76,6 +77,10 @@ impl Live {
         }
         if validation.principal != *self.leased.principal() {
             let why = "you are logged in as another user already; log out first";
+            self.leased.session().vfs().store().report(&Event::LoginFailed {
+                kind: Kind::Exists,
+                reason: why.to_owned(),
+            });
             return Err(Refusal::new(Code::AlreadyLoggedIn, Error::new(Kind::Exists, why)));
         }
         self.leased
@@ -97,8 +102,10 @@ impl Live {
         }
     }
 
-    /// Tells it to end. The first reason counts.
+    /// Ends access, and tells it to end. The first reason counts.
     pub(super) fn end(&self, why: &str) {
+        // Before anything that may fail, or wait.
+        self.leased.session().close();
         self.ending.send_if_modified(|ending| {
             let first = ending.is_none();
             ending.get_or_insert_with(|| why.to_owned());

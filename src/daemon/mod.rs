@@ -3,9 +3,11 @@
 //! One thread waits for everything that takes time: leases, the control socket, systemd. Files are served by each
 //! session's own threads, which never wait for it.
 
+mod audited;
 mod client;
 mod control;
 mod live;
+mod login;
 mod refusal;
 mod requests;
 mod restore;
@@ -51,6 +53,7 @@ pub async fn serve(
     tokio::select! {
         () = control::serve(&listener, &sessions) => {}
         () = systemd::keep_alive() => {}
+        () = sessions.audited.follow() => {}
         () = shutdown => {}
     }
     drop(listener);

@@ -21,7 +21,8 @@ impl Sessions {
     /// Brings back the sessions of before a restart, each as soon as its key is validated.
     pub(super) fn restore(self: &Arc<Self>, kept: Vec<Kept>) {
         for kept in kept {
-            let restoring = Restoring::of(kept);
+            let login = self.logins.begin(kept.uid);
+            let restoring = Restoring::of(kept, login);
             let slot = Slot::Restoring(Arc::clone(&restoring));
             self.slots.lock().insert(restoring.uid, slot);
             tokio::spawn(Arc::clone(self).restore_one(restoring));
@@ -50,6 +51,10 @@ impl Sessions {
         let (uid, asked) = (restoring.uid, clock::instant());
         let (code, error) = match self.setup.authenticator.validate(&restoring.key).await {
             Ok(validation) => {
+                if let Some(why) = restoring.login.ended(Some(validation.principal.user())) {
+                    log::info!("the session of uid {uid} from before the restart does not come back: {why}");
+                    return self.abandon(restoring);
+                }
                 // While somebody logs in, that is waited for: it may fail.
                 let Some(slot) = self.claim(restoring) else {
                     return false;
@@ -79,7 +84,16 @@ impl Sessions {
     fn claim(&self, restoring: &Arc<Restoring>) -> Option<TakenSlot> {
         let slots = self.slots.lock();
         let own = restoring.is_in(&slots);
-        own.then(|| TakenSlot::new(&self.slots, slots, restoring.uid, Some(Arc::clone(restoring))))
+        let login = Arc::clone(&restoring.login);
+        own.then(|| {
+            TakenSlot::new(
+                &self.slots,
+                slots,
+                restoring.uid,
+                login,
+                Some(Arc::clone(restoring)),
+            )
+        })
     }
 
     /// Gives it up for good. Not while somebody logs in: the key that is kept by then may be theirs.

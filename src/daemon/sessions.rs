@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use log::Level;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
 
+use super::audited::Audited;
 use super::live::{ENDED_MEANWHILE, LOOK, Live};
+use super::login::{Login, Logins};
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::setup::{Setup, Start};
 use super::slot::{Slot, Slots, TakenSlot};
 use super::systemd;
 use super::wire::{Code, SessionStatus, Whose};
-use crate::audit::{self, OwnEvent};
 use crate::auth::{ApiKey, Throttle, Validation};
 use crate::clock;
 use crate::error::{Error, Kind};
 use crate::event::{Event, SessionChange, Subject};
-use crate::session::{LAST_UNMOUNT, apart};
+use crate::session::{LAST_UNMOUNT, Session, apart};
 
 /// How long looking for the drafts of all sessions may take.
 const LOOK_AT_ALL: Duration = Duration::from_secs(10);
@@ -38,13 +38,30 @@ const CLOSE_ALL: Duration = Duration::from_secs(35);
 pub(super) struct Sessions {
     pub(super) setup: Arc<Setup>,
     pub(super) slots: Arc<Mutex<Slots>>,
-    /// Held while the audit log is read: by one at a time, however many ask.
-    reading: Arc<AsyncMutex<()>>,
+    /// What the audit log has of each user.
+    pub(super) audited: Audited,
+    /// Locked after the slots.
+    pub(super) logins: Logins,
     throttle: Mutex<Throttle>,
     /// The daemon ends: what systemd keeps is for the next one.
     stopping: AtomicBool,
     /// It ends without waiting for the mounter any more, which was said for all sessions together.
     gave_up: AtomicBool,
+}
+
+/// Who was told to end.
+struct Told {
+    lives: Vec<Arc<Live>>,
+    /// The uids of those that have yet to begin.
+    logins: Vec<u32>,
+    /// Whether others may turn out to be meant when it is known whose their keys are.
+    uncertain: bool,
+}
+
+impl Told {
+    fn is_nobody(&self) -> bool {
+        self.lives.is_empty() && self.logins.is_empty() && !self.uncertain
+    }
 }
 
 /// What a login finds before its key is validated.
@@ -63,9 +80,10 @@ enum Place {
 impl Sessions {
     pub(super) fn new(setup: Setup) -> Arc<Self> {
         Arc::new(Self {
+            audited: Audited::new(setup.audit.as_deref()),
             setup: Arc::new(setup),
             slots: Arc::default(),
-            reading: Arc::default(),
+            logins: Logins::default(),
             throttle: Mutex::default(),
             stopping: AtomicBool::new(false),
             gave_up: AtomicBool::new(false),
@@ -85,9 +103,15 @@ impl Sessions {
     ) -> Answer<SessionStatus> {
         let throttled = self.throttle.lock().check(uid, clock::instant());
         throttled.refused_as(Code::Refused)?;
+        let login = self.logins.begin(uid);
         let (key, asked, found) = (Arc::new(key), clock::instant(), self.find(uid)?);
         let validation = self.validate(uid, &key).await?;
-        let live = match self.place(uid, found)? {
+        if login.ended(Some(validation.principal.user())).is_some() {
+            let refusal = Refusal::busy(ENDED_MEANWHILE);
+            self.login_failed(uid, &refusal.error);
+            return Err(refusal);
+        }
+        let live = match self.place(login, found)? {
             Place::Live(live) => {
                 live.rekey(key, &validation, asked)?;
                 live
@@ -108,10 +132,7 @@ impl Sessions {
     async fn validate(&self, uid: u32, key: &ApiKey) -> Answer<Validation> {
         let answer = self.setup.authenticator.validate(key).await;
         answer.map_err(|error| {
-            (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
-                kind: error.kind(),
-                reason: error.to_string(),
-            });
+            self.login_failed(uid, &error);
             let code = match error.kind() {
                 Kind::AuthenticationRefused => Code::Refused,
                 Kind::AuthenticationUnreachable => Code::Unreachable,
@@ -124,9 +145,16 @@ impl Sessions {
         })
     }
 
+    fn login_failed(&self, uid: u32, error: &Error) {
+        (self.setup.observers)(Subject { user: None, uid }).observe(&Event::LoginFailed {
+            kind: error.kind(),
+            reason: error.to_string(),
+        });
+    }
+
     fn find(&self, uid: u32) -> Answer<Found> {
         match self.slots.lock().get(&uid) {
-            Some(Slot::Starting(_)) => Err(Refusal::busy("another login of yours is under way")),
+            Some(Slot::Starting) => Err(Refusal::busy("another login of yours is under way")),
             Some(Slot::Live(live)) if live.is_ending() => Err(Refusal::busy(
                 "your last session is about to end; try again in a moment",
             )),
@@ -137,19 +165,26 @@ impl Sessions {
     }
 
     /// Where a login goes on whose key was validated meanwhile. One that a logout has overtaken brings nothing back.
-    fn place(&self, uid: u32, found: Found) -> Answer<Place> {
+    fn place(&self, login: Arc<Login>, found: Found) -> Answer<Place> {
+        let uid = login.uid();
         if let Found::Live(live) = found {
             return Ok(Place::Live(live));
         }
         let slots = self.slots.lock();
         let before = match slots.get(&uid) {
-            Some(Slot::Starting(_)) => return Err(Refusal::busy("another login of yours is under way")),
+            Some(Slot::Starting) => return Err(Refusal::busy("another login of yours is under way")),
             Some(Slot::Live(live)) => return Ok(Place::Live(Arc::clone(live))),
             Some(Slot::Restoring(restoring)) => Some(Arc::clone(restoring)),
             None if matches!(found, Found::Restoring) => return Err(Refusal::busy(ENDED_MEANWHILE)),
             None => None,
         };
-        Ok(Place::Free(TakenSlot::new(&self.slots, slots, uid, before)))
+        Ok(Place::Free(TakenSlot::new(
+            &self.slots,
+            slots,
+            uid,
+            login,
+            before,
+        )))
     }
 
     /// Starts a session, and sees to it from now on.
@@ -158,7 +193,10 @@ impl Sessions {
         let user = start.validation.principal.user().hash();
         let setup = Arc::clone(&self.setup);
         let mount = move || setup.mount(uid, start);
-        let leased = apart("start", mount).await.refused_as(Code::Failed)??;
+        let mounted = apart("start", mount).await.refused_as(Code::Failed);
+        let leased = mounted
+            .and_then(|mounted| mounted)
+            .inspect_err(|refusal| self.login_failed(uid, &refusal.error))?;
         let live = Live::new(uid, gid, leased);
         live.keep(&key);
         log::info!("session of {user}, uid {uid}, begins");
@@ -174,24 +212,25 @@ impl Sessions {
             ending = live.leased.keep(self.setup.authenticator.as_ref()) => Some(ending),
             _ = told.wait_for(Option::is_some) => None,
         };
-        let user = live.leased.principal().user().hash();
         let asked_for = ending.is_none();
         if let Some(ending) = ending {
             live.end(&ending.to_string());
         }
+        // What makes it dark begins before anything else that may wait.
+        let session = Arc::clone(live.leased.session());
+        let stopped = session.in_turn(Session::stop);
+        let user = live.leased.principal().user().hash();
         let why = live.ending.borrow().clone().unwrap_or_default();
         let level = if asked_for { Level::Info } else { Level::Warn };
         log::log!(level, "session of {user}, uid {}, ends: {why}", live.uid);
         live.leased.session().is(SessionChange::Ends, &why);
         self.forget(live.uid);
-        let session = Arc::clone(live.leased.session());
-        if let Err(error) = apart("stop", move || session.stop()).await {
+        if let Err(error) = stopped.await {
             log::warn!("session of {user}: {error:#}");
         }
         live.stopped.send_replace(true);
         loop {
-            let session = Arc::clone(live.leased.session());
-            let ended = apart("end", move || session.end()).await.and_then(|ended| ended);
+            let ended = session.in_turn(Session::end).await.and_then(|ended| ended);
             let done = ended.is_ok();
             if let Err(error) = &ended {
                 let level = match self.gave_up.load(Ordering::SeqCst) {
@@ -212,53 +251,68 @@ impl Sessions {
         }
     }
 
-    /// Ends sessions, and returns whose, when they have. One that has yet to begin ends when it does.
+    /// Ends sessions, and returns whose, when they have, or `patience` is over: nobody gets in any more by then. One that
+    /// has yet to begin ends when it does.
     ///
-    /// Refused when there is none; and when one serves nothing any more, but is still mounted.
-    pub(super) async fn end(&self, whose: &Whose, why: &str) -> Answer<Vec<u32>> {
-        let (lives, mut uids) = self.start_ending(whose, why);
-        if lives.is_empty() && uids.is_empty() && *whose != Whose::All {
+    /// Refused when there is none; and when one serves nothing any more, but cannot be unmounted.
+    pub(super) async fn end(&self, whose: &Whose, why: &str, patience: Duration) -> Answer<Vec<u32>> {
+        let told = self.start_ending(whose, why);
+        if told.is_nobody() && *whose != Whose::All {
             let error = Error::new(Kind::NotFound, "there is no such session");
             return Err(Refusal::new(Code::NotLoggedIn, error));
         }
-        let mut failed = None;
-        for live in lives {
+        let (mut uids, mut failed) = (told.logins, None);
+        let until = clock::instant() + patience;
+        for live in told.lives {
             let mut ended = live.ended.subscribe();
-            let result = ended.wait_for(Option::is_some).await.map(|ended| ended.clone());
-            match result {
+            let left = until.saturating_duration_since(clock::instant());
+            let result = timeout(left, ended.wait_for(Option::is_some)).await;
+            match result.map(|ended| ended.map(|ended| ended.clone())) {
                 // The others are waited for all the same.
-                Ok(Some(Err(error))) => failed = failed.or(Some(error)),
-                _ => uids.push(live.uid),
+                Ok(Ok(Some(Err(error)))) => failed = failed.or(Some(error)),
+                Ok(_) => uids.push(live.uid),
+                Err(_) => {
+                    log::warn!(
+                        "nobody gets into the session of uid {} any more; unmounting it takes long",
+                        live.uid
+                    );
+                    uids.push(live.uid);
+                }
             }
         }
         uids.sort_unstable();
+        uids.dedup();
         failed.map_or(Ok(uids), Err).refused_as(Code::MountFailed)
     }
 
-    /// Tells the sessions to end. Returns those, and the uids of those that were not even there yet.
-    fn start_ending(&self, whose: &Whose, why: &str) -> (Vec<Arc<Live>>, Vec<u32>) {
-        let (mut lives, mut uids) = (Vec::new(), Vec::new());
-        self.slots.lock().retain(|uid, slot| match slot {
+    /// Ends access to the sessions, and tells them to end, and the logins under way.
+    fn start_ending(&self, whose: &Whose, why: &str) -> Told {
+        let (mut lives, mut given_up) = (Vec::new(), Vec::new());
+        let mut slots = self.slots.lock();
+        slots.retain(|_, slot| match slot {
             Slot::Live(live) if live.is(whose) => {
                 live.end(why);
                 lives.push(Arc::clone(live));
                 true
             }
-            Slot::Starting(told) if Slot::is_by_uid(*uid, whose) => {
-                told.get_or_insert_with(|| why.to_owned());
-                self.forget(*uid);
-                uids.push(*uid);
-                true
-            }
-            Slot::Restoring(restoring) if Slot::is_by_uid(*uid, whose) => {
+            Slot::Restoring(restoring) if restoring.is_by_uid(whose) => {
                 restoring.give_up();
-                self.forget(*uid);
-                uids.push(*uid);
+                given_up.push(restoring.uid);
                 false
             }
             _ => true,
         });
-        (lives, uids)
+        let (mut logins, uncertain) = self.logins.end(whose, why);
+        drop(slots);
+        logins.append(&mut given_up);
+        for uid in &logins {
+            self.forget(*uid);
+        }
+        Told {
+            lives,
+            logins,
+            uncertain,
+        }
     }
 
     /// Has systemd keep the key of a session no longer, unless that is what the next daemon goes on with.
@@ -272,7 +326,7 @@ impl Sessions {
     /// mounter, and the mounter is waited for once, for all sessions: it may be gone, or wait for this process to end.
     pub(super) async fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let (lives, _) = self.start_ending(&Whose::All, "the daemon ends");
+        let lives = self.start_ending(&Whose::All, "the daemon ends").lives;
         let saved = async {
             for live in &lives {
                 let _ = live.stopped.subscribe().wait_for(|stopped| *stopped).await;
@@ -299,23 +353,6 @@ impl Sessions {
         let _ = timeout(CLOSE_ALL, ended()).await;
     }
 
-    /// What the audit log has of a uid: the latest events. Refused when it is not kept in a file, or that cannot be read.
-    pub(super) async fn events(&self, uid: u32, lines: u32) -> Answer<Vec<OwnEvent>> {
-        let Some(path) = self.setup.audit.clone() else {
-            let why =
-                "this daemon keeps no audit log in a file; where it goes to the journal, ask the operator";
-            return Err(Refusal::new(Code::Failed, Error::new(Kind::Unsupported, why)));
-        };
-        let turn = Arc::clone(&self.reading).lock_owned().await;
-        let read = move || {
-            let events = audit::own_events(&path, uid, lines);
-            drop(turn);
-            events
-        };
-        let read = apart("audit mine", read).await;
-        read.and_then(|events| events).refused_as(Code::Failed)
-    }
-
     /// What `viewer` may see: root everything, everybody else their own.
     pub(super) async fn status(&self, viewer: u32) -> Vec<SessionStatus> {
         let (mut all, mut lives) = (Vec::new(), Vec::new());
@@ -329,7 +366,7 @@ impl Sessions {
                     let place = self.setup.places.join(uid.to_string());
                     all.push(restoring.status(place.display().to_string()));
                 }
-                Slot::Starting(_) => {}
+                Slot::Starting => {}
             }
         }
         let until = clock::instant() + LOOK_AT_ALL;

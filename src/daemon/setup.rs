@@ -59,6 +59,8 @@ impl Setup {
             user: Some(principal.user().hash()),
             uid,
         });
+        // Before anything is opened for it.
+        let limits = self.pools.limits(principal.user()).refused_as(Code::Busy)?;
         let opened = Store::open(&self.volume, principal, self.store.clone(), observer);
         let store = opened.map_err(|error| {
             let code = match (error.kind(), error.errno()) {
@@ -79,7 +81,7 @@ impl Setup {
             uid,
             gid: start.gid.unwrap_or_else(|| (self.primary_group)(uid)),
             exec: self.exec,
-            limits: self.pools.limits(),
+            limits,
         };
         let session = Session::start(store, &self.mounter, &options).map_err(|error| {
             let code = match error.kind() {

@@ -7,6 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::live::{Live, rfc3339};
+use super::login::Login;
 use super::systemd::Kept;
 use super::wire::{SessionStatus, Whose};
 use crate::auth::ApiKey;
@@ -17,8 +18,8 @@ pub(super) type Slots = BTreeMap<u32, Slot>;
 
 /// What a uid has.
 pub(super) enum Slot {
-    /// A session is being started; and why it is to end at once, if it is.
-    Starting(Option<String>),
+    /// A session is being started.
+    Starting,
     /// A session of before the daemon was restarted. Its key has yet to be validated.
     Restoring(Arc<Restoring>),
     Live(Arc<Live>),
@@ -29,6 +30,8 @@ pub(super) struct Restoring {
     pub(super) uid: u32,
     pub(super) gid: Option<u32>,
     pub(super) key: Arc<ApiKey>,
+    /// What it was told while its user is not known.
+    pub(super) login: Arc<Login>,
     since: Timestamp,
     /// It is back, or somebody else is, or nobody wants it any more.
     pub(super) over: Notify,
@@ -38,25 +41,25 @@ pub(super) struct Restoring {
 pub(super) struct TakenSlot {
     all: Arc<Mutex<Slots>>,
     pub(super) uid: u32,
+    login: Arc<Login>,
     before: Option<Arc<Restoring>>,
 }
 
-impl Slot {
-    /// Whether it is meant, when that can be told without knowing whose the key is.
-    pub(super) fn is_by_uid(uid: u32, whose: &Whose) -> bool {
-        *whose == Whose::All || *whose == Whose::Uid(uid)
-    }
-}
-
 impl Restoring {
-    pub(super) fn of(kept: Kept) -> Arc<Self> {
+    pub(super) fn of(kept: Kept, login: Arc<Login>) -> Arc<Self> {
         Arc::new(Self {
+            login,
             uid: kept.uid,
             gid: kept.gid,
             key: Arc::new(kept.key),
             since: clock::now(),
             over: Notify::new(),
         })
+    }
+
+    /// Whether it is meant, which can be told without knowing whose the key is.
+    pub(super) fn is_by_uid(&self, whose: &Whose) -> bool {
+        *whose == Whose::All || *whose == Whose::Uid(self.uid)
     }
 
     /// Not awaited any more.
@@ -91,20 +94,24 @@ impl TakenSlot {
         all: &Arc<Mutex<Slots>>,
         mut slots: MutexGuard<'_, Slots>,
         uid: u32,
+        login: Arc<Login>,
         before: Option<Arc<Restoring>>,
     ) -> Self {
-        slots.insert(uid, Slot::Starting(None));
+        slots.insert(uid, Slot::Starting);
         Self {
             all: Arc::clone(all),
             uid,
+            login,
             before,
         }
     }
 
     /// Has the session now; which is told to end, if that was said meanwhile.
     pub(super) fn fill(self, live: &Arc<Live>) {
-        let before = self.all.lock().insert(self.uid, Slot::Live(Arc::clone(live)));
-        if let Some(Slot::Starting(Some(why))) = before {
+        let mut slots = self.all.lock();
+        slots.insert(self.uid, Slot::Live(Arc::clone(live)));
+        // Who ends sessions has the slots too: what it says from here on, it says to the session.
+        if let Some(why) = self.login.ended(Some(live.leased.principal().user())) {
             live.end(&why);
         }
     }
@@ -115,15 +122,15 @@ impl Drop for TakenSlot {
         let mut slots = self.all.lock();
         let before = self.before.take();
         match slots.get(&self.uid) {
-            Some(Slot::Starting(None)) => match before {
-                Some(before) => _ = slots.insert(self.uid, Slot::Restoring(before)),
-                None => _ = slots.remove(&self.uid),
-            },
             // Whoever was told to end while it started has ended by not starting.
-            Some(Slot::Starting(Some(_))) => {
+            Some(Slot::Starting) if self.login.ended(None).is_some() => {
                 slots.remove(&self.uid);
                 before.inspect(|before| before.give_up());
             }
+            Some(Slot::Starting) => match before {
+                Some(before) => _ = slots.insert(self.uid, Slot::Restoring(before)),
+                None => _ = slots.remove(&self.uid),
+            },
             _ => _ = before.inspect(|before| before.give_up()),
         }
     }

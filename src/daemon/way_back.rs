@@ -73,7 +73,7 @@ impl Sessions {
     fn serving(&self, uid: u32) -> Answer<Arc<Live>> {
         let live = match self.slots.lock().get(&uid) {
             Some(Slot::Live(live)) => Arc::clone(live),
-            Some(Slot::Starting(_)) => return Err(Refusal::busy("a login of yours is under way")),
+            Some(Slot::Starting) => return Err(Refusal::busy("a login of yours is under way")),
             Some(Slot::Restoring(_)) => {
                 return Err(unreachable(
                     "your session waits for the auth service since the daemon was restarted",

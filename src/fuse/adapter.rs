@@ -14,7 +14,7 @@ use fuser::{
     WriteFlags,
 };
 
-use super::call::{Call, inode, named};
+use super::call::{Call, How, inode, named};
 use super::convert;
 use super::gate::Gate;
 use super::handshake::negotiate;
@@ -79,10 +79,6 @@ fn done(result: Result<(), Errno>, reply: ReplyEmpty) {
     }
 }
 
-fn bytes(size: u32) -> usize {
-    usize::try_from(size).unwrap_or(usize::MAX)
-}
-
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         negotiate(config);
@@ -127,7 +123,6 @@ impl Filesystem for Adapter {
         _: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let call = Call::new(Op::Setattr, request, inode(ino));
         let changes = Changes {
             mode: mode.map(convert::permissions),
             uid,
@@ -138,6 +133,7 @@ impl Filesystem for Adapter {
                 mtime: mtime.map(convert::timestamp),
             },
         };
+        let call = Call::new(Op::Setattr, request, inode(ino)).how(How::Change(changes));
         let fh = fh.map(|fh| Fh(fh.0));
         let asker = request.pid();
         let result = self
@@ -206,7 +202,9 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let call = Call::new(Op::Rename, request, named(parent, name)).to(named(new_parent, new_name));
+        let call = Call::new(Op::Rename, request, named(parent, name))
+            .to(named(new_parent, new_name))
+            .how(How::Rename(flags));
         let from = (Ino(parent.0), name.as_bytes());
         let to = (Ino(new_parent.0), new_name.as_bytes());
         let result = self
@@ -216,7 +214,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let call = Call::new(Op::Open, request, inode(ino));
+        let call = Call::new(Op::Open, request, inode(ino)).how(How::Open(flags));
         let mode = convert::open_mode(flags);
         let result = self
             .gate
@@ -237,7 +235,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let call = Call::new(Op::Create, request, named(parent, name));
+        let call = Call::new(Op::Create, request, named(parent, name)).how(How::Open(OpenFlags(flags)));
         let permissions = convert::permissions(mode);
         let mode = convert::open_mode(OpenFlags(flags));
         let result = self.gate.user(&call, |vfs| {
@@ -269,7 +267,7 @@ impl Filesystem for Adapter {
         let call = Call::new(Op::Read, request, inode(ino));
         match self
             .gate
-            .content(&call, |vfs| vfs.read(Fh(fh.0), offset, bytes(size)))
+            .content(&call, |vfs| vfs.read(Fh(fh.0), offset, convert::bytes(size)))
         {
             Ok(data) => reply.data(&data),
             Err(errno) => reply.error(errno),
@@ -446,7 +444,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let call = Call::new(Op::Fallocate, request, inode(ino));
+        let call = Call::new(Op::Fallocate, request, inode(ino)).how(How::Allocate(mode));
         let result = self.gate.kernel(&call, |vfs| {
             vfs.allocate(Fh(fh.0), convert::allocate(mode)?, offset, length)
         });

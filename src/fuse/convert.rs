@@ -117,6 +117,11 @@ pub(super) fn allocate(mode: i32) -> Result<Allocate> {
     }
 }
 
+/// How much is asked for.
+pub(super) fn bytes(size: u32) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 /// The kernel answers SEEK_SET, SEEK_CUR and SEEK_END itself.
 pub(super) fn seek(whence: i32, offset: i64) -> Result<(Seek, u64)> {
     let offset = u64::try_from(offset).map_err(|_| Error::new(Kind::NoData, "a negative offset"))?;

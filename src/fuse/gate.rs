@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -10,45 +10,24 @@ use std::time::Duration;
 use fuser::Errno;
 use tokio::sync::watch;
 
+use super::admission::{Admission, Admitting};
 use super::call::Call;
 use super::errno::errno;
+use super::inside::Inside;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Op, Operation, on_behalf_of};
+use crate::event::{Event, Op, Operation, Pace, on_behalf_of};
 use crate::vfs::Vfs;
 
-/// How often it is looked whether the requests under way are done.
+/// How often it is looked whether the requests under way are done, and whether the gate closes before one that waits.
 const POLL: Duration = Duration::from_millis(2);
-
-/// Who is let in. What a request waits for is one load of this: never the network, never a lock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Admission {
-    /// The session's user.
-    Open,
-    /// Nobody, until it is known again whether the user still may: EACCES.
-    Suspended,
-    /// Nobody, ever again: ENOTCONN.
-    Ended,
-}
-
-impl Admission {
-    /// What is said to who is not let in.
-    fn refusal(self) -> Error {
-        match self {
-            Self::Open | Self::Suspended => Error::new(Kind::AccessDenied, "the session is suspended"),
-            Self::Ended => Error::new(Kind::NotConnected, "the session has ended"),
-        }
-    }
-}
 
 /// Sees to it that only its user gets in, that nobody gets in while the session is suspended or after its end, and that
 /// a panic stays inside.
 pub(super) struct Gate {
     vfs: Vfs,
-    admission: AtomicU8,
-    /// Whether the kernel may still bring what programs have mapped and changed, though nobody else is let in.
-    writing_back: AtomicBool,
+    /// What a request waits for is a few loads and the clock: never the network, never a lock.
+    admitting: Admitting,
     /// Requests under way.
     inside: AtomicUsize,
     /// Set when the session should end for a reason of its own: a worker is gone.
@@ -59,8 +38,7 @@ impl Gate {
     pub(super) fn new(vfs: Vfs) -> Arc<Self> {
         Arc::new(Self {
             vfs,
-            admission: AtomicU8::new(Admission::Open as u8),
-            writing_back: AtomicBool::new(false),
+            admitting: Admitting::default(),
             inside: AtomicUsize::new(0),
             broken: watch::Sender::new(false),
         })
@@ -92,7 +70,9 @@ impl Gate {
         work: impl FnOnce(&Vfs) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
         self.pass(call, |admission| match admission {
-            Admission::Open => self.admitted(call, work),
+            Admission::Open => self
+                .wait_for_turn(call.op)
+                .and_then(|()| self.admitted(call, work)),
             closed => Err(closed.refusal()),
         })
     }
@@ -106,7 +86,7 @@ impl Gate {
     ) -> std::result::Result<T, Errno> {
         self.pass(call, |admission| match admission {
             Admission::Open => self.admitted(call, work),
-            _ if self.writing_back.load(Ordering::SeqCst) => self.admitted(call, work),
+            _ if self.admitting.writes_back() => self.admitted(call, work),
             closed => Err(closed.refusal()),
         })
     }
@@ -148,6 +128,8 @@ impl Gate {
         reason: impl Into<String>,
     ) -> std::result::Result<T, Errno> {
         self.pass(call, |_| {
+            // It is refused in any case, and its line may have to wait.
+            self.wait_for_turn(call.op)?;
             let reason = reason.into();
             self.vfs.store().report(&Event::Denied {
                 op: call.op,
@@ -174,6 +156,7 @@ impl Gate {
             let to = || self.vfs.path(call.to);
             self.vfs.store().done(&Operation {
                 op: call.op,
+                how: &call.how,
                 outcome: result.as_ref().map(|_| ()),
                 elapsed: watch.elapsed(),
                 path: &path,
@@ -181,6 +164,19 @@ impl Gate {
             });
             result.map_err(|error| errno(error.kind()))
         })
+    }
+
+    /// Waits as long as the observers say: on a worker of this session alone, under no lock, and only while the gate is open.
+    fn wait_for_turn(&self, op: Op) -> Result<()> {
+        let watch = Stopwatch::start();
+        while let Pace::Wait(rest) = self.vfs.store().pace(op, watch.elapsed())? {
+            thread::sleep(rest.min(POLL));
+            match self.admission() {
+                Admission::Open => {}
+                closed => return Err(closed.refusal()),
+            }
+        }
+        Ok(())
     }
 
     /// Does what its observers can take note of.
@@ -211,11 +207,7 @@ impl Gate {
     }
 
     fn admission(&self) -> Admission {
-        match self.admission.load(Ordering::SeqCst) {
-            open if open == Admission::Open as u8 => Admission::Open,
-            suspended if suspended == Admission::Suspended as u8 => Admission::Suspended,
-            _ => Admission::Ended,
-        }
+        self.admitting.now()
     }
 
     fn guarded<T>(&self, op: Op, work: impl FnOnce(&Vfs) -> Result<T>) -> Result<T> {
@@ -228,35 +220,31 @@ impl Gate {
         }
     }
 
+    /// Lets the user in for so long from now on, unless that is said again: then the session is suspended, whether or not
+    /// anybody is there to notice.
+    pub(super) fn serve_for(&self, time: Duration) {
+        self.admitting.serve_for(time);
+    }
+
     /// Lets nobody in until [`resume`](Self::resume) but the kernel, with what programs have mapped.
     pub(super) fn suspend(&self) {
-        self.writing_back.store(true, Ordering::SeqCst);
-        self.move_from(Admission::Open, Admission::Suspended);
+        self.admitting.suspend();
     }
 
     /// Lets the session's user in again.
     pub(super) fn resume(&self) {
-        self.move_from(Admission::Suspended, Admission::Open);
+        self.admitting.resume();
     }
 
-    /// Nothing leads back from the end.
-    fn move_from(&self, from: Admission, to: Admission) {
-        let _ = self
-            .admission
-            .compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst);
-    }
-
-    /// Closes the gate for good, but for the kernel, with what programs have mapped. Two stores: nothing that can fail comes
-    /// before them.
+    /// Closes the gate for good, but for the kernel, with what programs have mapped. Nothing that can fail comes before.
     pub(super) fn close(&self) {
-        self.writing_back.store(true, Ordering::SeqCst);
-        self.admission.store(Admission::Ended as u8, Ordering::SeqCst);
+        self.admitting.end();
     }
 
     /// Lets not even the kernel in any more, once the gate is closed, and waits for those inside, for at most `patience`.
     /// Returns whether all came out.
     pub(super) fn lock(&self, patience: Duration) -> bool {
-        self.writing_back.store(false, Ordering::SeqCst);
+        self.admitting.end_write_back();
         self.drained(patience)
     }
 
@@ -311,26 +299,11 @@ impl Drop for WorkerWatch {
     }
 }
 
-/// Counts itself while it lives.
-struct Inside<'gate>(&'gate AtomicUsize);
-
-impl<'gate> Inside<'gate> {
-    fn enter(inside: &'gate AtomicUsize) -> Self {
-        inside.fetch_add(1, Ordering::SeqCst);
-        Self(inside)
-    }
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;
 
+    use super::super::call::How;
     use super::*;
     use crate::event::Observer;
     use crate::identity::{Principal, UserId};
@@ -371,6 +344,7 @@ mod tests {
             op,
             target: Target::Nothing,
             to: Target::Nothing,
+            how: How::OnlyOne,
             uid: 1,
             pid: 1,
         }
@@ -381,9 +355,10 @@ mod tests {
         let noted = Arc::new(Noted::default());
         let alice = Principal::authenticated(UserId::new("alice").unwrap());
         let volume = Volume::open(directory.path()).unwrap();
+        let limits = Pools::alone().limits(alice.user()).unwrap();
         let store = Store::open(&volume, &alice, Options::default(), Arc::clone(&noted) as _).unwrap();
         (
-            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), Pools::alone().limits())),
+            Gate::new(Vfs::new(store, 1, 1, Arc::new(NoPages), limits)),
             noted,
             directory,
         )

@@ -2,11 +2,13 @@
 //! one errno table.
 
 mod adapter;
+mod admission;
 mod call;
 mod convert;
 mod errno;
 mod gate;
 mod handshake;
+mod inside;
 mod pages;
 mod sweep;
 mod threads;
@@ -121,9 +123,19 @@ impl Server {
         self.gate.broken().await;
     }
 
-    /// Lets nobody in any more, and waits for nothing.
+    /// Lets nobody in for the time being, and waits for nothing.
     pub fn shut(&self) {
         self.gate.suspend();
+    }
+
+    /// Lets nobody in ever again, and waits for nothing: needs no lock, no thread and no memory.
+    pub fn close(&self) {
+        self.gate.close();
+    }
+
+    /// Lets the user in for so long from now on, unless that is said again.
+    pub fn serve_for(&self, time: Duration) {
+        self.gate.serve_for(time);
     }
 
     /// Lets nobody in for the time being: every request from now on is EACCES, what programs have mapped is written back,

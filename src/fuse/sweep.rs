@@ -29,6 +29,7 @@ pub(super) fn sweep<T: Send + 'static>(
     let queue = Arc::new(Mutex::new(known.into_iter()));
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     let (watch, mut moved, mut seen) = (Stopwatch::start(), Stopwatch::start(), usize::MAX);
+    let mut alone = false;
     loop {
         threads.retain(|thread| !thread.is_finished());
         let left = queue.lock().len();
@@ -42,11 +43,18 @@ pub(super) fn sweep<T: Send + 'static>(
             (seen, moved) = (left, Stopwatch::start());
         }
         let stuck = moved.elapsed() > STUCK && threads.len() < MAX_STUCK;
-        if left > 0 && (threads.is_empty() || stuck) {
-            threads.extend(go_on(Arc::clone(&queue), notify.clone()));
+        if left > 0 && !alone && (threads.is_empty() || stuck) {
+            let thread = go_on(Arc::clone(&queue), notify.clone());
+            alone = thread.is_none();
+            threads.extend(thread);
             moved = Stopwatch::start();
         }
-        thread::sleep(POLL);
+        let next = if alone { queue.lock().next() } else { None };
+        match next {
+            // There are no threads to be had. Then this one sends, though it may get stuck.
+            Some(one) => notify(one),
+            None => thread::sleep(POLL),
+        }
     }
 }
 

@@ -20,11 +20,12 @@ type Label = [(&'static str, &'static str); 1];
 const STATES: [&str; 3] = ["active", "stale", "suspended"];
 
 /// In the order of `SessionChange`.
-const CHANGES: [SessionChange; 5] = [
+const CHANGES: [SessionChange; 6] = [
     SessionChange::Begins,
     SessionChange::Stale,
     SessionChange::Suspended,
     SessionChange::Active,
+    SessionChange::Rekeyed,
     SessionChange::Ends,
 ];
 
@@ -282,12 +283,13 @@ impl Observer for SessionObserver {
             Event::Transferred { bytes, .. } => _ = counts.read.inc_by(*bytes),
             Event::Session { change, .. } => {
                 counts.session_is(*change);
-                self.move_to(match change {
-                    SessionChange::Begins | SessionChange::Active => 0,
-                    SessionChange::Stale => 1,
-                    SessionChange::Suspended => 2,
-                    SessionChange::Ends => NOWHERE,
-                });
+                match change {
+                    SessionChange::Begins | SessionChange::Active => self.move_to(0),
+                    SessionChange::Stale => self.move_to(1),
+                    SessionChange::Suspended => self.move_to(2),
+                    SessionChange::Ends => self.move_to(NOWHERE),
+                    SessionChange::Rekeyed => {}
+                }
             }
             Event::Renewal { answer } => {
                 let renewals = &counts.renewals;

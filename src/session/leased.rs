@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
-use super::{Session, apart};
+use super::Session;
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, SessionChange};
+use crate::event::{Event, Op, SessionChange};
 use crate::identity::Principal;
 
-/// When it is tried again to suspend or resume a session, if that fails: for want of threads, for example.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How often the clock is looked at while nothing is due: timers do not count the time that the host slept, leases do.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A session, the key it was made with, and the lease on it.
 pub struct Leased {
@@ -57,7 +57,7 @@ impl Leased {
         terms: Terms,
     ) -> Self {
         let lease = Lease::granted(terms, validation.expires_in, asked, jitter());
-        session.vfs().lease(lease.good_for(clock::instant()));
+        good_for(&session, &lease);
         Self {
             session,
             principal: validation.principal.clone(),
@@ -92,10 +92,13 @@ impl Leased {
     /// # Errors
     /// What [`Store::attach_session_key`](crate::store::Store::attach_session_key) says.
     pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<()> {
-        self.session.vfs().store().attach_session_key(key.expose())?;
+        let store = self.session.vfs().store();
+        store.admit(Op::Session)?;
+        store.attach_session_key(key.expose())?;
         *self.key.lock() = key;
         self.renewed(&mut self.lease.lock(), validation, asked);
         self.rekeyed.notify_one();
+        self.session.is(SessionChange::Rekeyed, "");
         Ok(())
     }
 
@@ -114,7 +117,7 @@ impl Leased {
             }
             let changes = async {
                 match change {
-                    Some(change) => sleep_until(change.into()).await,
+                    Some(change) => sleep_until(change).await,
                     None => std::future::pending().await,
                 }
             };
@@ -133,7 +136,7 @@ impl Leased {
     }
 
     async fn ask(&self, at: Instant, authenticator: &dyn Authenticator) -> (Instant, Result<Validation>) {
-        sleep_until(at.into()).await;
+        sleep_until(at).await;
         let (key, asked) = (Arc::clone(&self.key.lock()), clock::instant());
         (asked, authenticator.validate(&key).await)
     }
@@ -149,6 +152,10 @@ impl Leased {
             Err(error) if error.kind() == Kind::AuthenticationRefused => Some(false),
             Err(_) => None,
         };
+        if verdict == Some(false) {
+            // Before anything that may fail.
+            self.session.close();
+        }
         self.session
             .vfs()
             .store()
@@ -170,11 +177,14 @@ impl Leased {
 
     fn renewed(&self, lease: &mut Lease, validation: &Validation, asked: Instant) {
         lease.renewed(validation.expires_in, asked, jitter());
-        self.session.vfs().lease(lease.good_for(clock::instant()));
+        good_for(&self.session, lease);
     }
 
     async fn apply(&self, before: State, after: State) {
-        let user = self.principal.user().hash();
+        if after == State::Suspended {
+            // Before anything that may fail.
+            self.session.shut();
+        }
         match after {
             State::Active => self.session.is(SessionChange::Active, ""),
             State::Stale => self.session.is(SessionChange::Stale, ""),
@@ -187,18 +197,28 @@ impl Leased {
             (_, State::Suspended) => Session::suspend,
             _ => return,
         };
-        loop {
-            let session = Arc::clone(&self.session);
-            match apart("change", move || change(&session)).await {
-                Ok(()) => return,
-                Err(error) => log::error!("session of {user}: becoming {}: {error:#}", after.as_str()),
-            }
-            if after == State::Suspended {
-                self.session.shut();
-            }
-            sleep(AGAIN).await;
+        if let Err(error) = self.session.in_turn(change).await {
+            let user = self.principal.user().hash();
+            log::error!("session of {user}: becoming {}: {error:#}", after.as_str());
         }
     }
+}
+
+async fn sleep_until(deadline: Instant) {
+    loop {
+        let left = deadline.saturating_duration_since(clock::instant());
+        if left.is_zero() {
+            return;
+        }
+        sleep(left.min(LOOK)).await;
+    }
+}
+
+/// Has a session served, and its files cached, as long as its lease says.
+fn good_for(session: &Session, lease: &Lease) {
+    let now = clock::instant();
+    session.vfs().lease(lease.good_for(now));
+    session.serve_for(lease.served_for(now));
 }
 
 /// No consent to this session, so that the lease is not renewed; and no refusal of the key, so that it may still be.

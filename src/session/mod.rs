@@ -3,8 +3,10 @@
 mod apart;
 pub mod confine;
 mod leased;
+mod own_thread;
 pub mod privilege;
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::escape::quoted;
 use crate::event::{Event, Op, SessionChange};
 use crate::fuse::{Pages, Server};
@@ -25,6 +27,7 @@ use crate::vfs::{Limits, Vfs};
 pub use apart::apart;
 use confine::{Confinement, Reach};
 pub use leased::{Ending, Leased};
+use own_thread::OwnThread;
 
 /// Finds out whether the volume takes what is saved in `store`, before a session relies on it: the user's directories may
 /// be there and be another account's.
@@ -41,6 +44,9 @@ pub fn check_writable(store: &Store) -> Result<()> {
             .try_for_each(|dir| dir.check_writable()),
     }
 }
+
+/// How many descriptors a session keeps for its end: saving a draft takes a file, and may take its directory.
+const SPARE_DESCRIPTORS: usize = 3;
 
 /// How long the end of a process waits for the mounter: once, for all its mounts.
 pub const LAST_UNMOUNT: Duration = Duration::from_secs(2);
@@ -65,8 +71,11 @@ pub struct SessionOptions {
 /// A principal's store, mounted. Dropped, it ends.
 pub struct Session {
     server: Server,
+    own_thread: OwnThread,
     mountpoint: PathBuf,
     end: Mutex<End>,
+    /// Given back when it ends, so that there are descriptors to save its drafts with though others have used up all.
+    spare: Mutex<Vec<File>>,
     /// Read while the end is under way.
     unmounted: AtomicBool,
 }
@@ -89,6 +98,11 @@ impl Session {
     /// What is wrong with the mountpoint, with the mounter, or with the store's observer; nothing is mounted then.
     pub fn start(store: Store, mounter: &Mounter, options: &SessionOptions) -> Result<Self> {
         store.admit(Op::Session)?;
+        let own_thread = OwnThread::start()?;
+        let spare = (0..SPARE_DESCRIPTORS).map(|_| File::open("/dev/null"));
+        let spare = spare
+            .collect::<std::io::Result<_>>()
+            .doing("keeping descriptors for the end")?;
         let (mount, connection) = mounter.mount(&MountRequest {
             mountpoint: options.mountpoint.clone(),
             make: options.make_mountpoint,
@@ -122,8 +136,10 @@ impl Session {
         let server = Server::start(vfs, pages, connection, prepare)?;
         let session = Self {
             server,
+            own_thread,
             mountpoint: options.mountpoint.clone(),
             end: Mutex::new(End::Ahead(mount)),
+            spare: Mutex::new(spare),
             unmounted: AtomicBool::new(false),
         };
         session.is(SessionChange::Begins, "");
@@ -153,6 +169,33 @@ impl Session {
         self.server.broken().await;
     }
 
+    /// Does `work` on a thread that only this session has, when what was asked for before is done, whether or not the result
+    /// is awaited. It is there already: no
+    /// shortage of threads keeps a session from being suspended or ended.
+    ///
+    /// # Errors
+    /// [`Io`](crate::error::Kind::Io) when the work panics.
+    pub fn in_turn<T, W>(self: &Arc<Self>, work: W) -> impl Future<Output = Result<T>> + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Self) -> T + Send + 'static,
+    {
+        let session = Arc::clone(self);
+        self.own_thread.run(move || work(&session))
+    }
+
+    /// Refuses everything with ENOTCONN from now on, for good: the first step of [`stop`](Self::stop), without waiting for
+    /// anything. Needs no lock, no thread, no memory and no disk. What is cached may still be read until the next step.
+    pub fn close(&self) {
+        self.server.close();
+    }
+
+    /// Goes on for so long from now on. If nobody says so again before that, everything is refused with EACCES then, whether
+    /// or not anybody is there to notice.
+    pub fn serve_for(&self, time: Duration) {
+        self.server.serve_for(time);
+    }
+
     /// Refuses everything with EACCES from now on, without waiting for anything. What is cached may still be read: this is
     /// the first half of [`suspend`](Self::suspend).
     pub fn shut(&self) {
@@ -177,6 +220,8 @@ impl Session {
 
     fn stop_first(&self, end: &mut End) {
         if matches!(end, End::Ahead(_)) {
+            self.server.close();
+            self.spare.lock().clear();
             self.server.stop();
         }
         *end = match std::mem::replace(end, End::Reached) {
@@ -221,10 +266,8 @@ impl Session {
     /// # Errors
     /// Those of [`end`](Self::end).
     pub async fn end_with_process(self: &Arc<Self>, mounter: &Mounter) -> Result<()> {
-        let session = Arc::clone(self);
-        apart("stop", move || session.stop()).await?;
-        let session = Arc::clone(self);
-        let mut ended = pin!(apart("end", move || session.end()));
+        self.in_turn(Self::stop).await?;
+        let mut ended = pin!(self.in_turn(Self::end));
         match timeout(LAST_UNMOUNT, &mut ended).await {
             Ok(ended) => ended?,
             Err(_) => {

@@ -68,6 +68,7 @@ mod waiting;
 mod walk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use attachment::{Allocate, Attachment, Seek};
 pub use attributes::{Attributes, NodeKind};
@@ -87,7 +88,7 @@ pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Observer, Op, Operation};
+use crate::event::{Event, Observer, Op, Operation, Pace};
 use crate::identity::{Principal, UserHash};
 use crate::name::EntryName;
 use crate::quota::{Count, Standing};
@@ -310,6 +311,14 @@ impl Store {
     /// [`Kind::Io`] when the observer could not take note of it.
     pub fn admit(&self, op: Op) -> Result<()> {
         self.tenant.observer.admit(op)
+    }
+
+    /// Whether an operation may begin, for who can wait and has `waited` so long: under no lock.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when the observer cannot take note of it.
+    pub fn pace(&self, op: Op, waited: Duration) -> Result<Pace> {
+        self.tenant.observer.pace(op, waited)
     }
 
     /// Every directory of the volume that this store needs: what a sandbox must leave open.

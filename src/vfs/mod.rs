@@ -37,7 +37,7 @@ pub use cache::PageCache;
 pub use change::Changes;
 pub use directory::{Listed, ListedName, OpenedDirectory};
 pub use ids::{Fh, Ino, ROOT};
-pub use limits::{Limits, Pools};
+pub use limits::{Capacity, Limits, Pools};
 pub use open::{OpenMode, Opened};
 
 use crate::clock::{self, Stopwatch, Timestamp};

@@ -7,8 +7,9 @@ use super::entries::Place;
 use super::ids::ROOT;
 use super::node::RecordNode;
 use super::record_state::Held;
+use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Op};
+use crate::event::{Event, Op, Operation};
 use crate::name::EntryName;
 use crate::store::Snapshot;
 
@@ -19,6 +20,10 @@ impl Vfs {
     /// # Errors
     /// Those of the store; [`Kind::Exists`] also when a draft that only memory has is shown there.
     pub fn restore(&self, path: &str) -> Result<()> {
+        self.tell_failure(Op::Create, path, || self.restore_at(path))
+    }
+
+    fn restore_at(&self, path: &str) -> Result<()> {
         self.store.admit(Op::Create)?;
         if let Some((_, node)) = self.record_at(path)
             && node.lock().is_unsaved()
@@ -38,6 +43,10 @@ impl Vfs {
     /// [`Kind::NotFound`] when there is no draft; [`Kind::Busy`] while somebody may write to it; [`Kind::ReadOnly`]; the
     /// volume's.
     pub fn discard_draft(&self, path: &str) -> Result<()> {
+        self.tell_failure(Op::Unlink, path, || self.discard_draft_at(path))
+    }
+
+    fn discard_draft_at(&self, path: &str) -> Result<()> {
         self.store.admit(Op::Unlink)?;
         match self.record_at(path) {
             Some((place, node)) => self.discard_draft_of(path, place, &node)?,
@@ -45,6 +54,23 @@ impl Vfs {
         }
         self.look_again_along(path);
         Ok(())
+    }
+
+    /// Does what has an event of its own when it goes well, and tells the observers when it does not.
+    fn tell_failure(&self, op: Op, path: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let watch = Stopwatch::start();
+        let result = work();
+        if let Err(error) = &result {
+            self.store.done(&Operation {
+                op,
+                how: &"",
+                outcome: Err(error),
+                elapsed: watch.elapsed(),
+                path: &|| path.to_owned(),
+                to: None,
+            });
+        }
+        result
     }
 
     fn discard_draft_of(&self, path: &str, place: Place, node: &RecordNode) -> Result<()> {

@@ -99,8 +99,18 @@ impl<'v> Daemon<'v> {
         self.mounts.join(uid.to_string())
     }
 
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// A command of the client, run as `uid`: `["status", "--json"]`.
     pub(crate) fn ask(&self, uid: u32, args: &[&str], input: &str) -> Output {
+        run(self.client(uid, args), input)
+    }
+
+    /// The same, to be started.
+    pub(crate) fn client(&self, uid: u32, args: &[&str]) -> Command {
         let mut command = as_user(
             uid,
             self.volume.base(),
@@ -108,7 +118,7 @@ impl<'v> Daemon<'v> {
         );
         let (name, options) = args.split_first().unwrap();
         command.arg(name).arg("--socket").arg(&self.socket).args(options);
-        run(command, input)
+        command
     }
 
     /// The same; it must succeed. Returns what it printed.

@@ -16,6 +16,7 @@
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod daemon;
+pub(crate) mod hanging;
 pub(crate) mod mounter;
 pub(crate) mod sealing;
 

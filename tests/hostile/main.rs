@@ -18,5 +18,8 @@ mod operator;
 mod parsers;
 mod planted;
 mod races;
+mod revocation;
+mod shares;
+mod shortage;
 mod side_channels;
 mod wall;

@@ -3,10 +3,10 @@
 use std::fs;
 
 use tenantfs::error::Kind;
-use tenantfs::vfs::{Changes, OpenMode, Pools};
+use tenantfs::vfs::{Capacity, Changes, OpenMode, Pools};
 use tenantfs::volume::Rename;
 
-use super::{Mounted, READ, WRITE};
+use super::{Mounted, READ, WRITE, limits};
 
 const TRUNCATE: OpenMode = OpenMode {
     truncate: true,
@@ -88,8 +88,8 @@ fn a_change_that_is_refused_leaves_the_refusal_of_what_was_typed_before() {
 
 #[test]
 fn memory_that_a_refused_change_took_is_given_back() {
-    let pools = Pools::new(100, 800 << 10);
-    let mounted = Mounted::within(pools.limits());
+    let pools = Pools::new(Capacity::shared(100, 800 << 10));
+    let mounted = Mounted::within(limits(&pools, "one"));
     let record = format!(r#"{{"a":"{}"}}"#, "x".repeat(300 << 10));
     mounted.write("x.json", &record);
     let node = mounted.lookup("x.json").ino;
@@ -101,8 +101,8 @@ fn memory_that_a_refused_change_took_is_given_back() {
 
 #[test]
 fn a_displaced_record_that_could_not_be_written_for_want_of_memory_is_forgotten() {
-    let pools = Pools::new(100, 800 << 10);
-    let mounted = Mounted::within(pools.limits());
+    let pools = Pools::new(Capacity::shared(100, 800 << 10));
+    let mounted = Mounted::within(limits(&pools, "one"));
     let record = format!(r#"{{"a":"{}"}}"#, "x".repeat(300 << 10));
     mounted.write("x.json", &record);
     let node = mounted.lookup("x.json").ino;
@@ -119,8 +119,8 @@ fn a_displaced_record_that_could_not_be_written_for_want_of_memory_is_forgotten(
 
 #[test]
 fn a_draft_that_is_kept_after_the_last_close_takes_no_memory() {
-    let pools = Pools::new(100, 1 << 20);
-    let mounted = Mounted::within(pools.limits());
+    let pools = Pools::new(Capacity::shared(100, 1 << 20));
+    let mounted = Mounted::within(limits(&pools, "one"));
     let (_, fh) = mounted.create("x.json", WRITE);
     mounted.vfs.write(fh, 0, b"n = 1", false).unwrap();
     mounted.vfs.release_without_commit(fh);

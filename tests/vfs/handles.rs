@@ -404,7 +404,7 @@ impl Blocked {
 
 impl Told {
     fn mounted(self: &Arc<Self>) -> Mounted {
-        let limits = Pools::alone().limits();
+        let limits = crate::limits(&Pools::alone(), "one");
         let volume = Arc::new(TempDir::new().unwrap());
         let max_record = Options::default().max_record;
         Mounted::observed(volume, limits, Arc::clone(self) as _, max_record)

@@ -25,6 +25,7 @@ use tempfile::TempDir;
 use tenantfs::auth::{ApiKey, StaticKeys, key_hash};
 use tenantfs::error::Kind;
 use tenantfs::event::{LogObserver, Observer};
+use tenantfs::identity::UserId;
 use tenantfs::name::EntryName;
 use tenantfs::store::{Options, Store};
 use tenantfs::vfs::{Fh, Ino, Limits, NodeInfo, OpenMode, PageCache, Pools, ROOT, Vfs};
@@ -82,9 +83,14 @@ struct Mounted {
     volume: Arc<TempDir>,
 }
 
+/// Those of a session of one user.
+fn limits(pools: &Pools, user: &str) -> Limits {
+    pools.limits(&UserId::new(user).unwrap()).unwrap()
+}
+
 impl Mounted {
     fn new() -> Self {
-        Self::within(Pools::alone().limits())
+        Self::within(limits(&Pools::alone(), "one"))
     }
 
     fn within(limits: Limits) -> Self {
@@ -93,7 +99,7 @@ impl Mounted {
 
     /// Another session of the same user, on the same volume.
     fn again(&self) -> Self {
-        Self::on(Arc::clone(&self.volume), Pools::alone().limits())
+        Self::on(Arc::clone(&self.volume), limits(&Pools::alone(), "one"))
     }
 
     fn on(volume: Arc<TempDir>, limits: Limits) -> Self {

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tenantfs::error::Kind;
-use tenantfs::vfs::{Changes, Pools};
+use tenantfs::vfs::{Capacity, Changes, Pools};
 use tenantfs::volume::Rename;
 
-use super::{Mounted, READ, WRITE};
+use super::{Mounted, READ, WRITE, limits};
 
 #[test]
 fn nothing_is_left_of_a_million_lookups() {
@@ -279,8 +279,11 @@ fn drafts_cannot_take_all_memory() {
 
 #[test]
 fn a_flood_of_open_files_leaves_room_for_others_and_is_over_when_they_are_closed() {
-    let pools = Pools::new(100, 1 << 30);
-    let (one, other) = (Mounted::within(pools.limits()), Mounted::within(pools.limits()));
+    let pools = Pools::new(Capacity::shared(100, 1 << 30));
+    let (one, other) = (
+        Mounted::within(limits(&pools, "one")),
+        Mounted::within(limits(&pools, "other")),
+    );
     for mounted in [&one, &other] {
         mounted.write("x.json", "{}");
         mounted.write("x.txt", "text");
@@ -309,8 +312,11 @@ fn a_flood_of_open_files_leaves_room_for_others_and_is_over_when_they_are_closed
 
 #[test]
 fn what_is_open_takes_no_more_memory_than_there_is_and_gives_it_back() {
-    let pools = Pools::new(10_000, 4 << 20);
-    let (one, other) = (Mounted::within(pools.limits()), Mounted::within(pools.limits()));
+    let pools = Pools::new(Capacity::shared(10_000, 4 << 20));
+    let (one, other) = (
+        Mounted::within(limits(&pools, "one")),
+        Mounted::within(limits(&pools, "other")),
+    );
     let record = format!("{{\"a\":\"{}\"}}", "x".repeat(100 << 10));
     for number in 0..30 {
         one.write(&format!("{number}.json"), &record);
@@ -351,8 +357,8 @@ fn what_is_open_takes_no_more_memory_than_there_is_and_gives_it_back() {
 
 #[test]
 fn listings_are_counted_too() {
-    let pools = Pools::new(10_000, 64 << 10);
-    let mounted = Mounted::within(pools.limits());
+    let pools = Pools::new(Capacity::shared(10_000, 64 << 10));
+    let mounted = Mounted::within(limits(&pools, "one"));
     for number in 0..200 {
         mounted.write(&format!("{number}.json"), "{}");
     }

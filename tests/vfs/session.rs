@@ -17,7 +17,7 @@ use tenantfs::volume::Rename;
 
 use super::model::{Occasion, Session};
 use super::tree::{MAX_RECORD, Node, Outcome, Sight, is_record};
-use super::{Mounted, READ, WRITE};
+use super::{Mounted, READ, WRITE, limits};
 
 const NAMES: [&str; 3] = ["a.json", "b.json", "n.txt"];
 
@@ -452,7 +452,7 @@ fn kind(result: Result<()>) -> std::result::Result<(), Kind> {
 fn mount(volume: Arc<TempDir>, full: &Arc<Full>) -> Mounted {
     Mounted::observed(
         volume,
-        Pools::alone().limits(),
+        limits(&Pools::alone(), "one"),
         Arc::clone(full) as _,
         MAX_RECORD as u64,
     )

@@ -78,6 +78,7 @@ fn event(event: &OwnEvent) -> String {
         path,
         outcome,
         reason,
+        how,
         ..
     } = event;
     let mut text = format!(
@@ -86,7 +87,8 @@ fn event(event: &OwnEvent) -> String {
         plain(outcome).to_string(),
         plain(op).to_string()
     );
-    for part in [path, reason] {
+    let how = how.as_ref().map(|how| format!("({how})")).unwrap_or_default();
+    for part in [path, &how, reason] {
         if !part.is_empty() {
             let _ = write!(text, " {}", plain(part));
         }

@@ -74,7 +74,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     }
     let control = settings.control.clone();
     let audit = audit.map(Prepared::start).transpose()?;
-    let pools = serving::pools();
+    let pools = serving::pools(settings.serving.on.max_record, settings.sessions_per_user);
     let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
     let observers = serving::observers(audit.as_ref(), &metrics);
     let setup = setup(

@@ -97,6 +97,12 @@ pub(crate) fn of_process(
         "1 while the audit log cannot be written, and operations are refused for that",
         move || u64::from(of.as_ref().is_some_and(AuditLog::failed)),
     );
+    let of = audit.cloned();
+    metrics.gauge(
+        "audit_scarce",
+        "1 while the audit log's file system is nearly full, and users who wrote most of it are refused",
+        move || u64::from(of.as_ref().is_some_and(AuditLog::is_scarce)),
+    );
     metrics
 }
 

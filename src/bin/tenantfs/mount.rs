@@ -131,7 +131,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         uid,
         gid,
         exec: settings.serving.exec,
-        limits: around.pools.limits(),
+        limits: around.pools.limits(validation.principal.user())?,
     };
     let session = Arc::new(Session::start(store, around.mounter, &options)?);
     let leased = Leased::new(

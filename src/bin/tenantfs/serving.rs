@@ -12,7 +12,7 @@ use tenantfs::error::{At, Doing, Result};
 use tenantfs::event::{LogObserver, Observer, Observers};
 use tenantfs::metrics::Metrics;
 use tenantfs::mounter::Mounter;
-use tenantfs::vfs::Pools;
+use tenantfs::vfs::{Capacity, Pools};
 use tenantfs::volume::Volume;
 use tokio::signal::unix::Signal;
 
@@ -33,12 +33,17 @@ pub(crate) fn arrange_resources() {
     hygiene::lock_memory();
 }
 
-/// What the sessions of a daemon share: the memory for what is open and being written, in bytes; and three quarters of the
-/// descriptors that this process may have, for the sessions themselves and the daemon need some too.
-pub(crate) fn pools() -> Pools {
+/// What the sessions of a daemon share: the memory for what is open and being written, in bytes; and the descriptors that this
+/// process may have.
+pub(crate) fn pools(max_record: u64, sessions_per_user: usize) -> Pools {
     const MEMORY: u64 = 1 << 30;
     let descriptors = rustix::process::getrlimit(Resource::Nofile).current;
-    Pools::new(descriptors.map_or(u64::MAX, |all| all / 4 * 3), MEMORY)
+    Pools::new(Capacity::of_process(
+        descriptors.unwrap_or(u64::MAX),
+        MEMORY,
+        max_record,
+        sessions_per_user,
+    ))
 }
 
 /// The account that serves, as (uid, gid): the volume's owner, unless another was asked for.

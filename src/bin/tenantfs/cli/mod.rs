@@ -3,6 +3,7 @@
 mod shared;
 mod way_back;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
@@ -228,6 +229,10 @@ pub(crate) struct DaemonArgs {
     /// Where users' views are mounted [default: /run/tenantfs/mnt/{uid}]
     #[arg(long, value_name = "PATH", env = "TENANTFS_MOUNTS")]
     pub(crate) mounts: Option<String>,
+
+    /// How many sessions one user of the service may have on this host, under different accounts [default: 4]
+    #[arg(long, value_name = "COUNT", env = "TENANTFS_SESSIONS_PER_USER")]
+    pub(crate) sessions_per_user: Option<NonZeroUsize>,
 
     /// The control socket [default: /run/tenantfs/control.sock]
     #[arg(long, value_name = "SOCKET", env = "TENANTFS_SOCKET")]

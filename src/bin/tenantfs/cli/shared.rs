@@ -55,6 +55,10 @@ pub(crate) struct VolumeArgs {
     #[arg(long, value_name = "LEVEL", env = "TENANTFS_AUDIT_LEVEL")]
     pub(crate) audit_level: Option<AuditLevel>,
 
+    /// What each user may add to the audit log per second for long; who adds more, waits [default: 512KiB]
+    #[arg(long, value_name = "SIZE", env = "TENANTFS_AUDIT_USER_RATE")]
+    pub(crate) audit_user_rate: Option<String>,
+
     /// The account that works on the volume, by name or uid [default: the one that owns the volume]
     #[arg(long, value_name = "ACCOUNT", env = "TENANTFS_SERVER_USER")]
     pub(crate) server_user: Option<String>,

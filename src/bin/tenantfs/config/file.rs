@@ -1,5 +1,6 @@
 //! The config file: TOML, and every key known.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -80,6 +81,7 @@ pub(super) struct Mounts {
     pub(super) read_only: Option<bool>,
     pub(super) exec: Option<bool>,
     pub(super) background: Option<bool>,
+    pub(super) sessions_per_user: Option<NonZeroUsize>,
 }
 
 #[derive(Deserialize, Default)]
@@ -87,6 +89,7 @@ pub(super) struct Mounts {
 pub(super) struct Audit {
     pub(super) path: Option<PathBuf>,
     pub(super) level: Option<AuditLevel>,
+    pub(super) user_rate: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

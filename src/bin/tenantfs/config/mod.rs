@@ -5,6 +5,7 @@ mod file;
 mod quota;
 mod value;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub(crate) use value::Endpoint;
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
 const DEFAULT_CONTROL: &str = "/run/tenantfs/control.sock";
 const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
+
+/// How many sessions one user may have in a daemon, unless configured otherwise.
+const DEFAULT_SESSIONS_PER_USER: usize = 4;
 
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
@@ -102,6 +106,8 @@ pub(crate) struct DaemonSettings {
     pub(crate) control: PathBuf,
     /// A path with `{uid}` as its last component.
     pub(crate) mounts: String,
+    /// How many sessions one user of the service may have.
+    pub(crate) sessions_per_user: usize,
 }
 
 impl MountSettings {
@@ -131,6 +137,10 @@ impl DaemonSettings {
         Ok(Self {
             control: control_socket(args.socket, &file),
             mounts: check_mounts(mounts.unwrap_or_else(|| DEFAULT_MOUNTS.to_owned()))?,
+            sessions_per_user: args
+                .sessions_per_user
+                .or(file.mounts.sessions_per_user)
+                .map_or(DEFAULT_SESSIONS_PER_USER, NonZeroUsize::get),
             serving: Serving::of(args.serve, file)?,
         })
     }
@@ -225,6 +235,7 @@ impl VolumeSettings {
             audit: audit_options(
                 args.audit_log.or(audit.path),
                 args.audit_level.or(audit.level),
+                args.audit_user_rate.or(audit.user_rate),
                 keys.as_ref(),
             )?,
             keys: keys.map(Arc::new),
@@ -386,10 +397,11 @@ fn missing(what: &str, flag: &str) -> Error {
 /// Which audit log is kept: none, when nobody says where and there is no usual place.
 ///
 /// # Errors
-/// None that a keyring that was read could lead to.
+/// A rate that is none. None that a keyring that was read could lead to.
 fn audit_options(
     path: Option<PathBuf>,
     level: Option<AuditLevel>,
+    user_rate: Option<String>,
     keys: Option<&SealingKeys>,
 ) -> Result<Option<audit::Options>> {
     let destination = match path {
@@ -406,8 +418,10 @@ fn audit_options(
         Some(keys) => head_key(keys, keys.active())?,
         None => None,
     };
+    let user_rate = user_rate.map_or(Ok(audit::USER_RATE), |rate| value::user_rate(&rate))?;
     Ok(destination.map(|destination| audit::Options {
         destination,
+        user_rate,
         level: match level {
             Some(AuditLevel::Denied) => Level::Denied,
             Some(AuditLevel::Access) | None => Level::Access,

@@ -1,6 +1,7 @@
 //! Sizes and durations as people write them.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
 }
 
+/// What one user may add to the audit log in a second, in bytes: between a few lines and what no disk writes.
+const USER_RATES: RangeInclusive<u64> = 4 << 10..=1 << 30;
+
 /// `16MiB`, `512 KiB`, `1000000`; up to `most`. `what` names the setting in errors.
 pub(super) fn size(text: &str, what: &str, most: u64) -> Result<u64> {
     match parse_bytes(text) {
@@ -32,6 +36,16 @@ pub(super) fn size(text: &str, what: &str, most: u64) -> Result<u64> {
                 MAX_SIZE => ", of at most 256MiB",
                 _ => "",
             }
+        ))),
+    }
+}
+
+/// What one user may add to the audit log in a second: `512KiB`.
+pub(super) fn user_rate(text: &str) -> Result<u64> {
+    match parse_bytes(text) {
+        Some(rate) if USER_RATES.contains(&rate) => Ok(rate),
+        _ => Err(Error::config(format!(
+            "{text:?} cannot be what a user adds to the audit log in a second: use a size like 512KiB, from 4KiB to 1GiB"
         ))),
     }
 }
