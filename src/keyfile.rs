@@ -1,4 +1,4 @@
-//! Files that have keys.
+//! Files that have keys, or else what others must not be able to change.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -10,13 +10,15 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::escape::quoted;
 
-/// What a file of keys is, for errors.
+/// What such a file is, for errors.
 #[derive(Clone, Copy, Debug)]
 pub struct What {
     /// Such as `static keys file`.
     pub name: &'static str,
     /// The option that names it.
     pub option: &'static str,
+    /// What others could do who may write it, such as `add keys`.
+    pub harm: &'static str,
 }
 
 /// Opens the file at `path` for reading.
@@ -40,21 +42,22 @@ pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
     }
 }
 
-/// Whether others than root and this process could have written the file: they could add keys.
+/// Whether others than root and this process could have written the file.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config), with how to mend it.
 pub fn trusted(path: &Path, what: What, metadata: &Metadata) -> Result<()> {
-    let (name, shown, owner) = (what.name, path.display(), metadata.uid());
+    let What { name, harm, .. } = what;
+    let (shown, owner) = (path.display(), metadata.uid());
     let quoted = quoted(path);
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(Error::config(format!(
-            "the {name} {shown} belongs to uid {owner}, who could add keys; run: chown root {quoted}"
+            "the {name} {shown} belongs to uid {owner}, who could {harm}; run: chown root {quoted}"
         )));
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(Error::config(format!(
-            "the {name} {shown} is writable by others, who could add keys; run: chmod go-w {quoted}"
+            "the {name} {shown} is writable by others, who could {harm}; run: chmod go-w {quoted}"
         )));
     }
     Ok(())
@@ -85,7 +88,7 @@ pub fn read(file: File, path: &Path, what: What, limit: u64) -> Result<Zeroizing
 
 /// Whoever reads it is named: a server is another account than who starts it.
 pub fn unreadable(path: &Path, what: What, error: &std::io::Error) -> Error {
-    let What { name, option } = what;
+    let What { name, option, .. } = what;
     let (shown, uid) = (path.display(), rustix::process::geteuid().as_raw());
     Error::config(format!(
         "the {name} {shown} cannot be read by uid {uid}: {error}; correct {option} or its mode"

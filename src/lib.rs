@@ -64,9 +64,10 @@
 //!    - [`error`]: the one error type, with its kinds and their errnos.
 //!    - [`escape`]: how what others wrote is shown to somebody.
 //! 2. - [`identity`]: user ids, their hashes, and the proof that somebody is that user.
-//!    - [`keyfile`]: opening files that hold keys, if nobody else could have written or read them.
+//!    - [`keyfile`]: opening files that hold keys or quotas, if nobody else could have written or read them.
 //!    - [`name`]: which names resources, records and entries may have.
-//! 3. - [`seal`]: encrypts the secrets and drafts of one user.
+//! 3. - [`quota`]: how much each user may have on the volume, and how much they have.
+//!    - [`seal`]: encrypts the secrets and drafts of one user.
 //! 4. - [`budget`]: shares of a limited good among the sessions of a process.
 //!    - [`event`]: what happens in a session, and the observers that are told.
 //!    - [`layout`]: where on a volume whose records are.
@@ -90,6 +91,7 @@ pub mod identity;
 pub mod keyfile;
 pub mod name;
 
+pub mod quota;
 pub mod seal;
 
 pub mod budget;

@@ -390,6 +390,25 @@ fn an_option_or_a_config_file_that_is_wrong() {
     );
     attempt.refuses(
         CONFIG,
+        &["\"0\" is not a size that a file can have", "16MiB"],
+        &["--max-attachment-size", "0"],
+    );
+    attempt.refuses(
+        CONFIG,
+        &["\"10GB\" is not a quota", "10GiB", "--quota-bytes"],
+        &["--quota-bytes", "10GB"],
+    );
+    attempt.refuses(
+        CONFIG,
+        &[
+            "the quota file /absent/quota",
+            "No such file",
+            "correct --quota-users",
+        ],
+        &["--quota-users", "/absent/quota"],
+    );
+    attempt.refuses(
+        CONFIG,
         &["\"a/b\" cannot name a resource"],
         &["--resources", "a/b"],
     );

@@ -228,7 +228,9 @@ fn who_is_not_root_is_told_what_that_means() {
         .arg(volume.static_keys_file());
     command.arg("--volume").arg(volume.root());
     let output = run(command, "");
-    for check in ["kernel", "landlock", "fuse", "account", "volume", "clock", "auth"] {
+    for check in [
+        "kernel", "landlock", "fuse", "account", "volume", "clock", "auth", "quota",
+    ] {
         let (ok, message, _) = finding(&output, check);
         assert!(ok, "{check}: {message}");
     }

@@ -1,6 +1,6 @@
 //! `list`: the records of one user, of many, or of all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -22,6 +22,17 @@ pub enum Whose {
     Users(Users),
 }
 
+impl Whose {
+    /// Those who are named.
+    pub(super) fn users(&self) -> impl Iterator<Item = &UserId> {
+        let users = match self {
+            Self::All => None,
+            Self::Users(Users(users)) => Some(users.values().flatten()),
+        };
+        users.into_iter().flatten()
+    }
+}
+
 /// Some users, by the names of their directories. Memory grows with them, and not with the volume.
 #[derive(Default)]
 pub struct Users(HashMap<String, Vec<UserId>>);
@@ -35,6 +46,11 @@ impl Users {
             same_hash.push(user);
         }
         is_new
+    }
+
+    /// The names of their directories.
+    pub(super) fn hashes(&self) -> BTreeSet<&str> {
+        self.0.keys().map(String::as_str).collect()
     }
 
     fn has(&self, user: &UserId) -> bool {
@@ -107,10 +123,7 @@ pub fn list(
     };
     let complete = match whose {
         Whose::All => walk(ground, &mut lister)?,
-        Whose::Users(Users(users)) => {
-            let hashes = users.keys().map(String::as_str).collect();
-            walk_homes(ground, &hashes, &mut lister)?
-        }
+        Whose::Users(users) => walk_homes(ground, &users.hashes(), &mut lister)?,
     };
     let nobody = lister.met == 0 && complete && !lister.concealed;
     match whose {

@@ -19,6 +19,7 @@ mod sweep;
 mod text;
 mod trail;
 mod unseal;
+mod usage;
 mod verify;
 mod walk;
 mod way_back;
@@ -38,6 +39,7 @@ pub use list::{Listed, Listing, Users, Whose, list};
 pub use migrate::{Migrated, migrate};
 pub use reseal::{Reseal, Resealed, reseal};
 pub use unseal::unseal;
+pub use usage::{Used, usage};
 pub use verify::{Verified, verify};
 pub use way_back::{discard_draft, drafts, removed, restore};
 

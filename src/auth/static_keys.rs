@@ -19,6 +19,7 @@ const MAX_FILE: u64 = 16 << 20;
 const WHAT: What = What {
     name: "static keys file",
     option: "--static-keys",
+    harm: "add keys",
 };
 
 /// Known keys, by their hashes.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::systemd::{self, Keeping};
-use super::wire::{Code, DraftStatus, SessionStatus, Whose};
+use super::wire::{Code, DraftStatus, QuotaStatus, SessionStatus, Whose};
 use crate::auth::{ApiKey, State, Validation};
 use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -160,6 +160,7 @@ impl Live {
             good_for: self.leased.good_for().as_secs(),
             open_files: session.vfs().open_handles(),
             drafts: drafts.into_iter().map(DraftStatus::from).collect(),
+            quota: session.vfs().store().standing().map(QuotaStatus::from),
         }
     }
 }

@@ -26,7 +26,8 @@ pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
 pub use wire::{
-    Code, DraftStatus, Failure, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus, Whose,
+    Code, DraftStatus, Failure, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus,
+    Whose,
 };
 
 use crate::error::{Doing, Result};

@@ -83,6 +83,7 @@ impl Restoring {
             good_for: 0,
             open_files: 0,
             drafts: Vec::new(),
+            quota: None,
         }
     }
 }

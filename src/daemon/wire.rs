@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind, Result};
+use crate::quota::Standing;
 
 /// The longest line that a client may send, in bytes: the longest key with every character escaped, and the rest.
 pub(super) const MAX_REQUEST: usize = 8 * ApiKey::MAX_LEN;
@@ -161,6 +162,36 @@ pub struct SessionStatus {
     pub open_files: usize,
     /// What was typed and could not be committed.
     pub drafts: Vec<DraftStatus>,
+    /// What the user has of their quota; none where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaStatus>,
+}
+
+/// What a user has, and may have.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QuotaStatus {
+    /// What is used, in bytes.
+    pub used_bytes: u64,
+    /// The most; none where there is no limit.
+    pub bytes: Option<u64>,
+    /// What is used, in files and directories.
+    pub used_files: u64,
+    /// The most; none where there is no limit.
+    pub files: Option<u64>,
+    /// Whether all of it is counted by now.
+    pub counted: bool,
+}
+
+impl From<Standing> for QuotaStatus {
+    fn from(standing: Standing) -> Self {
+        Self {
+            used_bytes: standing.used.bytes(),
+            bytes: standing.limits.bytes,
+            used_files: standing.used.files(),
+            files: standing.limits.files,
+            counted: standing.is_counted,
+        }
+    }
 }
 
 /// A draft that could not be committed.

@@ -387,13 +387,13 @@ impl Filesystem for Adapter {
                 let free = usage.free / unit;
                 let blocks = usage.used.div_ceil(unit).saturating_add(free);
                 let name_len = u32::try_from(MAX_NAME).unwrap_or(u32::MAX);
-                let files = usage.files.saturating_add(free);
+                let files = usage.files.saturating_add(usage.free_files);
                 reply.statfs(
                     blocks,
                     free,
                     free,
                     files,
-                    free,
+                    usage.free_files,
                     STATFS_UNIT,
                     name_len,
                     STATFS_UNIT,

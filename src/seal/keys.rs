@@ -24,6 +24,7 @@ const MAX_FILE: u64 = 1 << 20;
 const WHAT: What = What {
     name: "sealing keys file",
     option: "--sealing-keys",
+    harm: "add keys",
 };
 
 /// The master keys, one of which is active: that seals. All of them open.

@@ -9,12 +9,13 @@ use rustix::io::ReadWriteFlags;
 use super::attributes::{Attributes, NodeKind};
 use super::folder::Folder;
 use super::found::not_found;
+use super::look::Look;
 use super::shown::{change_mode, show_mode};
-use super::tenant::Tenant;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::volume::{self, Access, FileType, Staged, Stat, Times};
+use crate::quota::Tracked;
+use crate::volume::{self, Access, FileType, Staged, Times};
 
 /// An open attachment. It stays open, and readable, when its name is removed.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub struct Attachment {
     file: File,
     access: Access,
     number: u32,
+    /// What it counts, where that is counted.
+    tracked: Option<Tracked>,
+    max_size: u64,
 }
 
 /// What to look for in a file with holes.
@@ -66,26 +70,17 @@ impl Attachment {
             show_mode(staged.file(), mode)?;
         }
         let file = staged.place_empty(name.as_str())?;
-        let number = number(look.tenant, &volume::stat(&file)?, &file);
-        Ok(Self {
-            file,
-            access: Access::ReadWrite,
-            number,
-        })
+        Self::opened(look, file, Access::ReadWrite)
     }
 
     /// What is staged, open for reading and writing, whatever becomes of the name that it gets.
     ///
     /// # Errors
     /// The operating system's.
-    pub(super) fn staged(tenant: &Tenant, staged: &Staged<'_>) -> Result<Self> {
+    pub(super) fn staged(look: Look<'_>, staged: &Staged<'_>) -> Result<Self> {
         let file = staged.file().try_clone();
         let file = file.map_err(|error| Error::io(&error, "opening a file once more"))?;
-        Ok(Self {
-            number: number(tenant, &volume::stat(&file)?, &file),
-            file,
-            access: Access::ReadWrite,
-        })
+        Self::opened(look, file, Access::ReadWrite)
     }
 
     /// Opens the attachment `name` in `folder`.
@@ -107,13 +102,23 @@ impl Attachment {
         let file = look.dir.open_file(name.as_str(), access)?;
         let stat = volume::stat(&file)?;
         match stat.file_type == FileType::Regular && stat.nlink <= 1 {
-            true => Ok(Self {
-                number: number(look.tenant, &stat, &file),
-                file,
-                access,
-            }),
+            true => Self::opened(look, file, access),
             false => Err(not_found()),
         }
+    }
+
+    fn opened(look: Look<'_>, file: File, access: Access) -> Result<Self> {
+        let stat = volume::stat(&file)?;
+        let tenant = look.tenant;
+        Ok(Self {
+            number: tenant
+                .numbers
+                .of(&stat, NodeKind::Attachment, volume::shown(&file)),
+            tracked: look.dir.tracked(&stat),
+            max_size: tenant.options.max_attachment,
+            file,
+            access,
+        })
     }
 
     /// Whether it was opened for writing too.
@@ -154,9 +159,34 @@ impl Attachment {
     /// # Errors
     /// The operating system's.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|error| Error::io(&error, "writing to the volume"))
+        self.extending(offset, bytes.len() as u64, || {
+            self.file
+                .write_all_at(bytes, offset)
+                .map_err(|error| Error::io(&error, "writing to the volume"))
+        })
+    }
+
+    /// Does what may make the file longer than it is: up to `offset` and `len` bytes more.
+    fn extending<T>(&self, offset: u64, len: u64, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let end = self.allowed(offset.saturating_add(len))?;
+        match &self.tracked {
+            Some(tracked) => tracked.extend(end, act, || self.size()),
+            None => act(),
+        }
+    }
+
+    fn allowed(&self, size: u64) -> Result<u64> {
+        match size > self.max_size {
+            true => Err(Error::new(
+                Kind::TooLarge,
+                "the file would be larger than the operator allows",
+            )),
+            false => Ok(size),
+        }
+    }
+
+    fn size(&self) -> Result<u64> {
+        volume::stat(&self.file).map(|stat| stat.size)
     }
 
     /// Writes all of `bytes` at the end, wherever that is when they arrive.
@@ -164,6 +194,16 @@ impl Attachment {
     /// # Errors
     /// The operating system's.
     pub fn append(&self, bytes: &[u8]) -> Result<()> {
+        let more = bytes.len() as u64;
+        // Every append is at most as much beyond what is allowed as there are who append at once.
+        self.allowed(self.size()?.saturating_add(more))?;
+        match &self.tracked {
+            Some(tracked) => tracked.append(more, || self.append_all(bytes), || self.size()),
+            None => self.append_all(bytes),
+        }
+    }
+
+    fn append_all(&self, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let slice = [std::io::IoSlice::new(rest)];
@@ -182,13 +222,19 @@ impl Attachment {
     /// # Errors
     /// The operating system's.
     pub fn resize(&self, size: u64) -> Result<()> {
-        rustix::fs::ftruncate(&self.file, size).doing("changing a file's size")
+        self.allowed(size)?;
+        let act = || rustix::fs::ftruncate(&self.file, size).doing("changing a file's size");
+        match &self.tracked {
+            Some(tracked) => tracked.resize(size, act, || self.size()),
+            None => act(),
+        }
     }
 
     /// Reserves, punches or zeros a range.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] where the volume's file system cannot; the operating system's.
+    /// [`Kind::Unsupported`] where the volume's file system cannot, and for space beyond the end of a file where quotas count
+    /// what files have; the operating system's.
     pub fn allocate(&self, how: Allocate, offset: u64, len: u64) -> Result<()> {
         let flags = match how {
             Allocate::Extend => FallocateFlags::empty(),
@@ -197,7 +243,21 @@ impl Attachment {
             Allocate::ZeroRange => FallocateFlags::ZERO_RANGE,
             Allocate::ZeroRangeKeepSize => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
         };
-        rustix::fs::fallocate(&self.file, flags, offset, len).doing("allocating space")
+        let act = || rustix::fs::fallocate(&self.file, flags, offset, len).doing("allocating space");
+        match how {
+            Allocate::PunchHole => act(),
+            Allocate::Extend | Allocate::ZeroRange => self.extending(offset, len, act),
+            Allocate::KeepSize | Allocate::ZeroRangeKeepSize => {
+                let end = self.allowed(offset.saturating_add(len))?;
+                match self.tracked.is_some() && end > self.size()? {
+                    true => Err(Error::new(
+                        Kind::Unsupported,
+                        "a quota counts what a file has, and this would be beyond its end",
+                    )),
+                    false => act(),
+                }
+            }
+        }
     }
 
     /// The next data or hole at or after `offset`.
@@ -219,9 +279,12 @@ impl Attachment {
     /// The operating system's.
     pub fn copy_to(&self, offset: u64, target: &Self, target_offset: u64, len: usize) -> Result<usize> {
         let (mut from, mut to) = (offset, target_offset);
-        let copied =
-            rustix::fs::copy_file_range(&self.file, Some(&mut from), &target.file, Some(&mut to), len);
-        copied.doing("copying between files")
+        // No more than there is.
+        let there = self.size()?.saturating_sub(offset).min(len as u64);
+        target.extending(target_offset, there, || {
+            rustix::fs::copy_file_range(&self.file, Some(&mut from), &target.file, Some(&mut to), len)
+                .doing("copying between files")
+        })
     }
 
     /// Sets times; `None` leaves one as it is.
@@ -251,8 +314,4 @@ impl Attachment {
         };
         synced.doing("making a file durable")
     }
-}
-
-fn number(tenant: &Tenant, stat: &Stat, file: &File) -> u32 {
-    tenant.numbers.of(stat, NodeKind::Attachment, volume::shown(file))
 }

@@ -1,22 +1,32 @@
 //! The records of one resource as a web service wants them: by id, whole, and nothing else.
 
+use std::fmt;
+
 use super::attributes::NodeKind;
 use super::draft::Draft;
 use super::folder::Folder;
 use super::found::Found;
+use super::room::Room;
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntryName, RecordId};
 
 /// The records of one resource, without what else its directory has: attachments, directories, and drafts, which are
 /// the mount's. Cheap to clone; every call may wait for the disk.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Collection {
     folder: Folder,
+    room: Room,
+}
+
+impl fmt::Debug for Collection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Collection({:?})", self.folder)
+    }
 }
 
 impl Collection {
-    pub(super) fn new(folder: Folder) -> Self {
-        Self { folder }
+    pub(super) fn new(folder: Folder, room: Room) -> Self {
+        Self { folder, room }
     }
 
     /// Stores `text`, one JSON object, as the record `id`: with its owner in it, its secrets sealed, and in place at
@@ -29,8 +39,10 @@ impl Collection {
         let options = &self.folder.look().tenant.options;
         let draft = Draft::new(text.to_vec(), options.max_record);
         let name = id.file_name();
-        let saved = self.folder.record(&name).put_in_place(&draft, options.durability);
-        saved.map(drop)
+        let record = self.folder.record(&name);
+        self.room
+            .making(|| record.put_in_place(&draft, options.durability))
+            .map(drop)
     }
 
     /// The record `id` as its user wrote it: verified, without its secrets.

@@ -116,7 +116,10 @@ impl Folder {
                 waiting.give_back()?;
                 Err(not_empty())
             }
-            false => Ok(()),
+            false => {
+                self.look().waits(waiting.entry());
+                Ok(())
+            }
         }
     }
 

@@ -49,6 +49,11 @@ impl Look<'_> {
         self.tenant.denied(op, self.path_of(name), kind, reason);
     }
 
+    /// Takes note of `entry`, one of ours: it waits from now on, and goes first when its user has no room.
+    pub(super) fn waits(&self, entry: &str) {
+        self.tenant.account.waits(self.path, entry);
+    }
+
     /// What came of noting, before `name` is renamed, what the next of that name gets. On a full volume files can be renamed
     /// all the same, and then the operator is told.
     ///
@@ -56,6 +61,17 @@ impl Look<'_> {
     /// What was wrong, but for want of room.
     pub(super) fn unless_full(&self, name: &EntryName, noted: Result<()>) -> Result<()> {
         match noted {
+            // What waits goes for good first, and it is tried again.
+            Err(error) if error.kind() == Kind::QuotaExceeded && self.tenant.account.has_waiting() => {
+                Err(error)
+            }
+            // The user's own limit is nothing for the operator to look at.
+            Err(error) if error.kind() == Kind::QuotaExceeded && error.errno().is_none() => {
+                let reason =
+                    format!("it is renamed, and the next of that name gets no secret from it: {error}");
+                self.denied(Op::Rename, name, Kind::QuotaExceeded, reason);
+                Ok(())
+            }
             Err(error) if matches!(error.kind(), Kind::NoSpace | Kind::QuotaExceeded) => {
                 let what = format!(
                     "{:?} is renamed, and the next of that name gets no secret from it: {error}",

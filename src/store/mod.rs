@@ -58,6 +58,7 @@ mod record;
 mod removed;
 mod rename;
 mod reserved;
+mod room;
 mod shown;
 mod survey;
 mod tenant;
@@ -89,13 +90,16 @@ pub use usage::Usage;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation, Pace};
 use crate::identity::{Principal, UserHash};
-use crate::name::{EntryName, Resource};
+use crate::name::EntryName;
+use crate::quota::{Count, Standing};
 use crate::volume::{Dir, Durability, Volume};
 use found::not_found;
 use homes::Homes;
 use marker::Marker;
 use numbers::Numbers;
+use room::{Room, Roots};
 use tenant::Tenant;
+use usage::Census;
 
 /// The member that a session's own key is attached as.
 pub const SESSION_KEY_FIELD: &str = "api_key";
@@ -104,7 +108,10 @@ pub const SESSION_KEY_FIELD: &str = "api_key";
 #[derive(Clone)]
 pub struct Store {
     tenant: Arc<Tenant>,
-    roots: Arc<[(Resource, Option<Folder>)]>,
+    roots: Roots,
+    room: Room,
+    /// As long as this lives, what the user has is counted.
+    _census: Option<Arc<dyn Count>>,
 }
 
 impl Store {
@@ -130,10 +137,16 @@ impl Store {
             options.read_only,
         )?;
         let numbers = Numbers::open(volume, user, options.read_only);
+        let quotas = options.quotas.clone();
+        let account = quotas
+            .as_ref()
+            .map(|quotas| quotas.account(user))
+            .unwrap_or_default();
         let Homes { markers, directories } = homes;
+        let metered = |dir: Dir| Arc::new(dir.metered(account.meter().cloned()));
         let directories = directories
             .into_iter()
-            .map(|(resource, dir)| (resource, dir.map(Arc::new)));
+            .map(|(resource, dir)| (resource, dir.map(metered)));
         let tenant = Tenant::new(
             principal,
             options,
@@ -141,13 +154,23 @@ impl Store {
             markers,
             directories.collect(),
             numbers,
+            Arc::clone(&account),
         );
         let tenant = Arc::new(tenant);
         let resources = tenant.roots.iter().map(|(resource, _)| resource.clone());
         let roots =
             resources.map(|resource| Ok((resource.clone(), Folder::root(&tenant, resource.as_str())?)));
-        let roots = roots.collect::<Result<_>>()?;
-        Ok(Self { tenant, roots })
+        let roots = roots.collect::<Result<Roots>>()?;
+        let census = quotas.map(|quotas| {
+            let census: Arc<dyn Count> = Arc::new(Census::new(&roots, &account));
+            quotas.attend(&account, Arc::downgrade(&census)).map(|()| census)
+        });
+        Ok(Self {
+            room: Room::new(&account, &roots),
+            _census: census.transpose()?,
+            tenant,
+            roots,
+        })
     }
 
     /// The directory of one resource.
@@ -167,7 +190,8 @@ impl Store {
     /// # Errors
     /// As [`folder`](Self::folder).
     pub fn collection(&self, resource: &str) -> Result<Collection> {
-        self.folder(resource).map(Collection::new)
+        let folder = self.folder(resource)?;
+        Ok(Collection::new(folder, self.room.clone()))
     }
 
     /// The resources, in the order they are shown, each with its directory where there is one.
@@ -179,6 +203,20 @@ impl Store {
 
     fn present_roots(&self) -> impl Iterator<Item = &Folder> {
         self.roots.iter().filter_map(|(_, folder)| folder.as_ref())
+    }
+
+    /// What the user has of what they may have, in all sessions of this process; none where there are no quotas.
+    pub fn standing(&self) -> Option<Standing> {
+        self.tenant.account.meter().map(|meter| meter.standing())
+    }
+
+    /// Does what may take more than the user may have. As long as it does, what the user removed and has waited longest is
+    /// gone for good, and it is tried again.
+    ///
+    /// # Errors
+    /// [`Kind::QuotaExceeded`] when nothing is left that waits; those of `act`.
+    pub fn within_quota<T>(&self, act: impl FnMut() -> Result<T>) -> Result<T> {
+        self.room.making(act)
     }
 
     /// Counts what is visible, and what was removed and waits. A tenant with very many files, or with some that cannot be read, gets a

@@ -172,11 +172,13 @@ impl<'a> Moved<'a> {
         if text.is_empty() {
             return forget(dir, &self.entry).map(drop);
         }
-        let mut staged = Staged::new(dir, &dir.stat_self()?)?;
+        let mut staged = Staged::instead_of(&[&self.entry], dir, &dir.stat_self()?)?;
         staged.write(text.as_bytes())?;
         note_name_of(&staged, self.name, &self.entry);
         // Before the directory's own name changes, whatever that waits for.
-        staged.place(&self.entry, Durability::Ordered).map(drop)
+        staged.place(&self.entry, Durability::Ordered)?;
+        self.folder.look().waits(&self.entry);
+        Ok(())
     }
 
     /// The move that has something for the next directory of the name.

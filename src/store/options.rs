@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::layout::Layout;
 use crate::name::{Resource, default_resources};
+use crate::quota::Quotas;
 use crate::record::DEFAULT_SECRET_FIELDS;
 use crate::seal::SealingKeys;
 use crate::volume::Durability;
@@ -22,6 +23,10 @@ pub struct Options {
     pub read_only: bool,
     /// The largest record as the mount shows it, in bytes.
     pub max_record: u64,
+    /// The largest file that is no record, in bytes, holes too.
+    pub max_attachment: u64,
+    /// How much each user may have; without it, as much as they like.
+    pub quotas: Option<Arc<Quotas>>,
     /// The members that are secret.
     pub secret_fields: Vec<String>,
     /// What seals them; without it none can be written.
@@ -43,6 +48,8 @@ impl Default for Options {
             durability: Durability::default(),
             read_only: false,
             max_record: 16 << 20,
+            max_attachment: 1 << 40,
+            quotas: None,
             secret_fields: DEFAULT_SECRET_FIELDS.iter().map(ToString::to_string).collect(),
             keys: None,
             attach_session_key: Vec::new(),

@@ -310,7 +310,7 @@ fn place_attachment(text: &[u8], source: &Attributes, to: End<'_>) -> Result<Att
         ..Times::default()
     };
     volume::set_times(staged.file(), times)?;
-    let attachment = Attachment::staged(to.tenant(), &staged)?;
+    let attachment = Attachment::staged(to.folder.look(), &staged)?;
     let durability = to.tenant().options.durability;
     staged.place(to.name.as_str(), durability)?;
     Ok(attachment)

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op};
 use crate::identity::{Principal, UserHash, UserId};
 use crate::name::Resource;
+use crate::quota::Account;
 use crate::record::{Attached, Lens};
 use crate::volume::{Dir, Shown, Stat};
 
@@ -29,6 +30,8 @@ pub(super) struct Tenant {
     /// Every resource, with its directory where there is one.
     pub(super) roots: Vec<(Resource, Option<Arc<Dir>>)>,
     pub(super) numbers: Numbers,
+    /// What the user has, in all sessions.
+    pub(super) account: Arc<Account>,
     /// The session's own key, for new records of the resources that get it.
     pub(super) attached: Mutex<Option<Arc<Attached>>>,
 }
@@ -41,6 +44,7 @@ impl Tenant {
         markers: Vec<Marker>,
         roots: Vec<(Resource, Option<Arc<Dir>>)>,
         numbers: Numbers,
+        account: Arc<Account>,
     ) -> Self {
         let user_id = principal.user().clone();
         let sealer = options.keys.as_ref().map(|keys| keys.sealer(&user_id));
@@ -55,6 +59,7 @@ impl Tenant {
             markers,
             roots,
             numbers,
+            account,
             attached: Mutex::default(),
         }
     }

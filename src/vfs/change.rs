@@ -199,7 +199,7 @@ impl Vfs {
         }
         if let Some(size) = changes.size {
             node.written();
-            attachment.resize(size)?;
+            self.store.within_quota(|| attachment.resize(size))?;
         }
         if let Some(mode) = changes.mode {
             attachment.set_mode(mode & 0o1777)?;

@@ -234,7 +234,10 @@ impl Vfs {
             parent,
             name: EntryName::parse(name)?,
         };
-        let made = self.folder(parent)?.make_folder(&place.name, mode & 0o1777)?;
+        let folder = self.folder(parent)?;
+        let made = self
+            .store
+            .within_quota(|| folder.make_folder(&place.name, mode & 0o1777))?;
         Ok(self.entered(place, made.attributes()?))
     }
 

@@ -47,10 +47,10 @@ impl Vfs {
         self.with(&file, |current| match current {
             Current::Attachment(node, attachment, _descriptions) => {
                 node.written();
-                match append {
+                self.store.within_quota(|| match append {
                     true => attachment.append(bytes),
                     false => attachment.write(offset, bytes),
-                }
+                })
             }
             Current::Record(node, mut record) => {
                 match from_cache {
@@ -211,7 +211,7 @@ impl Vfs {
         self.with(&file, |current| match current {
             Current::Attachment(node, attachment, _descriptions) => {
                 node.written();
-                attachment.allocate(how, offset, len)
+                self.store.within_quota(|| attachment.allocate(how, offset, len))
             }
             Current::Record(node, mut record) => {
                 let changed = self.allocate_in_record(node, &mut record, how, (offset, len))?;
@@ -285,7 +285,8 @@ impl Vfs {
         self.with(&target, |current| match current {
             Current::Attachment(node, target, _descriptions) => {
                 node.written();
-                source.copy_to(from.1, target, to.1, len)
+                self.store
+                    .within_quota(|| source.copy_to(from.1, target, to.1, len))
             }
             Current::Record(..) => Err(no_copy()),
         })

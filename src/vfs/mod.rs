@@ -43,6 +43,7 @@ pub use open::{OpenMode, Opened};
 use crate::clock::{self, Stopwatch, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
+use crate::quota::Standing;
 use crate::store::{Attributes, Folder, NodeKind, Store, Usage};
 use crate::volume::{Access, FileId, Version};
 use entries::Place;
@@ -63,6 +64,9 @@ const USAGE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// What statfs shows as free, in bytes: the truth would tell how much the others have.
 const NOMINAL_FREE: u64 = 1 << 40;
+
+/// And in files and directories.
+const NOMINAL_FREE_FILES: u64 = 1 << 28;
 
 /// What an operation is about, to be named if somebody wants to know.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +101,23 @@ pub struct FileSystem {
     pub free: u64,
     /// Files and directories.
     pub files: u64,
+    /// How many more there may be, nominally.
+    pub free_files: u64,
+}
+
+impl FileSystem {
+    /// The quota, and what is used of it.
+    fn within(standing: &Standing) -> Self {
+        let Standing { limits, used, .. } = standing;
+        let free =
+            |limit: Option<u64>, used, nominal| limit.map_or(nominal, |limit| limit.saturating_sub(used));
+        Self {
+            used: used.bytes(),
+            free: free(limits.bytes, used.bytes(), NOMINAL_FREE),
+            files: used.files(),
+            free_files: free(limits.files, used.files(), NOMINAL_FREE_FILES),
+        }
+    }
 }
 
 /// One tenant's file system.
@@ -274,6 +295,9 @@ impl Vfs {
 
     /// What statfs shows.
     pub fn statfs(&self) -> FileSystem {
+        if let Some(standing) = self.store.standing() {
+            return FileSystem::within(&standing);
+        }
         let mut remembered = self.usage.lock();
         let usage = match *remembered {
             Some((counted, usage)) if counted.elapsed() < USAGE_LIFETIME => usage,
@@ -287,6 +311,7 @@ impl Vfs {
             used: usage.bytes,
             free: NOMINAL_FREE,
             files: usage.files,
+            free_files: NOMINAL_FREE_FILES,
         }
     }
 

@@ -147,9 +147,10 @@ impl Vfs {
                 ));
             }
             _ if is_unsaved => self.rename_unsaved(&from, &to, how)?,
-            _ => from
-                .folder
-                .rename(&from.place.name, to.folder, &to.place.name, how)?,
+            _ => self.store.within_quota(|| {
+                from.folder
+                    .rename(&from.place.name, to.folder, &to.place.name, how)
+            })?,
         };
         match became {
             Some(became) => self.transform(&mut from, &mut to, became),

@@ -340,7 +340,8 @@ impl Vfs {
         match place.name.is_record() {
             true => self.create_record(place, permissions, opening),
             false => {
-                let attachment = Attachment::create(&folder, &place.name, permissions & 0o1777)?;
+                let create = || Attachment::create(&folder, &place.name, permissions & 0o1777);
+                let attachment = self.store.within_quota(create)?;
                 self.created_attachment(place, attachment, opening)
             }
         }

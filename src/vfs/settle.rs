@@ -147,7 +147,10 @@ impl Vfs {
             Occasion::Sync | Occasion::Write => Durability::Durable,
             _ => self.store.durability(),
         };
-        match try_commit(&folder, &place, record, durability) {
+        let committed = self
+            .store
+            .within_quota(|| try_commit(&folder, &place, record, durability));
+        match committed {
             Ok(snapshot) => {
                 self.committed(node, record, snapshot);
                 Ok(())
@@ -227,7 +230,10 @@ impl Vfs {
             why: (!draft.text().is_empty()).then(|| why.clone()),
             reported: false,
         };
-        match folder.record(&place.name).keep(draft, durability) {
+        let kept = self
+            .store
+            .within_quota(|| folder.record(&place.name).keep(draft, durability));
+        match kept {
             Ok(attributes) => {
                 record.kept(verdict, attributes);
                 self.table.became(node.id, &attributes);

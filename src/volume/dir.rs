@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::inherit::{inherit_owner, set_mode};
 use super::stat::{FileType, STATX, Stat, stat};
 use crate::error::{Error, Result};
+use crate::quota::{Amount, Meter};
 
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.
 const MAX_AHEAD: u64 = 64 << 10;
@@ -35,6 +36,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was opened: for the operator's messages, and for nothing else.
     path: Arc<Path>,
+    /// What counts everything that is made and removed in it, and in the directories in it.
+    pub(super) meter: Option<Arc<Meter>>,
 }
 
 impl AsFd for Dir {
@@ -48,7 +51,19 @@ impl Dir {
         Self {
             fd,
             path: Arc::from(path),
+            meter: None,
         }
+    }
+
+    /// The same directory, everything counted that is made and removed through it.
+    #[must_use]
+    pub fn metered(self, meter: Option<Arc<Meter>>) -> Self {
+        Self { meter, ..self }
+    }
+
+    /// What counts it.
+    pub fn meter(&self) -> Option<&Arc<Meter>> {
+        self.meter.as_ref()
     }
 
     /// The directory that somebody has opened at `path`.
@@ -106,7 +121,11 @@ impl Dir {
             _ if self.path.as_os_str().len() > LONGEST_SHOWN => Arc::clone(&self.path),
             _ => Arc::from(self.path.join(name)),
         };
-        Ok(Self { fd, path })
+        Ok(Self {
+            fd,
+            path,
+            meter: self.meter.clone(),
+        })
     }
 
     /// A description of its own of the same directory.
@@ -230,8 +249,10 @@ impl Dir {
     }
 
     fn make_dir_like(&self, name: &str, like: &Stat) -> Result<Self> {
-        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
-            .map_err(|errno| self.failed(errno, "making a directory", name))?;
+        self.appearing(Amount::directory(), || {
+            rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
+                .map_err(|errno| self.failed(errno, "making a directory", name))
+        })?;
         let dir = self.open_dir(name)?;
         inherit_owner(&dir, like, &dir.stat_self()?);
         set_mode(&dir, like.mode).map_err(|errno| self.failed(errno, "setting a directory's mode", name))?;
@@ -268,6 +289,12 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn rename(&self, from: &str, target: &Self, to: &str, how: Rename) -> Result<()> {
+        self.renaming(from, target, to, how, || {
+            self.rename_uncounted(from, target, to, how)
+        })
+    }
+
+    pub(super) fn rename_uncounted(&self, from: &str, target: &Self, to: &str, how: Rename) -> Result<()> {
         let flags = match how {
             Rename::Replace => RenameFlags::empty(),
             Rename::NoReplace => RenameFlags::NOREPLACE,
@@ -291,6 +318,10 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn unlink(&self, name: &str) -> Result<()> {
+        self.leaving(name, || self.unlink_uncounted(name))
+    }
+
+    pub(super) fn unlink_uncounted(&self, name: &str) -> Result<()> {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
             .map_err(|errno| self.failed(errno, "removing a file", name))
     }
@@ -300,8 +331,10 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn remove_dir(&self, name: &str) -> Result<()> {
-        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
-            .map_err(|errno| self.failed(errno, "removing a directory", name))
+        self.leaving(name, || {
+            rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+                .map_err(|errno| self.failed(errno, "removing a directory", name))
+        })
     }
 
     /// Takes an advisory lock on the directory (flock), which lasts as long as this handle. Whether it could be had.

@@ -22,6 +22,7 @@ mod dir;
 mod inherit;
 mod listing;
 mod metadata;
+mod metered;
 mod pieces;
 mod read;
 mod staged;

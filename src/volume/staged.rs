@@ -13,6 +13,7 @@ use super::stat::{FileId, Stat, stat};
 use super::write_back::write_back;
 use crate::error::{Doing, Kind, Result};
 use crate::name::RESERVED_PREFIX;
+use crate::quota::{Amount, Reservation};
 
 /// How much of a commit is on the disk when it returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,6 +35,11 @@ pub struct Staged<'dir> {
     mode: u16,
     /// Only on file systems without O_TMPFILE.
     name: Option<String>,
+    /// The right to have it, where that is counted.
+    reservation: Option<Reservation>,
+    /// What goes when it is placed, or soon after.
+    replaces: Amount,
+    written: u64,
 }
 
 impl<'dir> Staged<'dir> {
@@ -41,8 +47,19 @@ impl<'dir> Staged<'dir> {
     /// a directory).
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`QuotaExceeded`](crate::error::Kind::QuotaExceeded); the operating system's.
     pub fn new(dir: &'dir Dir, like: &Stat) -> Result<Self> {
+        Self::instead_of(&[], dir, like)
+    }
+
+    /// As [`new`](Self::new), for what comes in the place of these entries: only what it takes more than they do has to be
+    /// within the quota.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn instead_of(replaced: &[&str], dir: &'dir Dir, like: &Stat) -> Result<Self> {
+        let replaces = dir.amount_of(replaced);
+        let reservation = dir.reserve(Amount::file(0) - replaces)?;
         let mode = match like.file_type {
             super::FileType::Directory => like.mode & 0o666,
             _ => like.mode & 0o777,
@@ -60,6 +77,9 @@ impl<'dir> Staged<'dir> {
             file,
             mode,
             name,
+            reservation,
+            replaces,
+            written: 0,
         };
         let new = stat(&staged.file)?;
         inherit_owner(&staged.file, like, &new);
@@ -95,8 +115,13 @@ impl<'dir> Staged<'dir> {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// The operating system's: [`NoSpace`](crate::error::Kind::NoSpace) among them.
+    /// [`QuotaExceeded`](crate::error::Kind::QuotaExceeded); the operating system's:
+    /// [`NoSpace`](crate::error::Kind::NoSpace) among them.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.written = self.written.saturating_add(bytes.len() as u64);
+        if let Some(reservation) = &mut self.reservation {
+            reservation.raise_to(Amount::file(self.written) - self.replaces)?;
+        }
         let written = self.file.write_all(bytes).doing("writing to the volume");
         written.map_err(|error| error.at(self.dir.path()))
     }
@@ -190,9 +215,16 @@ impl<'dir> Staged<'dir> {
             Durability::Durable => self.sync(name)?,
             Durability::Ordered => write_back(&self.file)?,
         }
+        let reservation = self.reservation.take();
+        let (dir, amount) = (self.dir, Amount::file(self.written));
+        dir.placing(name, reservation, amount, || self.give_name(name, how))?;
+        self.placed(durability)
+    }
+
+    fn give_name(&mut self, name: &str, how: super::Rename) -> Result<()> {
         if self.name.is_none() {
             match self.dir.link(&self.file, name) {
-                Ok(()) => return self.placed(durability),
+                Ok(()) => return Ok(()),
                 // A name cannot be taken over by linkat; a second one can be, by rename.
                 Err(Errno::EXIST) if how == super::Rename::Replace => {
                     let temporary = temporary_name()?;
@@ -203,10 +235,10 @@ impl<'dir> Staged<'dir> {
             }
         }
         if let Some(temporary) = &self.name {
-            self.dir.rename(temporary, self.dir, name, how)?;
+            self.dir.rename_uncounted(temporary, self.dir, name, how)?;
             self.name = None;
         }
-        self.placed(durability)
+        Ok(())
     }
 
     fn sync(&self, name: &str) -> Result<()> {
@@ -261,7 +293,7 @@ fn is_same(one: &Stat, other: &Stat) -> bool {
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name
-            && let Err(error) = self.dir.unlink(name)
+            && let Err(error) = self.dir.unlink_uncounted(name)
         {
             log::warn!("a temporary file stays behind on the volume ({name}): {error}");
         }

@@ -10,7 +10,11 @@ mod common;
 mod arena;
 mod compromised;
 mod crowd;
+#[allow(dead_code, reason = "crashes need more of it")]
+#[path = "../crash/disk.rs"]
+mod disk;
 mod exhaustion;
+mod filling;
 mod names;
 mod operator;
 mod parsers;

@@ -15,7 +15,7 @@ use source::{Source, binary, library, source_dir, tokens};
 const ROWS: &[&[&str]] = &[
     &["error", "clock", "escape"],
     &["identity", "keyfile", "name"],
-    &["seal"],
+    &["seal", "quota"],
     &["budget", "event", "layout", "record", "volume"],
     &["store", "auth", "audit", "metrics"],
     &["vfs", "admin"],

@@ -10,6 +10,7 @@
 
 mod model;
 mod promises;
+mod quota;
 mod random;
 mod removed;
 mod renamed;

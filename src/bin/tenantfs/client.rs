@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use tenantfs::daemon::{Client, Failure, Reply, Request, SessionStatus, Whose};
+use indicatif::HumanBytes;
+use tenantfs::daemon::{Client, Failure, QuotaStatus, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::escape::plain;
 
@@ -139,9 +140,32 @@ fn describe(session: &SessionStatus) -> String {
         plain(&session.since),
         session.open_files
     );
+    if let Some(quota) = &session.quota {
+        let _ = writeln!(text, "  quota       {}", describe_quota(quota));
+    }
     for draft in &session.drafts {
         let (path, reason) = (plain(&draft.path), plain(&draft.reason));
         let _ = writeln!(text, "  not saved   {path}: {reason}");
     }
     text
+}
+
+fn describe_quota(quota: &QuotaStatus) -> String {
+    let of = |used: String, most: Option<String>| match most {
+        Some(most) => format!("{used} of {most}"),
+        None => used,
+    };
+    let bytes = of(
+        HumanBytes(quota.used_bytes).to_string(),
+        quota.bytes.map(|most| HumanBytes(most).to_string()),
+    );
+    let files = of(
+        quota.used_files.to_string(),
+        quota.files.map(|most| most.to_string()),
+    );
+    let counted = match quota.counted {
+        true => "",
+        false => "; what is there is still being counted",
+    };
+    format!("{bytes}, {files} files{counted}")
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::Observers;
 use tenantfs::mounter::{Grant, Mounter};
+use tenantfs::quota::Quotas;
 use tenantfs::session::privilege;
 use tenantfs::store;
 use tenantfs::vfs::Pools;
@@ -70,6 +72,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     // As the account that will have to read it again when it changes.
     let authenticator = serving::authenticator(&settings.serving.auth)
         .map_err(|error| readable_by(&settings.serving.auth, server_uid, error))?;
+    let quotas = settings.serving.quota.quotas()?;
     let mounter = mounter.reach()?;
     for warning in mounter.take_over(&places)? {
         log::warn!("{warning}");
@@ -77,9 +80,16 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let control = settings.control.clone();
     let audit = audit.map(Prepared::start).transpose()?;
     let pools = serving::pools(settings.serving.on.max_record, settings.sessions_per_user);
-    let metrics = metrics::of_process(&pools, audit.as_ref());
+    let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
     let observers = serving::observers(audit.as_ref(), &metrics);
-    let setup = setup(settings, authenticator, mounter, places, pools, observers)?;
+    let setup = setup(
+        settings,
+        authenticator,
+        mounter,
+        places,
+        (pools, quotas),
+        observers,
+    )?;
     serving::announce(&control)?;
     let served = serving::run(async {
         metrics::publish(metrics_listener, &metrics);
@@ -93,13 +103,14 @@ fn setup(
     authenticator: Box<dyn Authenticator>,
     mounter: Mounter,
     places: PathBuf,
-    pools: Pools,
+    (pools, quotas): (Pools, Option<Arc<Quotas>>),
     observers: Box<Observers>,
 ) -> Result<Setup> {
     Ok(Setup {
         volume: serving::volume(&settings.serving)?,
         store: store::Options {
             remembered: REMEMBERED,
+            quotas,
             ..settings.serving.store
         },
         authenticator,

@@ -18,6 +18,7 @@ use crate::{config, hygiene};
 const WHAT: What = What {
     name: "API key file",
     option: "--api-key-file",
+    harm: "add keys",
 };
 
 /// The key from `file`, else from systemd's credential `api-key`, else from standard input.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tenantfs::audit::AuditLog;
 use tenantfs::error::{Error, Result};
 use tenantfs::metrics::{self, Listener, Metrics};
+use tenantfs::quota::Quotas;
 use tenantfs::vfs::Pools;
 
 use crate::config::Endpoint;
@@ -43,7 +44,11 @@ pub(crate) fn listen(endpoint: Option<&Endpoint>, account: u32) -> Result<Option
 }
 
 /// What this process counts, and what it takes.
-pub(crate) fn of_process(pools: &Pools, audit: Option<&AuditLog>) -> Arc<Metrics> {
+pub(crate) fn of_process(
+    pools: &Pools,
+    audit: Option<&AuditLog>,
+    quotas: Option<&Arc<Quotas>>,
+) -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.gauge(
         "resident_memory_bytes",
@@ -69,6 +74,16 @@ pub(crate) fn of_process(pools: &Pools, audit: Option<&AuditLog>) -> Arc<Metrics
         "held_memory_bytes",
         "Memory that drafts, open records and listings take of what users may take together",
         move || of.held(),
+    );
+    let of = quotas.cloned();
+    metrics.gauge("quota_users", "Users who have a session and a quota", move || {
+        of.as_ref().map_or(0, |quotas| quotas.users().0)
+    });
+    let of = quotas.cloned();
+    metrics.gauge(
+        "quota_full_users",
+        "Users who have a session, and 95 % of their quota or more",
+        move || of.as_ref().map_or(0, |quotas| quotas.users().1),
     );
     let of = audit.cloned();
     metrics.gauge(

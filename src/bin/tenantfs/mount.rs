@@ -10,8 +10,9 @@ use tenantfs::clock::Moment;
 use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::event::{Event, Observers, SessionChange, Subject};
 use tenantfs::mounter::{Grant, Mounter, Viewer};
+use tenantfs::quota::Quotas;
 use tenantfs::session::{self, Ending, Leased, Session, SessionOptions, privilege};
-use tenantfs::store::Store;
+use tenantfs::store::{self, Store};
 use tenantfs::vfs::Pools;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,11 +56,12 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     let audit = serving::open_audit(&settings.serving.on, (server_uid, server_gid))?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
+    let quotas = settings.serving.quota.quotas()?;
     let makes_mountpoint = mounter.is_elsewhere();
     let mounter = mounter.reach()?;
     let audit = audit.map(Prepared::start).transpose()?;
     let pools = Pools::alone();
-    let metrics = metrics::of_process(&pools, audit.as_ref());
+    let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
     let around = Around {
         authenticator: authenticator.as_ref(),
         mounter: &mounter,
@@ -67,6 +69,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         viewer,
         observers: serving::observers(audit.as_ref(), &metrics),
         pools,
+        quotas,
         audit: audit.as_ref(),
     };
     let served = serving::run(async {
@@ -90,6 +93,7 @@ struct Around<'a> {
     viewer: Viewer,
     observers: Box<Observers>,
     pools: Pools,
+    quotas: Option<Arc<Quotas>>,
     audit: Option<&'a AuditLog>,
 }
 
@@ -128,7 +132,10 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         user: Some(validation.principal.user().hash()),
         uid,
     });
-    let options = settings.serving.store.clone();
+    let options = store::Options {
+        quotas: around.quotas.clone(),
+        ..settings.serving.store.clone()
+    };
     let store = Store::open(&volume, &validation.principal, options, observer)?;
     session::check_writable(&store)?;
     store.attach_session_key(key.expose())?;

@@ -204,7 +204,14 @@ impl Record<'_> {
     }
 
     fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
-        let mut staged = Staged::new(self.dir(), &composed.like)?;
+        let mut staged = match (composed.replaces, self.dir().meter()) {
+            // What is left of older ones goes as soon as this is in its place.
+            (false, Some(_)) => {
+                let left = self.left_entries();
+                Staged::instead_of(&left.each_ref().map(String::as_str), self.dir(), &composed.like)?
+            }
+            _ => Staged::instead_of(&[self.name.as_str()], self.dir(), &composed.like)?,
+        };
         staged.write(&composed.stored)?;
         volume::set_times(staged.file(), composed.times)?;
         let shown = composed.shown(&volume::stat(staged.file())?);

@@ -59,7 +59,8 @@ impl Record<'_> {
         }
         let name = self.name.as_str();
         let file = DraftFile::new(&tenant.user_id, sealer, name, draft.mode, draft.text())?;
-        let mut staged = Staged::new(self.dir(), &self.dir().stat_self()?)?;
+        let entry = Kept::entry(self.name);
+        let mut staged = Staged::instead_of(&[&entry], self.dir(), &self.dir().stat_self()?)?;
         staged.write(file.bytes())?;
         let times = Times {
             mtime: Some(draft.mtime()),
@@ -70,7 +71,7 @@ impl Record<'_> {
             let number = Some(Numbered::given_to(&volume::stat(staged.file())?, number));
             show(staged.file(), Shown { mode: None, number })?;
         }
-        staged.place(&Kept::entry(self.name), durability)?;
+        staged.place(&entry, durability)?;
         self.look.lookup(self.name)
     }
 

@@ -20,6 +20,7 @@ impl<'f> Record<'f> {
         note_name(self.dir(), self.name, &entry);
         self.dir()
             .rename(self.name.as_str(), self.dir(), &entry, Rename::Replace)?;
+        self.look.waits(&entry);
         // What was left before is superseded.
         forget(self.dir(), &self.secrets_entry())?;
         forget(self.dir(), self.waiting().entry()).map(drop)
@@ -48,11 +49,13 @@ impl<'f> Record<'f> {
         let secrets = self.look.tenant.lens.put(Some(&stored.text), b"{}")?.stored;
         let secrets = Zeroizing::new(secrets);
         let entry = self.secrets_entry();
-        let mut staged = Staged::new(self.dir(), &stored.stat)?;
+        let mut staged = Staged::instead_of(&[&entry], self.dir(), &stored.stat)?;
         staged.write(&secrets)?;
         note_name_of(&staged, self.name, &entry);
         // Before the record's own name changes, whatever that waits for.
-        staged.place(&entry, Durability::Ordered).map(drop)
+        staged.place(&entry, Durability::Ordered)?;
+        self.look.waits(&entry);
+        Ok(())
     }
 
     /// The record that left secrets to the next of this name, if there is one.
@@ -116,8 +119,8 @@ impl<'f> Record<'f> {
 
     /// Whether there is anything of which [`left`](Self::left) would have to find out what it is.
     fn is_anything_left(&self) -> Result<bool> {
-        for entry in [self.waiting().entry(), &self.away_entry(), &self.secrets_entry()] {
-            match self.dir().stat(entry) {
+        for entry in self.left_entries() {
+            match self.dir().stat(&entry) {
                 Err(error) if error.kind() == Kind::NotFound => {}
                 there => return there.map(|_| true),
             }
@@ -146,6 +149,15 @@ impl<'f> Record<'f> {
 
     pub(in crate::store) fn secrets_entry(&self) -> String {
         telling(SECRETS_PREFIX, self.name)
+    }
+
+    /// Whatever may be left to the next record of this name: it goes when that is in its place.
+    pub(super) fn left_entries(&self) -> [String; 3] {
+        [
+            self.waiting().entry().to_owned(),
+            self.away_entry(),
+            self.secrets_entry(),
+        ]
     }
 
     pub(super) fn tell_dropped(&self) {

@@ -38,6 +38,7 @@ impl Record<'_> {
         }
         let is_lost = !stored.has_secret && self.last()?.is_some();
         self.waiting().put()?;
+        self.look.waits(self.waiting().entry());
         forget(self.dir(), &self.away_entry())?;
         forget(self.dir(), &self.secrets_entry())?;
         if is_lost {

@@ -12,27 +12,83 @@ use tenantfs::name::Resource;
 use super::progress::Progress;
 use super::{UNREADABLE, found, ground, interrupted};
 use crate::cli::ListArgs;
+use crate::config::Quota;
 use crate::say;
 
 /// The longest line of a users file, in bytes: what is longer can be no user id.
 const MAX_LINE: u64 = 4096;
 
-pub(crate) fn list(args: ListArgs) -> Result<()> {
-    let mut wrong_lines = 0;
-    let whose = match (&args.user_id, &args.users_file) {
+/// Who is meant, and how many lines of the users file name nobody.
+fn whose(args: &ListArgs) -> Result<(Whose, u64)> {
+    Ok(match (&args.user_id, &args.users_file) {
         (Some(user), _) => {
             let mut users = Users::default();
             users.add(UserId::new(user.as_str())?);
-            Whose::Users(users)
+            (Whose::Users(users), 0)
         }
         (None, Some(path)) => {
             let read = read_users(path).doing("reading the users file").at(path);
             let (users, wrong) = read.map_err(|error| error.as_kind(Kind::Config))?;
-            wrong_lines = wrong;
-            Whose::Users(users)
+            (Whose::Users(users), wrong)
         }
-        (None, None) => Whose::All,
-    };
+        (None, None) => (Whose::All, 0),
+    })
+}
+
+/// How much each user has.
+fn usage(args: ListArgs) -> Result<()> {
+    let (whose, wrong_lines) = whose(&args)?;
+    let (quotas, _) = Quota::alone(args.quota, args.on.config.as_deref())?.users()?;
+    let ground = ground(args.on)?;
+    let mut progress = Progress::start("counting")?.quiet();
+    let counted = admin::usage(&ground, &whose, &quotas, &mut progress);
+    let unreadable = progress.count();
+    progress.finish()?;
+    let (used, complete) = counted?;
+    let mut output = BufWriter::new(std::io::stdout());
+    for used in &used {
+        let printed = serde_json::to_writer(&mut output, used).map_err(std::io::Error::from);
+        printed.and_then(|()| output.write_all(b"\n")).doing("printing")?;
+    }
+    output.flush().doing("printing")?;
+    drop(output);
+    ended(
+        "users",
+        used.len() as u64,
+        args.json,
+        complete,
+        (unreadable, wrong_lines),
+    )
+}
+
+/// Says how much was listed, and what was not.
+fn ended(
+    what: &str,
+    count: u64,
+    json: bool,
+    complete: bool,
+    (unreadable, wrong_lines): (u64, u64),
+) -> Result<()> {
+    if json {
+        let counts = serde_json::json!({ what: count, "unreadable": unreadable, "wrong_lines": wrong_lines });
+        say::json(&serde_json::json!({ "listed": counts }))?;
+    }
+    interrupted(complete)?;
+    found(unreadable, UNREADABLE)?;
+    found(
+        wrong_lines,
+        [
+            "line of the users file names no new user",
+            "lines of the users file name no new user",
+        ],
+    )
+}
+
+pub(crate) fn list(args: ListArgs) -> Result<()> {
+    if args.usage {
+        return usage(args);
+    }
+    let (whose, wrong_lines) = whose(&args)?;
     let resource = args.resource.as_deref().map(Resource::new).transpose()?;
     let ground = ground(args.on)?;
     if let Some(unknown) = resource
@@ -62,20 +118,7 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
     progress.finish()?;
     printed.and_then(|()| output.flush().doing("printing"))?;
     let complete = complete?;
-    if args.json {
-        let counts =
-            serde_json::json!({ "records": records, "unreadable": unreadable, "wrong_lines": wrong_lines });
-        say::json(&serde_json::json!({ "listed": counts }))?;
-    }
-    interrupted(complete)?;
-    found(unreadable, UNREADABLE)?;
-    found(
-        wrong_lines,
-        [
-            "line of the users file names no new user",
-            "lines of the users file name no new user",
-        ],
-    )
+    ended("records", records, args.json, complete, (unreadable, wrong_lines))
 }
 
 /// The users that a file names, and how many of its lines name none. These are told, and the rest is done.

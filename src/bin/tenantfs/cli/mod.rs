@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use tenantfs::layout::Layout;
 
 use crate::demo::DemoArgs;
-pub(crate) use shared::{AuditLevel, ClientArgs, Commit, ServeArgs, VolumeArgs};
+pub(crate) use shared::{AuditLevel, ClientArgs, Commit, QuotaArgs, ServeArgs, VolumeArgs};
 pub(crate) use way_back::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 
 /// Per-user views of a shared volume of JSON records: each user's mount shows only what is theirs.
@@ -271,6 +271,13 @@ pub(crate) struct ListArgs {
     /// Those of one resource only
     #[arg(long, value_name = "NAME")]
     pub(crate) resource: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) quota: QuotaArgs,
+
+    /// How much each user has instead, of what they may have
+    #[arg(long, conflicts_with_all = ["contents", "resource"])]
+    pub(crate) usage: bool,
 
     /// The records themselves, too, without their secrets
     #[arg(long)]

@@ -64,11 +64,34 @@ pub(crate) struct VolumeArgs {
     pub(crate) server_user: Option<String>,
 }
 
+/// How much each user may have.
+#[derive(Args)]
+pub(crate) struct QuotaArgs {
+    /// The most that a user may have on the volume, as in 10GiB [default: no limit]
+    #[arg(long, value_name = "SIZE", env = "TENANTFS_QUOTA_BYTES")]
+    pub(crate) quota_bytes: Option<String>,
+
+    /// The most files and directories that a user may have [default: no limit]
+    #[arg(long, value_name = "NUMBER", env = "TENANTFS_QUOTA_FILES")]
+    pub(crate) quota_files: Option<u64>,
+
+    /// File of what single users may have, which is read again when it changes [default: none]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_QUOTA_USERS")]
+    pub(crate) quota_users: Option<PathBuf>,
+}
+
 /// What serving one session has in common with serving many.
 #[derive(Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) on: VolumeArgs,
+
+    #[command(flatten)]
+    pub(crate) quota: QuotaArgs,
+
+    /// The largest file that is no record, holes too [default: 1TiB]
+    #[arg(long, value_name = "SIZE", env = "TENANTFS_MAX_ATTACHMENT_SIZE")]
+    pub(crate) max_attachment_size: Option<String>,
 
     /// What a close waits for [default: close]
     #[arg(long, value_name = "WHEN", env = "TENANTFS_COMMIT")]

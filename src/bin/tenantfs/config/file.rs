@@ -17,6 +17,8 @@ pub(super) struct File {
     pub(super) volume: Volume,
     pub(super) auth: Auth,
     pub(super) records: Records,
+    pub(super) attachments: Attachments,
+    pub(super) quota: Quota,
     pub(super) mounts: Mounts,
     pub(super) audit: Audit,
     pub(super) metrics: Metrics,
@@ -54,6 +56,20 @@ pub(super) struct Records {
     pub(super) attach_session_key: Option<Vec<String>>,
     pub(super) max_size: Option<String>,
     pub(super) keep_removed: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Attachments {
+    pub(super) max_size: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Quota {
+    pub(super) bytes: Option<String>,
+    pub(super) files: Option<u64>,
+    pub(super) users: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -2,6 +2,7 @@
 //! default.
 
 mod file;
+mod quota;
 mod value;
 
 use std::num::NonZeroUsize;
@@ -20,6 +21,7 @@ use tenantfs::volume::Durability;
 
 use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, KeysArgs, MountArgs, ServeArgs, VolumeArgs};
 use file::File;
+pub(crate) use quota::Quota;
 pub(crate) use value::Endpoint;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
@@ -79,6 +81,8 @@ pub(crate) struct Serving {
     pub(crate) store: store::Options,
     pub(crate) auth: AuthSource,
     pub(crate) terms: Terms,
+    /// How much each user may have.
+    pub(crate) quota: Quota,
     pub(crate) exec: bool,
     /// The socket of a mounter that must be used.
     pub(crate) mounter: Option<PathBuf>,
@@ -222,7 +226,10 @@ impl VolumeSettings {
             layout,
             resources: resources.map_or(Ok(defaults.resources), |names| parse_resources(&names))?,
             keep_removed,
-            max_record: max_size.map_or(Ok(defaults.max_record), |size| value::size(&size))?,
+            max_record: match max_size {
+                Some(size) => value::size(&size, "record", value::MAX_SIZE)?,
+                None => defaults.max_record,
+            },
             secret_fields: args
                 .secret_fields
                 .or(records.secret_fields)
@@ -278,6 +285,12 @@ impl Serving {
                 },
                 read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
                 max_record: on.max_record,
+                max_attachment: match args.max_attachment_size.or(file.attachments.max_size) {
+                    Some(text) => value::size(&text, "file", u64::MAX)?,
+                    None => store::Options::default().max_attachment,
+                },
+                // As the account that will have to read them again when they change.
+                quotas: None,
                 keep_removed: on.keep_removed,
                 secret_fields: on.secret_fields.clone(),
                 keys: on.keys.clone(),
@@ -301,6 +314,7 @@ impl Serving {
                     terms.grace,
                 )?,
             },
+            quota: Quota::of(args.quota, file.quota)?,
             exec: args.exec.or(file.mounts.exec).unwrap_or(false),
             mounter: args.mounter,
             mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tenantfs::error::{Error, Result};
+use tenantfs::quota::parse_bytes;
 
 /// The largest `max_size`, in bytes: a record is held in memory as a whole, several times while it is
 /// committed.
-const MAX_SIZE: u64 = 256 << 20;
+pub(super) const MAX_SIZE: u64 = 256 << 20;
 
 /// The longest lease and grace period: beyond a week nothing is revoked any more.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -25,39 +26,28 @@ pub(crate) enum Endpoint {
 /// What one user may add to the audit log in a second, in bytes: between a few lines and what no disk writes.
 const USER_RATES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 
-/// `16MiB`, `512 KiB`, `1000000`.
-pub(super) fn size(text: &str) -> Result<u64> {
-    match bytes(text) {
-        Some(size @ 1..=MAX_SIZE) => Ok(size),
+/// `16MiB`, `512 KiB`, `1000000`; up to `most`. `what` names the setting in errors.
+pub(super) fn size(text: &str, what: &str, most: u64) -> Result<u64> {
+    match parse_bytes(text) {
+        Some(size) if (1..=most).contains(&size) => Ok(size),
         _ => Err(Error::config(format!(
-            "{text:?} is not a size that a record can have: use one like 16MiB, of at most 256MiB"
+            "{text:?} is not a size that a {what} can have: use one like 16MiB{}",
+            match most {
+                MAX_SIZE => ", of at most 256MiB",
+                _ => "",
+            }
         ))),
     }
 }
 
 /// What one user may add to the audit log in a second: `512KiB`.
 pub(super) fn user_rate(text: &str) -> Result<u64> {
-    match bytes(text) {
+    match parse_bytes(text) {
         Some(rate) if USER_RATES.contains(&rate) => Ok(rate),
         _ => Err(Error::config(format!(
             "{text:?} cannot be what a user adds to the audit log in a second: use a size like 512KiB, from 4KiB to 1GiB"
         ))),
     }
-}
-
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text.strip_prefix(digits).unwrap_or_default().trim() {
-        "" | "B" => Some(1),
-        "KiB" => Some(1 << 10),
-        "MiB" => Some(1 << 20),
-        "GiB" => Some(1 << 30),
-        _ => None,
-    };
-    let number = digits.parse::<u64>().ok();
-    number
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
 }
 
 /// `60s`, `1m 30s`, `500ms`; from `least` to a week. `what` names the setting in errors.
@@ -144,7 +134,7 @@ mod tests {
             ("5B", 5),
             ("256MiB", 256 << 20),
         ] {
-            assert_eq!(size(text).unwrap(), bytes, "{text}");
+            assert_eq!(size(text, "record", MAX_SIZE).unwrap(), bytes, "{text}");
         }
         for bad in [
             "",
@@ -157,7 +147,7 @@ mod tests {
             "99999999999999GiB",
             "16MiB!",
         ] {
-            assert!(size(bad).is_err(), "{bad}");
+            assert!(size(bad, "record", MAX_SIZE).is_err(), "{bad}");
         }
     }
 

@@ -62,6 +62,7 @@ fn as_server(settings: &DaemonSettings) -> Vec<Finding> {
             served::clock(&settings.serving),
             served::sealing(&settings.serving),
             served::authenticator(&settings.serving.auth),
+            served::quota(&settings.serving),
         ],
         Err(error) => vec![look(
             "account",

@@ -93,6 +93,21 @@ pub(super) fn sealing(serving: &Serving) -> Finding {
     look("sealing", Ok(found))
 }
 
+pub(super) fn quota(serving: &Serving) -> Finding {
+    let found = match (serving.quota.quotas(), serving.quota.file()) {
+        (Ok(None), _) => {
+            Ok("no user has a quota: one of them can fill the volume; see --quota-bytes".to_owned())
+        }
+        (Ok(Some(_)), None) => Ok("the same for every user".to_owned()),
+        (Ok(Some(_)), Some(path)) => Ok(format!("{} is understood", path.display())),
+        (Err(error), _) => Err(explained(
+            &error,
+            "let the server's account read it: chgrp, chmod 640",
+        )),
+    };
+    look("quota", found)
+}
+
 pub(super) fn authenticator(source: &AuthSource) -> Finding {
     let found = match source {
         AuthSource::StaticKeys(path) => setup::authenticator(source)
