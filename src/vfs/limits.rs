@@ -15,6 +15,13 @@ const MAX_HANDLES: u64 = 1 << 15;
 /// What a user's drafts, open records and listings may take together, in bytes: sixteen of the largest records.
 const MAX_MEMORY: u64 = 256 << 20;
 
+/// How many inodes the kernel may know of one user's views: each takes up to 1.3 KiB here.
+const MAX_INODES: u64 = 1 << 18;
+
+/// How many it may know of all that users share, and of everybody's whatever it knows of others'.
+const INODES: u64 = 1 << 20;
+const FLOOR_INODES: u64 = 1 << 13;
+
 /// How many files every user may have open, whatever others have.
 const FLOOR_HANDLES: u64 = 64;
 
@@ -30,6 +37,7 @@ const SESSION_DESCRIPTORS: u64 = 32;
 struct UserShares {
     handles: Arc<Share>,
     memory: Arc<Share>,
+    inodes: Arc<Share>,
     sessions: Mutex<usize>,
 }
 
@@ -57,8 +65,12 @@ pub struct Capacity {
     pub handles: u64,
     /// Bytes that users share for drafts, open records and listings.
     pub memory: u64,
-    /// Of each that much more for every user, whatever others have.
+    /// Inodes that the kernel may know, beyond what it may know of every user's.
+    pub inodes: u64,
+    /// Of open files that much more for every user, whatever others have.
     pub floor_handles: u64,
+    /// The same, of inodes.
+    pub floor_inodes: u64,
     /// The same, in bytes.
     pub floor_memory: u64,
     /// How many users there may be at a time.
@@ -77,7 +89,9 @@ impl Capacity {
         Self {
             handles: descriptors / 2,
             memory,
+            inodes: INODES,
             floor_handles: FLOOR_HANDLES,
+            floor_inodes: FLOOR_INODES,
             floor_memory: max_record.saturating_mul(2).saturating_add(FLOOR_LISTING),
             users: descriptors / 4 / (FLOOR_HANDLES + SESSION_DESCRIPTORS),
             sessions_per_user,
@@ -89,7 +103,9 @@ impl Capacity {
         Self {
             handles,
             memory,
+            inodes: INODES,
             floor_handles: 0,
+            floor_inodes: 0,
             floor_memory: 0,
             users: u64::MAX,
             sessions_per_user: usize::MAX,
@@ -102,6 +118,7 @@ impl Capacity {
 pub struct Pools {
     handles: Arc<Pool>,
     memory: Arc<Pool>,
+    inodes: Arc<Pool>,
     capacity: Capacity,
     users: Arc<Mutex<HashMap<UserId, Weak<UserShares>>>>,
 }
@@ -112,6 +129,7 @@ impl Pools {
         Self {
             handles: Pool::new(capacity.handles),
             memory: Pool::new(capacity.memory),
+            inodes: Pool::new(capacity.inodes),
             capacity,
             users: Arc::default(),
         }
@@ -178,6 +196,9 @@ impl Pools {
             memory: self
                 .memory
                 .share_with_floor(MAX_MEMORY, self.capacity.floor_memory),
+            inodes: self
+                .inodes
+                .share_with_floor(MAX_INODES, self.capacity.floor_inodes),
             sessions: Mutex::new(0),
         }
     }
@@ -210,6 +231,11 @@ impl Limits {
     /// Memory for what is there already, counted even where that is more than may be had.
     pub(super) fn hold_counted(&self, bytes: u64) -> Charge {
         self.user.memory.count(bytes)
+    }
+
+    /// What the inodes are charged to that the kernel knows.
+    pub(super) fn inodes(&self) -> Charge {
+        self.user.inodes.count(0)
     }
 
     /// Where drafts take their memory.

@@ -27,6 +27,8 @@ pub(super) enum Rank {
     HeldBack,
     /// What was last counted for statfs: held while it is counted anew.
     Usage,
+    /// For how many inodes room was found.
+    Known,
     /// All inodes. Innermost: everybody needs it, so nobody waits for anything while holding it.
     Table,
 }

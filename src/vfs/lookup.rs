@@ -29,6 +29,7 @@ impl Vfs {
             parent,
             name: existing(name)?,
         };
+        self.admit_inode(&place)?;
         if parent == ROOT {
             let attributes = self.resource(&place.name)?;
             return Ok(self.entered(place, attributes));
@@ -76,7 +77,6 @@ impl Vfs {
     pub(super) fn entered(&self, place: Place, attributes: Attributes) -> NodeInfo {
         let parent = place.parent;
         let ino = self.table.enter(place, &attributes).ino();
-        self.bound_memory();
         self.info(ino, Some(parent), attributes, false)
     }
 

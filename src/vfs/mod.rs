@@ -9,6 +9,7 @@ mod entries;
 mod file;
 mod handles;
 mod ids;
+mod known;
 mod limits;
 mod listing;
 mod lock_order;
@@ -48,6 +49,7 @@ use crate::store::{Attributes, Folder, NodeKind, Store, Usage};
 use crate::volume::{Access, FileId, Version};
 use entries::Place;
 use handles::HandleTable;
+use known::Known;
 use listing::Listing;
 use lock_order::{Ordered, Rank};
 use node::{Node, NodeId, stale};
@@ -131,6 +133,7 @@ pub struct Vfs {
     listings: HandleTable<Ordered<Listing>>,
     watched: Watched,
     folders: Ordered<LruCache<Ino, Folder>>,
+    known: Known,
     limits: Limits,
     retries: Retries,
     usage: Ordered<Option<(Stopwatch, Usage)>>,
@@ -154,6 +157,7 @@ impl Vfs {
             files: HandleTable::default(),
             listings: HandleTable::default(),
             folders: Ordered::new(Rank::Folders, LruCache::new(OPEN_FOLDERS)),
+            known: Known::new(limits.inodes()),
             limits,
             retries: Retries::default(),
             usage: Ordered::new(Rank::Usage, None),

@@ -13,9 +13,6 @@ use super::watched::Pending;
 use crate::name::EntryName;
 use crate::store::{Attributes, Concern, Folder, NodeKind};
 
-/// The inodes that the kernel may know, each of which takes up to 1.3 KiB here. When it knows more, it is made to forget.
-const MAX_KNOWN: usize = 1 << 17;
-
 /// What became of an entry that the kernel knows.
 enum Fate {
     /// What it was told is still so.
@@ -73,20 +70,7 @@ impl Vfs {
         for (ino, pending) in self.watched.take() {
             self.notice(ino, pending);
         }
-        if self.table.len() > MAX_KNOWN {
-            for (node, place) in self.table.files() {
-                if node.is_expendable() {
-                    self.pages.drop_name(place.parent, &place.name);
-                }
-            }
-        }
-    }
-
-    /// Has the kernel forget what nobody uses, if it knows so much that its memory of names becomes ours.
-    pub(super) fn bound_memory(&self) {
-        if self.table.len() > MAX_KNOWN {
-            self.pages.notice_soon();
-        }
+        self.bound_known();
     }
 
     fn notice(&self, ino: Ino, pending: Pending) {

@@ -356,6 +356,40 @@ fn what_is_open_takes_no_more_memory_than_there_is_and_gives_it_back() {
 }
 
 #[test]
+fn what_the_kernel_is_kept_from_forgetting_is_counted_and_leaves_room_for_others() {
+    let pools = Pools::new(Capacity {
+        inodes: 1000,
+        ..Capacity::shared(10_000, 1 << 30)
+    });
+    let (one, other) = (
+        Mounted::within(limits(&pools, "one")),
+        Mounted::within(limits(&pools, "other")),
+    );
+    for mounted in [&one, &other] {
+        for number in 0..700 {
+            mounted.replace(&format!("{number}.txt"), "text");
+        }
+    }
+    let mut held = Vec::new();
+    let refused = loop {
+        let name = format!("{}.txt", held.len());
+        match one.vfs.lookup(one.schedules, name.as_bytes(), 1) {
+            Ok(info) => held.push(info.ino),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), Kind::TooManyOpen);
+    assert!((400..=500).contains(&held.len()), "{}", held.len());
+    let again = one.vfs.lookup(one.schedules, b"0.txt", 1).unwrap();
+    one.vfs.forget(again.ino, 1);
+    other.read("0.txt");
+    for ino in held {
+        one.vfs.forget(ino, 1);
+    }
+    one.read("699.txt");
+}
+
+#[test]
 fn listings_are_counted_too() {
     let pools = Pools::new(Capacity::shared(10_000, 64 << 10));
     let mounted = Mounted::within(limits(&pools, "one"));
