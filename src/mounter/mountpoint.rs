@@ -12,6 +12,7 @@ use super::mount_id::{self, Identity};
 use super::mountinfo::Mountinfo;
 use super::root::{self, DIRECTORY};
 use crate::error::{Error, Kind, Result};
+use crate::escape::quoted;
 
 /// The mode of a directory that is made: nobody may put anything there when nothing is mounted.
 const MODE: Mode = Mode::from_raw_mode(0o555);
@@ -214,7 +215,10 @@ fn check(directory: &OwnedFd, path: &Path) -> Result<rustix::fs::Statx> {
 fn no_mountpoint(path: &Path, errno: Errno) -> Error {
     let shown = path.display();
     Error::mount_failed(match errno {
-        Errno::NOENT => format!("the mountpoint {shown} does not exist; create it: mkdir {shown}"),
+        Errno::NOENT => format!(
+            "the mountpoint {shown} does not exist; create it: mkdir {}",
+            quoted(path)
+        ),
         Errno::ACCESS => format!(
             "the mountpoint {shown} cannot be reached or listed: the mounter has no right to enter other users' private \
              directories; use one below a directory that root may enter, such as /run/tenantfs/mnt"

@@ -11,6 +11,7 @@ use super::mountpoint::{self, Place, Spot};
 use super::protocol::{Grant, MountRequest};
 use super::root::Root;
 use crate::error::{Error, Result};
+use crate::escape::quoted;
 
 /// What the mounter may do.
 pub(super) enum Policy {
@@ -194,7 +195,10 @@ fn not_told(mountpoint: &Path) -> Error {
 fn no_parent(path: &Path, errno: Errno) -> Error {
     let shown = path.display();
     Error::mount_failed(match errno {
-        Errno::NOENT => format!("the directory {shown} does not exist; create it: mkdir {shown}"),
+        Errno::NOENT => format!(
+            "the directory {shown} does not exist; create it: mkdir {}",
+            quoted(path)
+        ),
         Errno::NOTDIR => {
             format!(
                 "the path {shown} has a symbolic link or a file in it; give the directory that it leads to"

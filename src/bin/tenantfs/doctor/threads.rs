@@ -84,7 +84,7 @@ mod tests {
         };
         let said = judge(host(15_000), Some(11_250)).unwrap();
         assert!(
-            said.contains("11250 (TasksMax=) are enough for 2812 sessions, or 1406"),
+            said.contains("11250 (TasksMax=) are enough for 2250 sessions, or 1250"),
             "{said}"
         );
         assert!(
@@ -99,7 +99,7 @@ mod tests {
         );
         let (why, mend) = judge(host(400), None).unwrap_err();
         assert!(
-            why.contains("50 sessions") && mend.contains("kernel.threads-max=2048"),
+            why.contains("44 sessions") && mend.contains("kernel.threads-max=2304"),
             "{why} {mend}"
         );
         assert!(judge(host(15_000), Some(100)).is_err());
