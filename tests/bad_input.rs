@@ -43,11 +43,12 @@ impl Attempt {
         command
     }
 
-    /// `tenantfs mount` with nothing but these arguments, and the mountpoint.
+    /// `tenantfs mount` with nothing but these arguments, the mountpoint, and alice's uid.
     fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = common::tenantfs();
         command.arg("mount").arg(&self.mountpoint).args(arguments);
         command.env_remove("TENANTFS_LOG");
+        command.env("TENANTFS_UID", ALICE.uid.to_string());
         command
     }
 
@@ -545,10 +546,29 @@ fn key_files_that_would_hang_or_that_others_own() {
 }
 
 #[test]
+fn a_view_is_never_roots() {
+    let attempt = Attempt::new();
+    for (uid, gid, said) in [
+        ("0", "0", "say whose it is: --uid UID"),
+        ("4294967295", "61001", "is no uid and no gid"),
+        ("61001", "4294967295", "is no uid and no gid"),
+    ] {
+        let mut command = attempt.bare(&["--gid", gid, "--api-key-file"]);
+        command.arg(attempt.volume.api_key_file(&ALICE));
+        command.arg("--volume").arg(attempt.volume.root());
+        command
+            .arg("--static-keys")
+            .arg(attempt.volume.static_keys_file());
+        command.env("TENANTFS_UID", uid).env_remove("SUDO_UID");
+        attempt.fails(command, CONFIG, &[said]);
+    }
+}
+
+#[test]
 fn a_mountpoint_whose_name_has_lines_or_is_too_long_is_one_line() {
     let attempt = Attempt::new();
     for (name, said) in [
-        ("a\nb\n".repeat(20), "does not exist"),
+        ("a\nb\n".repeat(20), "has control characters"),
         ("d/".repeat(6000), "longer than 4095 bytes"),
     ] {
         let mountpoint = attempt.path("x").join(name);

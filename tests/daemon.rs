@@ -116,6 +116,11 @@ fn a_user_sees_and_ends_its_own_session_and_root_all() {
     assert_eq!(uids(0), [u64::from(BOB.uid)]);
     daemon.asked(0, &["login", "--uid", &alice], ALICE.api_key);
     assert_eq!(uids(0).len(), 2);
+    // For others, but not for itself.
+    let output = daemon.ask(0, &["login", "--uid", "0"], ALICE.api_key);
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    assert!(said(&output).contains("never root's"), "{}", said(&output));
+    assert_eq!(uids(0).len(), 2);
     daemon.asked(0, &["logout", "--uid", &alice], "");
     assert_eq!(
         daemon.json(0, &["revoke", "--all"], ""),

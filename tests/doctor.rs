@@ -7,10 +7,12 @@ mod common;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Output;
+use std::time::Duration;
 
 use common::auth::AuthService;
 use common::daemon::Daemon;
-use common::{ALICE, Layout, SERVICE_UID, Volume, as_user, run, set_mode, tenantfs};
+use common::{ALICE, BOB, Layout, SERVICE_UID, Volume, as_user, run, set_mode, tenantfs};
+use tenantfs::session;
 
 /// What the doctor says of a daemon with these options, to root.
 fn doctor(volume: &Volume, options: &[&str]) -> Output {
@@ -42,10 +44,22 @@ fn assert_problem(output: &Output, check: &str, message: &str, mend: &str) {
 #[test]
 fn all_is_well_beside_a_running_daemon() {
     let volume = Volume::new(Layout::default());
-    let service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
+    let service = AuthService::start(&[ALICE, BOB].map(|tenant| (tenant.user, tenant.api_key)));
     let options = ["--auth-url", service.url()];
     let daemon = Daemon::start(&volume, &options);
+    let threads = || {
+        let tasks = format!("/proc/{}/task", daemon.pid().as_raw_nonzero());
+        fs::read_dir(tasks).unwrap().count()
+    };
+    // With the first come some that all sessions have in common; with the next, as many as the doctor counts on for each.
+    let settled = || {
+        std::thread::sleep(Duration::from_millis(500));
+        threads()
+    };
     daemon.login(&ALICE);
+    let before = settled();
+    daemon.login(&BOB);
+    assert_eq!(settled(), before + session::IDLE_THREADS);
     let output = doctor(&volume, &options);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -56,6 +70,7 @@ fn all_is_well_beside_a_running_daemon() {
     for said in [
         "no sealing keys are given here",
         "/dev/fuse is there",
+        "a session has 5 threads, 9 at most",
         "refuses a key that nobody has",
         "uid 61000, without any capability",
     ] {
@@ -147,6 +162,20 @@ fn each_problem_is_named_with_how_to_mend_it() {
         "not root's alone",
         "chmod 755",
     );
+    // Root's alone, but not where it is.
+    set_mode(&volume.base().join("mnt"), 0o755);
+    set_mode(volume.base(), 0o777);
+    assert_problem(
+        &doctor(&volume, &["--json"]),
+        "mounts",
+        "others than root can rename what is in",
+        "mounts.path",
+    );
+    let refused = run(Daemon::command(&volume, &[]), "");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    // The socket is looked at first, and could be replaced there too.
+    assert!(said.contains("can be written by others"), "{said}");
+    set_mode(volume.base(), 0o755);
     assert_problem(
         &doctor(&volume, &["--mounter", "/nowhere", "--json"]),
         "mounter",

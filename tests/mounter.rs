@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -28,18 +29,18 @@ impl Server {
         fs::create_dir(&mountpoint).unwrap();
         let log = volume.base().join("log");
         let mut command = volume.mount_command(&mountpoint, &ALICE, &[]);
-        command.env("TENANTFS_LOG", "warn").stdout(Stdio::null());
-        let child = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        command.env("TENANTFS_LOG", "warn").stdout(Stdio::piped());
+        let mut child = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        // It says so when it serves: it is mounted a little before.
+        let mut ready = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut ready).unwrap();
         let server = Self {
             child,
             mountpoint,
             log,
         };
-        assert!(
-            eventually(PATIENCE, || is_mounted(&server.mountpoint)),
-            "{}",
-            server.said()
-        );
+        assert!(is_mounted(&server.mountpoint), "{}", server.said());
         server
     }
 

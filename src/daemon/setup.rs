@@ -9,7 +9,7 @@ use super::wire::Code;
 use crate::auth::{ApiKey, Authenticator, Terms, Validation};
 use crate::error::Kind;
 use crate::event::{Observers, Subject};
-use crate::mounter::Mounter;
+use crate::mounter::{Mounter, Viewer};
 use crate::session::{self, Leased, Session, SessionOptions};
 use crate::store::{self, Store};
 use crate::vfs::Pools;
@@ -54,6 +54,8 @@ pub(super) struct Start {
 impl Setup {
     /// Mounts what the key opens. Blocks.
     pub(super) fn mount(&self, uid: u32, start: Start) -> Answer<Leased> {
+        let gid = start.gid.unwrap_or_else(|| (self.primary_group)(uid));
+        let viewer = Viewer::new(uid, gid).refused_as(Code::MountFailed)?;
         let principal = &start.validation.principal;
         let observer = (self.observers)(Subject {
             user: Some(principal.user().hash()),
@@ -78,8 +80,7 @@ impl Setup {
         let options = SessionOptions {
             mountpoint: self.places.join(uid.to_string()),
             make_mountpoint: true,
-            uid,
-            gid: start.gid.unwrap_or_else(|| (self.primary_group)(uid)),
+            viewer,
             exec: self.exec,
             limits,
         };

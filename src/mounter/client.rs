@@ -1,18 +1,16 @@
 //! The server's side of the socket.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::link::Link;
-use super::protocol::{Claim, MountRequest};
+use super::path_bytes;
+use super::protocol::{Claim, Grant, MountRequest};
 use crate::error::{Doing, Error, Result};
-
-/// The longest path that the kernel takes, in bytes (PATH_MAX).
-const MAX_PATH: usize = 4096;
 
 /// The connection to a mounter: one that was forked for this process, or one that listens. Requests may come from any
 /// thread; they are made one after the other.
@@ -29,12 +27,13 @@ pub struct Mount {
 
 impl Mounter {
     /// Starts the privileged half: this program again, as `tenantfs mounter`, with a socket as its standard input and `log`
-    /// as its standard error. When it dies, it is gone for good: no requests any more.
+    /// as its standard error. It may do what `grant` says, for as long as it lives, and nothing else. When it dies, it is
+    /// gone for good: no requests any more.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when it cannot be started.
-    pub fn spawn(log: Stdio) -> Result<Self> {
-        let link = Arc::new(Link::fork(log)?);
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when it cannot be started, or what it is granted cannot be done.
+    pub fn spawn(grant: &Grant, log: Stdio) -> Result<Self> {
+        let link = Arc::new(Link::fork(&with_absolute_path(grant)?, log)?);
         Ok(Self { link })
     }
 
@@ -120,11 +119,17 @@ impl Drop for Mount {
     }
 }
 
-fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+fn with_absolute_path(grant: &Grant) -> Result<Grant> {
+    let mut grant = grant.clone();
+    let (Grant::Once { mountpoint: path, .. } | Grant::Sessions { places: path, .. }) = &mut grant;
+    *path = absolute(path)?;
+    Ok(grant)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path).doing("making the mountpoint's path absolute")?;
-    if path.as_os_str().len() >= MAX_PATH {
-        let why = "the mountpoint's path is longer than 4095 bytes; use a shorter one";
-        return Err(Error::mount_failed(why));
+    match path_bytes::why_not(&path) {
+        None => Ok(path),
+        Some(why) => Err(Error::mount_failed(why)),
     }
-    Ok(path)
 }

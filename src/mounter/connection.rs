@@ -1,29 +1,44 @@
 //! A connection to one server, as the mounter has it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::held::Ledger;
+use super::complaints::Complaints;
+use super::held::{Ledger, Owner};
 use super::policy::Policy;
-use super::protocol::{Claim, Places, Reply, Request};
+use super::protocol::{Grant, Places, Reply, Request};
 use super::seqpacket::{self, Fault};
 use super::{peer, privilege};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Serves requests from the socket on standard input until the other side closes it; then ends every mount it made.
+///
+/// The first message is the [`Grant`]: who started this process sends it, and only then becomes the server, or starts it.
 ///
 /// Gives up every capability but CAP_SYS_ADMIN first. Without that one each mount is refused with a message that says so.
 ///
 /// # Errors
-/// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when standard input is no such socket, or privileges cannot be
-/// given up.
+/// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when standard input is no such socket, nothing is granted, or privileges cannot be given up.
 pub fn serve() -> Result<()> {
     let socket = std::io::stdin();
+    let socket = socket.as_fd();
     privilege::confine()?;
-    let service = Arc::new(Service::new(Policy::Anywhere));
-    service.connection().converse(socket.as_fd())
+    let granted = seqpacket::receive_alone::<Grant>(socket)
+        .map_err(Error::from)
+        .and_then(Policy::granted);
+    let policy = match granted {
+        Ok(policy) => policy,
+        Err(error) => {
+            // Whoever started this process says it to the user.
+            return seqpacket::send(socket, &Reply::failed(error), None).map_err(Error::from);
+        }
+    };
+    let service = Arc::new(Service::new(policy));
+    let connection = service.connection(false);
+    seqpacket::send(socket, &Reply::Welcome, None)?;
+    connection.converse(socket)
 }
 
 /// What all connections have in common.
@@ -31,7 +46,12 @@ pub(super) struct Service {
     policy: Policy,
     /// Locked from a request to what comes of it: the kernel mounts one after the other anyway.
     ledger: Mutex<Ledger>,
+    /// Locked around that by root's connections, and by all others: root waits for one request of theirs, however many ask.
+    turn_of_root: Mutex<()>,
+    turn_of_others: Mutex<()>,
     connections: Mutex<Connections>,
+    /// Of servers.
+    pub(super) complaints: Complaints,
 }
 
 #[derive(Default)]
@@ -45,7 +65,10 @@ impl Service {
         Self {
             policy,
             ledger: Mutex::default(),
+            turn_of_root: Mutex::default(),
+            turn_of_others: Mutex::default(),
             connections: Mutex::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -54,15 +77,29 @@ impl Service {
         self.connections.lock().open
     }
 
-    /// A new one.
-    pub(super) fn connection(self: &Arc<Self>) -> Connection {
+    /// A new one, to a process of root's or another's.
+    pub(super) fn connection(self: &Arc<Self>, is_root: bool) -> Connection {
         let mut connections = self.connections.lock();
         connections.open += 1;
         connections.last += 1;
+        let number = connections.last;
         Connection {
             service: Arc::clone(self),
-            number: connections.last,
+            owner: Owner { number, is_root },
         }
+    }
+
+    /// Does something when it is the turn of `owner`; whoever asks again and again lets the others have theirs.
+    fn in_turn<T>(&self, owner: Owner, work: impl FnOnce(&mut Ledger) -> T) -> T {
+        let turn = match owner.is_root {
+            true => self.turn_of_root.lock(),
+            false => self.turn_of_others.lock(),
+        };
+        let mut ledger = self.ledger.lock();
+        let done = work(&mut ledger);
+        MutexGuard::unlock_fair(ledger);
+        MutexGuard::unlock_fair(turn);
+        done
     }
 
     /// Waits until no request is being answered, and answers none any more: the mounts stay as they are until the process
@@ -75,7 +112,7 @@ impl Service {
 /// A connection's mounts. Dropped, also by a panic, they end.
 pub(super) struct Connection {
     service: Arc<Service>,
-    number: u64,
+    owner: Owner,
 }
 
 impl Connection {
@@ -88,8 +125,8 @@ impl Connection {
             if !peer::speaks(socket)? {
                 return Ok(());
             }
-            match seqpacket::receive(socket) {
-                Ok((request, _)) => self.answer(socket, request)?,
+            match seqpacket::receive_alone(socket) {
+                Ok(request) => self.answer(socket, request)?,
                 Err(Fault::Closed) => return Ok(()),
                 Err(fault) => return Err(fault.into()),
             }
@@ -97,45 +134,49 @@ impl Connection {
     }
 
     fn answer(&self, socket: BorrowedFd<'_>, request: Request) -> std::result::Result<(), Fault> {
-        let mut ledger = self.service.ledger.lock();
+        self.service.in_turn(self.owner, |ledger| {
+            let (reply, descriptor) = self.reply(ledger, request);
+            seqpacket::send(socket, &reply, descriptor.as_ref().map(AsFd::as_fd))
+        })
+    }
+
+    fn reply(&self, ledger: &mut Ledger, request: Request) -> (Reply, Option<OwnedFd>) {
+        let policy = &self.service.policy;
         let reply = match request {
-            Request::Mount(request) => match ledger.mount(self.number, &self.service.policy, &request) {
+            Request::Mount(request) => match ledger.mount(self.owner, policy, &request) {
                 Ok(mounted) => {
                     let (claim, warnings) = (mounted.claim, mounted.warnings);
-                    let reply = Reply::Mounted { claim, warnings };
-                    return seqpacket::send(socket, &reply, Some(mounted.connection.as_fd()));
+                    return (Reply::Mounted { claim, warnings }, Some(mounted.connection));
                 }
                 Err(error) => Reply::failed(error),
             },
             Request::Unmount(claim) => {
-                let ended = ledger.unmount(self.number, &self.service.policy, &claim);
+                let ended = ledger.unmount(self.owner, policy, &claim);
                 ended.map_or_else(Reply::failed, |()| Reply::Unmounted)
             }
-            Request::Adopt { mounts, places } => {
-                let adopted = self.adopt(&mut ledger, mounts, places);
-                adopted.map_or_else(Reply::failed, Reply::adopted)
+            Request::Adopt(claims) => {
+                let adopted = ledger.adopt(self.owner, policy, claims);
+                adopted.map_or_else(Reply::failed, Reply::done)
+            }
+            Request::Clear(Places(directory)) => {
+                let cleared = policy
+                    .directory(&directory)
+                    .and_then(|directory| ledger.end_leftovers(policy, &directory));
+                // The server goes on all the same.
+                Reply::done(cleared.unwrap_or_else(|error| vec![error.to_string()]))
             }
         };
-        seqpacket::send(socket, &reply, None)
-    }
-
-    fn adopt(&self, ledger: &mut Ledger, mounts: Vec<Claim>, places: Option<Places>) -> Result<Vec<String>> {
-        let mut warnings = ledger.adopt(self.number, &self.service.policy, mounts)?;
-        if let Some(Places(directory)) = places {
-            // What was taken over stays so, even if that directory is not what it should be.
-            let directory = self.service.policy.directory(&directory);
-            match directory.and_then(|directory| ledger.end_leftovers(&directory)) {
-                Ok(more) => warnings.extend(more),
-                Err(error) => warnings.push(error.to_string()),
-            }
-        }
-        Ok(warnings)
+        (reply, None)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.service.ledger.lock().end_all(self.number);
-        self.service.connections.lock().open -= 1;
+        let (service, owner) = (&self.service, self.owner);
+        // One at a time: there may be very many, and others wait.
+        for number in service.in_turn(owner, |ledger| ledger.of(owner)) {
+            service.in_turn(owner, |ledger| ledger.end(owner, &service.policy, number));
+        }
+        service.connections.lock().open -= 1;
     }
 }

@@ -4,17 +4,34 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::AtFlags;
+use rustix::process::Resource;
 use rustix::rand::GetRandomFlags;
 
 use super::kernel;
-use super::mount_id::{Identity, MountEntry};
+use super::mount_id::{self, Identity, MountEntry};
 use super::mountinfo::{Mountinfo, State};
-use super::mountpoint;
 use super::policy::Policy;
 use super::protocol::{Claim, MountRequest};
 use crate::error::{Doing, Error, Result};
 use crate::escape::quoted;
+
+/// How many mounts there may be for everybody, and how many more only for root: a host may have 100,000 in all
+/// (fs.mount-max), and each needs a descriptor here.
+const MAX_MOUNTS: usize = 16_384;
+const RESERVED_MOUNTS: usize = 256;
+
+/// Descriptors that are not for mounts: connections, and what a request opens for a moment.
+const OTHER_DESCRIPTORS: usize = 256;
+
+/// A connection, as the one that has a mount.
+#[derive(Clone, Copy)]
+pub(super) struct Owner {
+    /// No other connection has or had it.
+    pub(super) number: u64,
+    /// Whether a process of root's connected.
+    pub(super) is_root: bool,
+}
 
 /// The mounts of all connections, by their numbers, which no two mounts have at the same time: whatever else had the
 /// number of a new one is gone.
@@ -34,8 +51,19 @@ struct Held {
 }
 
 impl Held {
-    fn end(&self, state: State) -> Result<()> {
-        end(&self.claim.entry, self.beneath.as_ref(), self.claim.made, state)
+    /// As the kernel has it now: a directory on the way to it may have another name.
+    fn entry(&self) -> MountEntry {
+        let entry = &self.claim.entry;
+        let moved = self
+            .beneath
+            .as_ref()
+            .and_then(|directory| mount_id::path_of(directory).ok())
+            .map(|path| MountEntry::new(entry.identity, path));
+        moved.unwrap_or_else(|| entry.clone())
+    }
+
+    fn end(&self, policy: &Policy, entry: &MountEntry, state: State) -> Result<()> {
+        end(policy, entry, self.beneath.as_ref(), self.claim.made, state)
     }
 }
 
@@ -59,12 +87,13 @@ pub(super) struct Mounted {
 
 impl Ledger {
     /// Mounts what `owner` asks for.
-    pub(super) fn mount(&mut self, owner: u64, policy: &Policy, request: &MountRequest) -> Result<Mounted> {
-        let mountpoint = mountpoint::open(policy, &request.mountpoint, request.make)?;
+    pub(super) fn mount(&mut self, owner: Owner, policy: &Policy, request: &MountRequest) -> Result<Mounted> {
+        self.has_room(owner)?;
+        let mountpoint = policy.spot(request)?.prepare(request.make)?;
         let serial = random()?;
         let mounted = kernel::mount(request, &mountpoint.directory).inspect_err(|_| {
             if request.make {
-                mountpoint::remove(&request.mountpoint);
+                remove(policy, &request.mountpoint);
             }
         })?;
         let entry = MountEntry::of(&mounted.mount, &mountpoint.directory).inspect_err(|_| {
@@ -85,11 +114,28 @@ impl Ledger {
         })
     }
 
+    fn has_room(&self, owner: Owner) -> Result<()> {
+        let descriptors = rustix::process::getrlimit(Resource::Nofile).current;
+        let descriptors = descriptors.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX));
+        let all = (MAX_MOUNTS + RESERVED_MOUNTS).min(descriptors.saturating_sub(OTHER_DESCRIPTORS));
+        let own = match owner.is_root {
+            true => all,
+            false => all.saturating_sub(RESERVED_MOUNTS),
+        };
+        match self.held.len() < own {
+            true => Ok(()),
+            false => Err(Error::mount_failed(format!(
+                "the mounter has {own} mounts, and no more may be made for this account"
+            ))),
+        }
+    }
+
     /// Ends a mount of `owner`'s. One that is gone is no failure; one that cannot be ended is still `owner`'s.
-    pub(super) fn unmount(&mut self, owner: u64, policy: &Policy, claim: &Claim) -> Result<()> {
+    pub(super) fn unmount(&mut self, owner: Owner, policy: &Policy, claim: &Claim) -> Result<()> {
         match self.find(claim) {
-            Found::Held(held) if held.owner == owner => {
-                held.end(state(policy, &claim.entry)?)?;
+            Found::Held(held) if held.owner == owner.number => {
+                let entry = held.entry();
+                held.end(policy, &entry, state(policy, &entry)?)?;
                 self.held.remove(&claim.entry.identity.number);
                 Ok(())
             }
@@ -105,14 +151,14 @@ impl Ledger {
 
     /// Takes over the mounts that `owner` has from an earlier mounter; whoever is admitted is believed, as long as it is a
     /// mount of ours, and nobody else's. Returns what could not be.
-    pub(super) fn adopt(&mut self, owner: u64, policy: &Policy, claims: Vec<Claim>) -> Result<Vec<String>> {
+    pub(super) fn adopt(&mut self, owner: Owner, policy: &Policy, claims: Vec<Claim>) -> Result<Vec<String>> {
         let table = Mountinfo::read()?;
         let mut warnings = Vec::new();
         for claim in claims {
             let shown = claim.entry.mountpoint().display();
             let gone = table.state(&claim.entry) == State::Gone;
             match self.find(&claim) {
-                Found::Held(held) if held.owner == owner => {}
+                Found::Held(held) if held.owner == owner.number => {}
                 Found::Held(_) => warnings.push(others(&claim)),
                 Found::Replaced => warnings.push(format!("the mount on {shown} is gone")),
                 Found::Unheld if gone => warnings.push(format!("the mount on {shown} is gone")),
@@ -132,7 +178,7 @@ impl Ledger {
 
     /// Ends the mounts of ours on the entries of `directory` that no connection has: a dead server's. Returns what is
     /// there and is not ours, or cannot be ended.
-    pub(super) fn end_leftovers(&self, directory: &Path) -> Result<Vec<String>> {
+    pub(super) fn end_leftovers(&self, policy: &Policy, directory: &Path) -> Result<Vec<String>> {
         let mut failed = HashSet::new();
         let mut warnings = Vec::new();
         loop {
@@ -157,7 +203,7 @@ impl Ledger {
             }
             for entry in on_top {
                 let shown = entry.mountpoint().display();
-                match end(&entry, None, true, State::OnTop) {
+                match end(policy, &entry, None, true, State::OnTop) {
                     Ok(()) => log::info!("ended the mount on {shown}, which a server left behind"),
                     Err(error) => {
                         failed.insert(entry.identity.number);
@@ -168,24 +214,32 @@ impl Ledger {
         }
     }
 
-    /// Ends every mount of `owner`'s.
-    pub(super) fn end_all(&mut self, owner: u64) {
-        // One look at the list for all of them: it is as long as there are mounts.
-        let table = match Mountinfo::read() {
-            Ok(table) => table,
-            Err(error) => return log::error!("{error}"),
+    /// The mounts of `owner`'s.
+    pub(super) fn of(&self, owner: Owner) -> Vec<u64> {
+        let held = self.held.iter();
+        let own = held.filter(|(_, held)| held.owner == owner.number);
+        own.map(|(number, _)| *number).collect()
+    }
+
+    /// Ends a mount of `owner`'s, who is gone.
+    pub(super) fn end(&mut self, owner: Owner, policy: &Policy, number: u64) {
+        let own = |held: &Held| held.owner == owner.number;
+        if !self.held.get(&number).is_some_and(own) {
+            return;
+        }
+        let Some(held) = self.held.remove(&number) else {
+            return;
         };
-        for (_, held) in self.held.extract_if(|_, held| held.owner == owner) {
-            if let Err(error) = held.end(table.state(&held.claim.entry)) {
-                log::error!("{error}");
-            }
+        let entry = held.entry();
+        if let Err(error) = state(policy, &entry).and_then(|state| held.end(policy, &entry, state)) {
+            log::error!("{error}");
         }
     }
 
-    fn insert(&mut self, owner: u64, claim: Claim, beneath: Option<OwnedFd>) {
+    fn insert(&mut self, owner: Owner, claim: Claim, beneath: Option<OwnedFd>) {
         let number = claim.entry.identity.number;
         let held = Held {
-            owner,
+            owner: owner.number,
             claim,
             beneath,
         };
@@ -208,36 +262,52 @@ impl Ledger {
 
 /// Ends a mount, and removes its directory if that was made for it. Unless somebody was first; and unless something else
 /// is mounted over it, for that is what the kernel would unmount.
-fn end(entry: &MountEntry, beneath: Option<&OwnedFd>, made: bool, state: State) -> Result<()> {
+fn end(
+    policy: &Policy,
+    entry: &MountEntry,
+    beneath: Option<&OwnedFd>,
+    made: bool,
+    state: State,
+) -> Result<()> {
     match state {
         State::Covered => return Err(Error::mount_failed(covered_by_another(entry))),
         State::OnTop => match beneath {
             Some(directory) => kernel::unmount(directory)?,
-            None => unmount_by_path(entry)?,
+            None => unmount_by_name(policy, entry)?,
         },
         State::Gone => {}
     }
     if made {
-        mountpoint::remove(entry.mountpoint());
+        remove(policy, entry.mountpoint());
     }
     Ok(())
 }
 
-/// What became of one mount. The list tells, but it is as long as there are mounts; where that cannot keep us waiting, a
-/// look at its place comes first.
+/// Removes a directory that was made for a mount, where this mounter makes any.
+fn remove(policy: &Policy, mountpoint: &Path) {
+    match policy.place(mountpoint) {
+        Ok(place) => place.remove(),
+        Err(error) => log::debug!("the directory {} stays: {error}", mountpoint.display()),
+    }
+}
+
+/// What became of one mount. The list tells, but it is as long as there are mounts; where the way there is root's alone, and
+/// cannot keep us waiting, a look at its place comes first.
 fn state(policy: &Policy, entry: &MountEntry) -> Result<State> {
-    let on_top = || Identity::at(CWD, entry.mountpoint(), AtFlags::SYMLINK_NOFOLLOW);
-    match policy.is_local() && on_top().is_ok_and(|found| found == entry.identity) {
+    let on_top = policy
+        .place(entry.mountpoint())
+        .ok()
+        .and_then(|place| place.on_top().ok());
+    match on_top == Some(entry.identity) {
         true => Ok(State::OnTop),
         false => Mountinfo::read().map(|table| table.state(entry)),
     }
 }
 
-fn unmount_by_path(entry: &MountEntry) -> Result<()> {
-    let path = entry.mountpoint();
-    let opening = format!("opening {}", path.display());
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mount = rustix::fs::open(path, flags, Mode::empty()).doing(opening.clone())?;
+fn unmount_by_name(policy: &Policy, entry: &MountEntry) -> Result<()> {
+    let opening = format!("opening {}", entry.mountpoint().display());
+    let place = policy.place(entry.mountpoint())?;
+    let mount = place.open_on_top().doing(opening.clone())?;
     let found = Identity::at(&mount, Path::new(""), AtFlags::EMPTY_PATH).doing(opening)?;
     match found == entry.identity {
         true => kernel::unmount(&mount),

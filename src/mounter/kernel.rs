@@ -60,8 +60,8 @@ fn configure(context: &OwnedFd, connection: &OwnedFd, request: &MountRequest) ->
     fsconfig_set_string(context, "subtype", "tenantfs")?;
     fsconfig_set_string(context, "fd", connection.as_raw_fd().to_string())?;
     fsconfig_set_string(context, "rootmode", "40000")?;
-    fsconfig_set_string(context, "user_id", request.uid.to_string())?;
-    fsconfig_set_string(context, "group_id", request.gid.to_string())?;
+    fsconfig_set_string(context, "user_id", request.viewer.uid().to_string())?;
+    fsconfig_set_string(context, "group_id", request.viewer.gid().to_string())?;
     fsconfig_set_flag(context, "default_permissions")?;
     fsconfig_create(context)
 }

@@ -21,11 +21,11 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use super::patience::Patience;
-use super::protocol::{Claim, MAX_LIST, MountRequest, Places, Reply, Request};
+use super::protocol::{Claim, Grant, MAX_LIST, MountRequest, Places, Reply, Request};
 use super::reach::{self, Answer, failure, unexpected};
 use super::seqpacket::{self, Fault};
 use crate::clock::Stopwatch;
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Doing, Error, Result};
 use crate::escape::quoted;
 
 /// How long a forked one may take to end, and how often it is looked whether it has.
@@ -74,14 +74,10 @@ struct State {
 }
 
 impl Link {
-    /// Starts a mounter for this process.
-    pub(super) fn fork(log: Stdio) -> Result<Self> {
-        let (ours, child) = reach::start(log).map_err(|error| {
-            error
-                .context("the mounter cannot be started")
-                .as_kind(Kind::MountFailed)
-        })?;
+    /// Starts a mounter for this process, which may do what it is granted.
+    pub(super) fn fork(grant: &Grant, log: Stdio) -> Result<Self> {
         let patience = Arc::new(Patience::new()?);
+        let (ours, child) = reach::fork(grant, log, &patience)?;
         Ok(Self {
             side: Side::Forked(Mutex::new(child)),
             state: Mutex::new(State::of(ours, Arc::clone(&patience))),
@@ -329,7 +325,7 @@ impl State {
         if !self.told {
             for request in self.introduction() {
                 match self.say(&request)? {
-                    (Reply::Adopted { warnings: more }, _) => warnings.extend(more),
+                    (Reply::Done { warnings: more }, _) => warnings.extend(more),
                     (Reply::Failed(why), _) => warnings.push(why),
                     _ => return Err(unexpected()),
                 }
@@ -351,8 +347,8 @@ impl State {
 
     /// What a mounter has to know: all mounts, in as many messages as that takes; and, last, the places.
     fn introduction(&self) -> Vec<Request> {
-        let mut parts = vec![Vec::new()];
-        let mut room = MAX_LIST;
+        let mut parts: Vec<Vec<Claim>> = Vec::new();
+        let mut room = 0;
         for claim in &self.mounts {
             if claim.size() > room {
                 parts.push(Vec::new());
@@ -363,14 +359,8 @@ impl State {
                 part.push(claim.clone());
             }
         }
-        let mut requests: Vec<_> = parts
-            .into_iter()
-            .map(|mounts| Request::Adopt { mounts, places: None })
-            .collect();
-        if let (Some(Request::Adopt { places, .. }), Some(own)) = (requests.last_mut(), &self.places) {
-            *places = Some(Places(own.clone()));
-        }
-        requests
+        let places = self.places.clone().map(|own| Request::Clear(Places(own)));
+        parts.into_iter().map(Request::Adopt).chain(places).collect()
     }
 }
 

@@ -21,8 +21,9 @@ use super::protocol::Reply;
 use super::seqpacket;
 use crate::error::{Doing, Error, Kind, Result};
 
-/// How many servers may be connected: a host has one or two.
+/// How many servers may be connected: a host has one or two. Some connections are root's alone.
 const MAX_CONNECTIONS: usize = 64;
+const RESERVED_CONNECTIONS: usize = 16;
 
 /// How many may wait for the mounter to take them.
 const BACKLOG: i32 = 64;
@@ -146,26 +147,37 @@ pub fn listen(socket: &OwnedFd, admission: &Admission, stop: impl AsFd) -> Resul
 
 /// Welcomes one who has connected, or says why not.
 fn take(service: &Arc<Service>, peer: OwnedFd, admitted: u32) {
-    if let Err(why) = may_connect(service, &peer, admitted) {
-        log::warn!("refused a connection: {why}");
-        // Whoever is gone already does not want to know.
-        let _ = seqpacket::send(&peer, &Reply::failed(why), None);
-        return;
-    }
-    let connection = service.connection();
+    let is_root = match may_connect(service, &peer, admitted) {
+        Ok(uid) => uid.is_root(),
+        Err(why) => {
+            service
+                .complaints
+                .add(format_args!("refused a connection: {why}"));
+            // Whoever is gone already does not want to know.
+            let _ = seqpacket::send(&peer, &Reply::failed(why), None);
+            return;
+        }
+    };
+    let connection = service.connection(is_root);
+    let of_all = Arc::clone(service);
     let serve = move || {
         let said = seqpacket::send(&peer, &Reply::Welcome, None).map_err(Error::from);
         if let Err(error) = said.and_then(|()| connection.converse(peer.as_fd())) {
-            log::warn!("closed a connection: {error}");
+            of_all
+                .complaints
+                .add(format_args!("closed a connection: {error}"));
         }
     };
     let started = thread::Builder::new().name("connection".to_owned()).spawn(serve);
     if let Err(error) = started {
-        log::error!("starting a thread for a connection: {error}");
+        service
+            .complaints
+            .add(format_args!("starting a thread for a connection: {error}"));
     }
 }
 
-fn may_connect(service: &Service, peer: &OwnedFd, admitted: u32) -> std::result::Result<(), String> {
+/// Who has connected, if they may.
+fn may_connect(service: &Service, peer: &OwnedFd, admitted: u32) -> std::result::Result<Uid, String> {
     let uid = rustix::net::sockopt::socket_peercred(peer)
         .map_err(|errno| errno.to_string())?
         .uid;
@@ -175,11 +187,13 @@ fn may_connect(service: &Service, peer: &OwnedFd, admitted: u32) -> std::result:
             uid.as_raw()
         ));
     }
-    match service.connections() {
-        0..MAX_CONNECTIONS => Ok(()),
-        _ => Err(format!(
-            "{MAX_CONNECTIONS} servers are connected, and no more may be"
-        )),
+    let most = match uid.is_root() {
+        true => MAX_CONNECTIONS,
+        false => MAX_CONNECTIONS - RESERVED_CONNECTIONS,
+    };
+    match service.connections() < most {
+        true => Ok(uid),
+        false => Err(format!("{most} servers are connected, and no more may be")),
     }
 }
 

@@ -77,6 +77,12 @@ impl Mountinfo {
         }
     }
 
+    /// Whether something is mounted on a directory of the mount `beneath`.
+    pub(super) fn has_mount_on(&self, beneath: u64, directory: &Path) -> bool {
+        let mut lines = self.lines.values();
+        lines.any(|line| line.parent == beneath && line.mountpoint == directory)
+    }
+
     /// Whether it is one of ours.
     pub(super) fn is_tenantfs(&self, entry: &MountEntry) -> bool {
         let line = self.lines.get(&entry.identity.number);

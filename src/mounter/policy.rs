@@ -1,53 +1,79 @@
-//! Where mounts may be made.
+//! What the mounter may do. It is decided before anybody can ask for anything, and no request changes it.
 
-use std::fs::DirBuilder;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
+use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::mount_id;
-use crate::error::{Doing, Error, Kind, Result};
-use crate::escape::quoted;
+use super::mountpoint::{self, Place, Spot};
+use super::protocol::{Grant, MountRequest};
+use super::root::Root;
+use crate::error::{Error, Result};
 
-/// Where mounts may be made.
+/// What the mounter may do.
 pub(super) enum Policy {
-    /// Wherever the server says. It has its mounter to itself, and was root when it started it.
-    Anywhere,
-    /// Strictly below one of these directories.
+    /// One mount, once.
+    Once {
+        wanted: MountRequest,
+        /// Opened and checked before the server starts; given away to the one mount.
+        directory: Mutex<Option<OwnedFd>>,
+    },
+    /// Mounts on the entries of one directory that are called by their viewers' uids.
+    Sessions {
+        places: Root,
+        read_only: bool,
+        exec: bool,
+    },
+    /// Mounts strictly below these directories, for any server that is admitted.
     Beneath(Vec<Root>),
 }
 
-/// A directory that belongs to root, and that nobody else may write to: opened once, so that what becomes of the path does
-/// not matter.
-pub(super) struct Root {
-    /// As it was given.
-    given: PathBuf,
-    /// As the kernel spells it.
-    path: PathBuf,
-    directory: OwnedFd,
-}
-
-/// A path that is resolved as far as a policy cares.
-pub(super) struct Located {
-    /// None: the path is the caller's, as it stands.
-    pub(super) base: Option<OwnedFd>,
-    pub(super) path: PathBuf,
-}
-
-impl Located {
-    pub(super) fn base(&self) -> BorrowedFd<'_> {
-        self.base.as_ref().map_or(CWD, AsFd::as_fd)
-    }
-}
-
 impl Policy {
+    /// What a forked mounter was told. Opens what it was told of.
+    ///
+    /// # Errors
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when nothing can be mounted on the one mountpoint;
+    /// [`Kind::Config`](crate::error::Kind::Config) when the directory of the mounts is not root's alone.
+    pub(super) fn granted(grant: Grant) -> Result<Self> {
+        Ok(match grant {
+            Grant::Once {
+                mountpoint,
+                viewer,
+                read_only,
+                exec,
+            } => {
+                let directory = mountpoint::open_given(&mountpoint)?;
+                let wanted = MountRequest {
+                    mountpoint,
+                    make: false,
+                    viewer,
+                    read_only,
+                    exec,
+                };
+                Self::Once {
+                    wanted,
+                    directory: Mutex::new(Some(directory)),
+                }
+            }
+            Grant::Sessions {
+                places,
+                read_only,
+                exec,
+            } => Self::Sessions {
+                places: Root::open(&places)?,
+                read_only,
+                exec,
+            },
+        })
+    }
+
     /// Mounts below these directories only; makes those that are missing, mode 0755.
     ///
     /// # Errors
-    /// [`Kind::Config`] when there is none, or one cannot be made or opened, or others than root may write to it.
+    /// [`Kind::Config`](crate::error::Kind::Config) when there is none, or one cannot be made or opened, or others than root may
+    /// write to it.
     pub(super) fn beneath(directories: &[PathBuf]) -> Result<Self> {
         if directories.is_empty() {
             let why =
@@ -55,162 +81,114 @@ impl Policy {
             return Err(Error::config(why));
         }
         let roots = directories.iter().map(|path| Root::open(path));
-        let roots = roots.collect::<Result<_>>();
-        roots
-            .map(Self::Beneath)
-            .map_err(|error| error.as_kind(Kind::Config))
+        roots.collect::<Result<_>>().map(Self::Beneath)
     }
 
-    /// The mountpoint at `path`. With `by_parent`, as a name in an open directory in any case.
+    /// Where what is asked for is mounted, if it may be.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] when nothing may be mounted there, or its directory is missing.
-    pub(super) fn locate(&self, path: &Path, by_parent: bool) -> Result<Located> {
-        let name = path.file_name().map(PathBuf::from);
-        let (base, name) = match (self, name) {
-            (Self::Anywhere, _) if !by_parent => {
-                let (base, path) = (None, path.to_owned());
-                return Ok(Located { base, path });
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when it may not, or its directory is missing.
+    pub(super) fn spot(&self, request: &MountRequest) -> Result<Spot> {
+        match self {
+            Self::Once { wanted, directory } => {
+                if request != wanted {
+                    return Err(not_told(&request.mountpoint));
+                }
+                let once = directory.lock().take().ok_or_else(|| {
+                    Error::mount_failed("this mounter mounts once, and has; start the command again")
+                });
+                once.map(Spot::Opened)
             }
-            (_, None) => {
-                return Err(Error::mount_failed(format!(
-                    "the mountpoint {} must end in a name",
-                    path.display()
-                )));
+            Self::Sessions {
+                places,
+                read_only,
+                exec,
+            } => {
+                let name = request.viewer.uid().to_string();
+                let own = places.inside(&request.mountpoint) == Some(Path::new(&name));
+                let stricter = (request.read_only || !read_only) && (*exec || !request.exec);
+                if !own || !stricter || !request.make {
+                    return Err(not_told(&request.mountpoint));
+                }
+                self.place(&request.mountpoint).map(Spot::Named)
             }
-            (Self::Anywhere, Some(name)) => {
-                let parent = path.parent().unwrap_or(Path::new("/"));
-                let opened = rustix::fs::open(parent, DIRECTORY, Mode::empty());
-                (opened.map_err(|errno| no_parent(parent, errno))?, name)
-            }
-            (Self::Beneath(roots), Some(name)) => {
-                let parent = path.parent().unwrap_or(Path::new("/"));
-                let Some((root, relative)) = roots.iter().find_map(|root| root.inside(parent)) else {
-                    return Err(Error::mount_failed(format!(
-                        "the mountpoint {} is not below {}, and this mounter mounts nowhere else",
-                        path.display(),
-                        shown(roots)
-                    )));
-                };
-                let opened = root.open_below(relative);
-                (opened.map_err(|errno| no_parent(parent, errno))?, name)
-            }
+            Self::Beneath(_) => self.place(&request.mountpoint).map(Spot::Named),
+        }
+    }
+
+    /// An entry of a directory that may have mountpoints.
+    ///
+    /// # Errors
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when it is of another one, or that is missing.
+    pub(super) fn place(&self, path: &Path) -> Result<Place> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::mount_failed(format!(
+                "the mountpoint {} must end in a name",
+                path.display()
+            )));
         };
-        let (base, path) = (Some(base), name);
-        Ok(Located { base, path })
+        let opened = self.open(parent).ok_or_else(|| {
+            Error::mount_failed(format!(
+                "the mountpoint {} is not below {}, and this mounter mounts nowhere else",
+                path.display(),
+                self.shown()
+            ))
+        })?;
+        let parent = opened.map_err(|errno| no_parent(parent, errno))?;
+        Ok(Place::new(parent, name, path))
     }
 
     /// A directory that may have mountpoints, as the kernel spells its path.
     ///
     /// # Errors
-    /// [`Kind::MountFailed`] when it may not, or is missing.
+    /// [`Kind::MountFailed`](crate::error::Kind::MountFailed) when it may not, or is missing.
     pub(super) fn directory(&self, path: &Path) -> Result<PathBuf> {
-        let opened = match self {
-            Self::Anywhere => rustix::fs::open(path, DIRECTORY, Mode::empty()),
-            Self::Beneath(roots) => match roots.iter().find_map(|root| root.inside(path)) {
-                Some((root, relative)) => root.open_below(relative),
-                None => {
-                    let why = format!("{} is not {} or below", path.display(), shown(roots));
-                    return Err(Error::mount_failed(why));
-                }
-            },
-        };
+        let opened = self.open(path).ok_or_else(|| {
+            Error::mount_failed(format!("{} is not {} or below", path.display(), self.shown()))
+        })?;
         mount_id::path_of(&opened.map_err(|errno| no_parent(path, errno))?)
-    }
-
-    /// Whether every mountpoint is where the way to it leads through the administrator's directories only, and not, say, into
-    /// a file system over a network that hangs.
-    pub(super) fn is_local(&self) -> bool {
-        matches!(self, Self::Beneath(_))
     }
 
     /// Whether a mount on that place, as the kernel spells it, may be taken over from an earlier mounter. A forked mounter
     /// has none before it.
     pub(super) fn may_adopt(&self, mountpoint: &Path) -> bool {
         match self {
-            Self::Anywhere => false,
-            Self::Beneath(roots) => roots
-                .iter()
-                .any(|root| mountpoint.starts_with(&root.path) && mountpoint != root.path),
+            Self::Once { .. } | Self::Sessions { .. } => false,
+            Self::Beneath(roots) => roots.iter().any(|root| root.is_above(mountpoint)),
         }
     }
-}
 
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-impl Root {
-    fn open(given: &Path) -> Result<Self> {
-        let shown = given.display();
-        let given = std::path::absolute(given).doing(format!("making the path {shown} absolute"))?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&given)
-            .doing(format!("making the directory {shown}"))?;
-        let directory = rustix::fs::open(&given, DIRECTORY, Mode::empty())
-            .doing(format!("opening the directory {shown}"))?;
-        let stat = stat(&directory).doing(format!("looking at {shown}"))?;
-        if !is_roots_alone(&stat) {
-            return Err(Error::config(format!(
-                "{shown} must belong to root, and nobody else may write to it: chown root {0}; chmod 755 {0}",
-                quoted(&given)
-            )));
+    /// A directory that may have mountpoints, opened; nothing, if it may not.
+    fn open(&self, directory: &Path) -> Option<rustix::io::Result<OwnedFd>> {
+        let below = |root: &Root| {
+            let relative = root.inside(directory)?;
+            Some(root.open_below(relative))
+        };
+        match self {
+            Self::Once { .. } => None,
+            Self::Sessions { places, .. } if places.inside(directory) != Some(Path::new("")) => None,
+            Self::Sessions { places, .. } => below(places),
+            Self::Beneath(roots) => roots.iter().find_map(below),
         }
-        let path = mount_id::path_of(&directory)?;
-        Ok(Self {
-            given,
-            path,
-            directory,
-        })
     }
 
-    /// What of `path` is to be resolved from here, if it is this directory or below.
-    fn inside<'p>(&self, path: &'p Path) -> Option<(&Self, &'p Path)> {
-        let relative = path
-            .strip_prefix(&self.path)
-            .or_else(|_| path.strip_prefix(&self.given))
-            .ok()?;
-        let plain = relative
-            .components()
-            .all(|component| matches!(component, Component::Normal(_)));
-        plain.then_some((self, relative))
-    }
-
-    /// A component at a time: openat2 does it in one go, but is no more where RestrictSUIDSGID= is set, as it is in
-    /// tenantfs-mounter.service. What is opened by O_PATH alone has no say in it.
-    fn open_below(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
-        let flags = DIRECTORY | OFlags::NOFOLLOW;
-        let mut directory = rustix::fs::openat(&self.directory, ".", flags, Mode::empty())?;
-        let mount = mount_of(&directory)?;
-        for component in relative.components() {
-            directory = rustix::fs::openat(&directory, component.as_os_str(), flags, Mode::empty())?;
-            if mount_of(&directory)? != mount {
-                return Err(Errno::XDEV);
-            }
-        }
-        Ok(directory)
+    /// Where it mounts.
+    fn shown(&self) -> String {
+        let given = match self {
+            Self::Once { wanted, .. } => vec![wanted.mountpoint.as_path()],
+            Self::Sessions { places, .. } => vec![places.given()],
+            Self::Beneath(roots) => roots.iter().map(Root::given).collect(),
+        };
+        let shown = given.into_iter().map(|path| path.display().to_string());
+        shown.collect::<Vec<_>>().join(" or ")
     }
 }
 
-/// The mount that an open directory is on.
-fn mount_of(directory: &OwnedFd) -> rustix::io::Result<u64> {
-    let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-    Ok(stat.stx_mnt_id)
-}
-
-/// What an open directory is.
-pub(super) fn stat(directory: &OwnedFd) -> rustix::io::Result<Statx> {
-    rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-}
-
-/// Whether it belongs to root, and nobody else may write to it.
-pub(super) fn is_roots_alone(stat: &Statx) -> bool {
-    stat.stx_uid == 0 && stat.stx_mode & 0o022 == 0
-}
-
-fn shown(roots: &[Root]) -> String {
-    let paths = roots.iter().map(|root| root.given.display().to_string());
-    paths.collect::<Vec<_>>().join(" or ")
+fn not_told(mountpoint: &Path) -> Error {
+    Error::mount_failed(format!(
+        "the mount that is asked for on {} is not one that this mounter was told of when it started",
+        mountpoint.display()
+    ))
 }
 
 fn no_parent(path: &Path, errno: Errno) -> Error {
@@ -223,6 +201,10 @@ fn no_parent(path: &Path, errno: Errno) -> Error {
             )
         }
         Errno::XDEV => format!("the path {shown} leads onto another mount; use a directory that does not"),
+        Errno::PERM => format!(
+            "mountpoints are only where nobody but root may write; the path {shown} has a directory that is another's, or \
+             writable by others"
+        ),
         errno => format!("the directory {shown} cannot be opened: {errno}"),
     })
 }

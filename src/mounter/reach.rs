@@ -10,17 +10,42 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::patience::Patience;
-use super::protocol::Reply;
+use super::protocol::{Grant, Reply};
 use super::seqpacket::{self, Fault};
+use crate::clock::Stopwatch;
 use crate::error::{Doing, Error, Kind, Result};
 
 /// How long the mounter may take to answer: mounting and unmounting never wait for a file system.
 const LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
+/// How long to wait among too many who want to connect, and how often it is tried.
+const LONGEST_CROWD: Duration = Duration::from_secs(2);
+const TURN: Duration = Duration::from_millis(2);
+
 pub(super) type Answer = (Reply, Option<OwnedFd>);
 
-/// Starts a mounter, with the other end of the socket as its standard input.
-pub(super) fn start(log: Stdio) -> Result<(OwnedFd, Child)> {
+/// Starts a mounter, with the other end of the socket as its standard input, and tells it what it may do.
+pub(super) fn fork(grant: &Grant, log: Stdio, patience: &Patience) -> Result<(OwnedFd, Child)> {
+    let (socket, mut child) = start(log).map_err(|error| {
+        error
+            .context("the mounter cannot be started")
+            .as_kind(Kind::MountFailed)
+    })?;
+    let welcomed = seqpacket::send(&socket, grant, None)
+        .and_then(|()| receive(&socket, patience))
+        .map_err(Error::from);
+    match welcomed {
+        Ok((Reply::Welcome, _)) => Ok((socket, child)),
+        refused => {
+            // It ends with its socket; one that hangs is not waited for.
+            drop(socket);
+            let _ = child.try_wait();
+            Err(refused.map_or_else(|error| error, failure))
+        }
+    }
+}
+
+fn start(log: Stdio) -> Result<(OwnedFd, Child)> {
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -58,7 +83,7 @@ fn welcomed(address: &Path, patience: &Patience) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket =
         rustix::net::socket_with(family, SocketType::SEQPACKET, flags, None).doing("making a socket")?;
-    rustix::net::connect(&socket, &to).map_err(|errno| match errno {
+    connect(&socket, &to, patience).map_err(|errno| match errno {
         Errno::NOENT | Errno::CONNREFUSED => Error::mount_failed(format!(
             "none listens there; start it: tenantfs mounter --listen {}",
             address.display()
@@ -78,6 +103,20 @@ fn welcomed(address: &Path, patience: &Patience) -> Result<OwnedFd> {
     match receive(&socket, patience)? {
         (Reply::Welcome, _) => Ok(socket),
         answer => Err(failure(answer)),
+    }
+}
+
+/// Connects; in a crowd, when it is this one's turn.
+fn connect(socket: &OwnedFd, to: &SocketAddrUnix, patience: &Patience) -> rustix::io::Result<()> {
+    let watch = Stopwatch::start();
+    loop {
+        match rustix::net::connect(socket, to) {
+            Err(Errno::AGAIN) if watch.elapsed() < LONGEST_CROWD && !patience.is_over() => {
+                patience.sleep(TURN);
+            }
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
     }
 }
 

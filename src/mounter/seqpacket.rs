@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -90,25 +90,46 @@ pub(super) fn send(
 
 /// Receives one message and the descriptor that came with it.
 pub(super) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Result<(T, Option<OwnedFd>), Fault> {
-    let mut text = vec![0; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
-        let mut slices = [IoSliceMut::new(&mut text)];
-        match rustix::net::recvmsg(&socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Ok(message) => break message.bytes,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    };
+    let message = receive_with(socket, &mut ancillary)?;
     let descriptor = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
-    if received == 0 {
+    Ok((message, descriptor))
+}
+
+/// Receives one message from whom no descriptor is wanted. The kernel drops those that come all the same. They never are this
+/// process's: to close one that is could mean to wait for whoever serves the file, for ever.
+pub(super) fn receive_alone<T: DeserializeOwned>(socket: impl AsFd) -> Result<T, Fault> {
+    receive_with(socket, &mut RecvAncillaryBuffer::default())
+}
+
+fn receive_with<T: DeserializeOwned>(
+    socket: impl AsFd,
+    ancillary: &mut RecvAncillaryBuffer<'_>,
+) -> Result<T, Fault> {
+    let mut text = vec![0; MAX_MESSAGE];
+    let received = loop {
+        let mut slices = [IoSliceMut::new(&mut text)];
+        match rustix::net::recvmsg(&socket, &mut slices, ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) => break message,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    };
+    for (flag, what) in [
+        (ReturnFlags::TRUNC, "a message that is too long"),
+        (ReturnFlags::CTRUNC, "descriptors that nobody asked for"),
+    ] {
+        if received.flags.contains(flag) {
+            return Err(Fault::Broken(what.to_owned()));
+        }
+    }
+    if received.bytes == 0 {
         return Err(Fault::Closed);
     }
-    let message = serde_json::from_slice(text.get(..received).unwrap_or_default())
-        .map_err(|error| Fault::Broken(error.to_string()))?;
-    Ok((message, descriptor))
+    serde_json::from_slice(text.get(..received.bytes).unwrap_or_default())
+        .map_err(|error| Fault::Broken(error.to_string()))
 }

@@ -21,7 +21,7 @@ use crate::error::{Doing, Result};
 use crate::escape::quoted;
 use crate::event::{Event, Op, SessionChange};
 use crate::fuse::{Pages, Server};
-use crate::mounter::{Mount, MountRequest, Mounter};
+use crate::mounter::{Mount, MountRequest, Mounter, Viewer};
 use crate::store::Store;
 use crate::vfs::{Limits, Vfs};
 pub use apart::apart;
@@ -47,6 +47,12 @@ pub fn check_writable(store: &Store) -> Result<()> {
 
 /// How many descriptors a session keeps for its end: saving a draft takes a file, and may take its directory.
 const SPARE_DESCRIPTORS: usize = 3;
+/// How many threads a session has when nothing is asked of it: one that serves, its two workers, one that invalidates, and one
+/// that suspends and ends it.
+pub const IDLE_THREADS: usize = 5;
+
+/// How many it has at most: beside those, one each that starts it, looks beside it, saves drafts, and notifies the kernel.
+pub const MOST_THREADS: usize = IDLE_THREADS + 4;
 
 /// How long the end of a process waits for the mounter: once, for all its mounts.
 pub const LAST_UNMOUNT: Duration = Duration::from_secs(2);
@@ -59,9 +65,7 @@ pub struct SessionOptions {
     /// Whether the mounter makes it, and removes it at the end.
     pub make_mountpoint: bool,
     /// The only user whom the kernel admits, and the owner of everything shown.
-    pub uid: u32,
-    /// The group of everything shown.
-    pub gid: u32,
+    pub viewer: Viewer,
     /// Whether programs in the mount may be run.
     pub exec: bool,
     /// How much it may hold at a time.
@@ -106,8 +110,7 @@ impl Session {
         let (mount, connection) = mounter.mount(&MountRequest {
             mountpoint: options.mountpoint.clone(),
             make: options.make_mountpoint,
-            uid: options.uid,
-            gid: options.gid,
+            viewer: options.viewer,
             read_only: store.read_only(),
             exec: options.exec,
         })?;
@@ -128,8 +131,8 @@ impl Session {
         let pages = Arc::new(Pages::default());
         let vfs = Vfs::new(
             store,
-            options.uid,
-            options.gid,
+            options.viewer.uid(),
+            options.viewer.gid(),
             Arc::clone(&pages) as _,
             options.limits.clone(),
         );

@@ -16,14 +16,17 @@ use super::kept::Edit;
 
 /// Requests in the spelling of the server's.
 const REQUESTS: [&str; 4] = [
-    r#"{"Mount":{"mountpoint":[47,120],"make":false,"uid":1000,"gid":1000,"read_only":false,"exec":false}}"#,
+    r#"{"Mount":{"mountpoint":[47,120],"make":false,"viewer":{"uid":1000,"gid":1000},"read_only":false,"exec":false}}"#,
     r#"{"Unmount":{"entry":{"identity":{"number":7,"device":[0,7]},"mountpoint":[47,120]},"serial":7,"made":false}}"#,
-    r#"{"Adopt":{"mounts":[{"entry":{"identity":{"number":7,"device":[0,7]},"mountpoint":[47,255]},"serial":7,"made":false}],"places":null}}"#,
-    r#"{"Adopt":{"mounts":[],"places":[47,120]}}"#,
+    r#"{"Adopt":[{"entry":{"identity":{"number":7,"device":[0,7]},"mountpoint":[47,255]},"serial":7,"made":false}]}"#,
+    r#"{"Clear":[47,120]}"#,
 ];
 
-/// How a mounter ended that was sent these messages, and what it answered.
-fn end_of(messages: &[Vec<u8>]) -> (Option<i32>, Vec<String>, String) {
+/// What it may do: said first.
+const GRANT: &str = r#"{"Sessions":{"places":[47],"read_only":false,"exec":false}}"#;
+
+/// How a mounter ended that was sent a grant and these messages, and what it answered.
+fn end_of(grant: &[u8], messages: &[Vec<u8>]) -> (Option<i32>, Vec<String>, String) {
     let (ours, theirs): (OwnedFd, OwnedFd) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -38,7 +41,8 @@ fn end_of(messages: &[Vec<u8>]) -> (Option<i32>, Vec<String>, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    for message in messages.iter().filter(|message| !message.is_empty()) {
+    let all = std::iter::once(grant).chain(messages.iter().map(Vec::as_slice));
+    for message in all.filter(|message| !message.is_empty()) {
         // One that was sent nonsense may have ended.
         let nothing = &mut SendAncillaryBuffer::default();
         let _ = sendmsg(&ours, &[IoSlice::new(message)], nothing, SendFlags::NOSIGNAL);
@@ -57,13 +61,15 @@ fn end_of(messages: &[Vec<u8>]) -> (Option<i32>, Vec<String>, String) {
 
 #[test]
 fn whole_requests_are_answered() {
-    let (code, answers, said) = end_of(&REQUESTS.map(|request| request.as_bytes().to_vec()));
+    let requests = REQUESTS.map(|request| request.as_bytes().to_vec());
+    let (code, answers, said) = end_of(GRANT.as_bytes(), &requests);
     assert_eq!(
         (code, answers.len()),
-        (Some(0), REQUESTS.len()),
+        (Some(0), 1 + REQUESTS.len()),
         "{answers:?} {said}"
     );
-    assert!(answers[0].starts_with(r#"{"Failed":"#), "{answers:?}");
+    assert_eq!(answers[0], r#""Welcome""#);
+    assert!(answers[1].starts_with(r#"{"Failed":"#), "{answers:?}");
 }
 
 proptest! {
@@ -81,12 +87,24 @@ proptest! {
                 message
             })
             .collect();
-        let (code, answers, said) = end_of(&messages);
+        let (code, answers, said) = end_of(GRANT.as_bytes(), &messages);
         prop_assert!(matches!(code, Some(0 | 5)), "{:?}: {}", code, said);
         prop_assert!(!said.contains("panic"), "{}", said);
-        prop_assert!(answers.len() <= messages.len());
-        prop_assert_eq!(code == Some(0), answers.len() == messages.iter().filter(|message| !message.is_empty()).count());
+        prop_assert!(answers.len() <= 1 + messages.len());
+        prop_assert_eq!(code == Some(0), answers.len() == 1 + messages.iter().filter(|message| !message.is_empty()).count());
         let mounted = answers.iter().any(|answer| answer.contains("Mounted"));
         prop_assert!(!mounted, "{:?}", answers);
+    }
+
+    #[test]
+    fn any_grant_is_answered_and_one_that_makes_no_sense_grants_nothing(
+        (edit, at, end) in any::<(Edit, Index, Index)>()
+    ) {
+        let mut grant = GRANT.as_bytes().to_vec();
+        edit.make(&mut grant, REQUESTS[0].as_bytes(), &at, &end);
+        let (code, answers, said) = end_of(&grant, &[]);
+        prop_assert_eq!(code, Some(0), "{}", said);
+        prop_assert!(!said.contains("panic"), "{}", said);
+        prop_assert_eq!(answers.len(), usize::from(!grant.is_empty()), "{:?}", answers);
     }
 }

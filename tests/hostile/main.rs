@@ -8,6 +8,7 @@
 mod common;
 
 mod arena;
+mod compromised;
 #[allow(dead_code, reason = "crashes need more of it")]
 #[path = "../crash/disk.rs"]
 mod disk;

@@ -3,13 +3,12 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::mount::{MountFlags, mount};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
-use tenantfs::mounter::{MountRequest, Mounter};
+use tenantfs::mounter::{Grant, MountRequest, Mounter};
 
 use crate::common::{as_user, eventually, is_mounted, require_root, run, set_mode, success, tenantfs};
 use crate::{PATIENCE, Service, mounts_below, refusal, request};
@@ -50,7 +49,7 @@ fn a_forked_one_makes_and_removes_directories_too() {
     require_root();
     let base = tempfile::tempdir_in("/var/tmp").unwrap();
     set_mode(base.path(), 0o755);
-    let place = base.path().join("mnt");
+    let place = base.path().join(crate::UID.to_string());
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -61,18 +60,18 @@ fn a_forked_one_makes_and_removes_directories_too() {
     let mut command = tenantfs();
     let mut process = command.arg("mounter").stdin(Stdio::from(theirs)).spawn().unwrap();
     drop(command);
-    let ask = |mountpoint: &Path| {
-        let request = serde_json::to_string(&request(mountpoint)).unwrap();
-        let message = format!("{{\"Mount\":{request}}}");
+    let say = |message: &str| {
         rustix::net::send(&ours, message.as_bytes(), rustix::net::SendFlags::empty()).unwrap();
         hear(&ours)
     };
-    let writable = base.path().join("writable");
-    fs::create_dir(&writable).unwrap();
-    set_mode(&writable, 0o777);
-    assert!(ask(&writable.join("mnt")).contains("nobody but root"));
-    assert!(ask(&base.path().join("missing/mnt")).contains("does not exist"));
-    assert!(ask(&place).contains("Mounted"));
+    let grant = Grant::Sessions {
+        places: base.path().to_owned(),
+        read_only: false,
+        exec: false,
+    };
+    assert_eq!(say(&serde_json::to_string(&grant).unwrap()), "\"Welcome\"");
+    let request = serde_json::to_string(&request(&place)).unwrap();
+    assert!(say(&format!("{{\"Mount\":{request}}}")).contains("Mounted"));
     assert!(is_mounted(&place));
     drop(ours);
     process.wait().unwrap();
@@ -109,7 +108,9 @@ fn it_mounts_nowhere_else() {
         ("mnt/open/x", "nobody but root"),
         ("mnt/other/x", "leads onto another mount"),
         ("mnt/other", "mounted on"),
-        (&format!("mnt/{}/x", "\u{1}/".repeat(1900)), "does not exist"),
+        (&format!("mnt/{}/x", "y/".repeat(1900)), "does not exist"),
+        ("mnt/\u{1}/x", "control characters"),
+        ("mnt/a\u{85}b", "control characters"),
     ] {
         let said = refusal(&mounter, &service.path(name));
         assert!(said.contains(why), "{name}: {said}");

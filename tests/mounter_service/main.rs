@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tenantfs::mounter::{Mount, MountRequest, Mounter};
+use tenantfs::mounter::{Mount, MountRequest, Mounter, Viewer};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon the mounts of a dead server are gone.
@@ -146,8 +146,7 @@ fn request(mountpoint: &Path) -> MountRequest {
     MountRequest {
         mountpoint: mountpoint.to_owned(),
         make: true,
-        uid: UID,
-        gid: UID,
+        viewer: Viewer::new(UID, UID).unwrap(),
         read_only: false,
         exec: false,
     }

@@ -14,7 +14,7 @@ use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::Observers;
-use tenantfs::mounter::Mounter;
+use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::quota::Quotas;
 use tenantfs::session::privilege;
 use tenantfs::store;
@@ -55,7 +55,12 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         // With whatever it is in: the mountpoints are made there by name.
         Trust::of_caller("--mounts").place_and_make(&places.join("uid"))?;
     }
-    let mounter = Half::of(&settings.serving, false, Stdio::inherit())?;
+    let grant = Grant::Sessions {
+        places: places.clone(),
+        read_only: settings.serving.store.read_only,
+        exec: settings.serving.exec,
+    };
+    let mounter = Half::of(&settings.serving, false, &grant, Stdio::inherit())?;
     // Held to the end. A mounter of our own takes another daemon's mounts for a dead one's; one for all knows them.
     let _lock = match mounter.is_elsewhere() {
         true => None,

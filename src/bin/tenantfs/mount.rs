@@ -9,7 +9,7 @@ use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
 use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::event::{Event, Observers, SessionChange, Subject};
-use tenantfs::mounter::Mounter;
+use tenantfs::mounter::{Grant, Mounter, Viewer};
 use tenantfs::quota::Quotas;
 use tenantfs::session::{self, Ending, Leased, Session, SessionOptions, privilege};
 use tenantfs::store::{self, Store};
@@ -45,7 +45,14 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         false => Stdio::inherit(),
     };
     let listener = metrics::listen(settings.serving.metrics.as_ref(), server_uid)?;
-    let mounter = Half::of(&settings.serving, true, log)?;
+    let viewer = viewer(settings)?;
+    let grant = Grant::Once {
+        mountpoint: settings.mountpoint.clone(),
+        viewer,
+        read_only: settings.serving.store.read_only,
+        exec: settings.serving.exec,
+    };
+    let mounter = Half::of(&settings.serving, true, &grant, log)?;
     let audit = serving::open_audit(&settings.serving.on, (server_uid, server_gid))?;
     privilege::drop_to(server_uid, server_gid)?;
     rustix::process::umask(Mode::empty());
@@ -59,6 +66,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         authenticator: authenticator.as_ref(),
         mounter: &mounter,
         makes_mountpoint,
+        viewer,
         observers: serving::observers(audit.as_ref(), &metrics),
         pools,
         quotas,
@@ -71,11 +79,18 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     serving::close_audit(audit.as_ref(), served)
 }
 
+/// Whose the view is.
+fn viewer(settings: &MountSettings) -> Result<Viewer> {
+    let uid = settings.uid.unwrap_or_else(account::caller);
+    Viewer::new(uid, settings.gid.unwrap_or_else(|| account::primary_group(uid)))
+}
+
 /// What a session is served with.
 struct Around<'a> {
     authenticator: &'a dyn Authenticator,
     mounter: &'a Mounter,
     makes_mountpoint: bool,
+    viewer: Viewer,
     observers: Box<Observers>,
     pools: Pools,
     quotas: Option<Arc<Quotas>>,
@@ -101,8 +116,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
     };
 
     let asked = clock::instant();
-    let uid = settings.uid.unwrap_or_else(account::caller);
-    let gid = settings.gid.unwrap_or_else(|| account::primary_group(uid));
+    let uid = around.viewer.uid();
     let validation = authenticator.validate(&key).await.inspect_err(|error| {
         // In the audit log only: this process ends with the error.
         if let Some(audit) = audit {
@@ -128,8 +142,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
     let options = SessionOptions {
         mountpoint: settings.mountpoint.clone(),
         make_mountpoint: around.makes_mountpoint,
-        uid,
-        gid,
+        viewer: around.viewer,
         exec: settings.serving.exec,
         limits: around.pools.limits(validation.principal.user())?,
     };
@@ -141,7 +154,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         asked,
         settings.serving.terms,
     );
-    say_who_gets_in(uid, gid);
+    say_who_gets_in(around.viewer);
     announce(&session, settings.background)?;
     let ending = tokio::select! {
         ending = leased.keep(authenticator) => Some(ending),
@@ -164,7 +177,8 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
 }
 
 /// The kernel goes by the group too, which surprises whoever has another one.
-fn say_who_gets_in(uid: u32, gid: u32) {
+fn say_who_gets_in(viewer: Viewer) {
+    let (uid, gid) = (viewer.uid(), viewer.gid());
     let (group, own) = (account::group_name(gid), account::caller_group());
     match uid == account::caller() && own != gid {
         true => log::warn!(

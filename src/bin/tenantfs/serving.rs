@@ -11,7 +11,7 @@ use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{At, Doing, Result};
 use tenantfs::event::{LogObserver, Observer, Observers};
 use tenantfs::metrics::Metrics;
-use tenantfs::mounter::Mounter;
+use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::vfs::{Capacity, Pools};
 use tenantfs::volume::Volume;
 use tokio::signal::unix::Signal;
@@ -128,14 +128,14 @@ pub(crate) enum Half {
 
 impl Half {
     /// The one that was named, or the one that runs beside us, or one that we start. As root, `mount` starts its own
-    /// before it looks for others: theirs may not mount anywhere.
-    pub(crate) fn of(serving: &Serving, prefer_own: bool, log: Stdio) -> Result<Self> {
+    /// before it looks for others, who mount below certain directories only. Ours may do what `grant` says.
+    pub(crate) fn of(serving: &Serving, prefer_own: bool, grant: &Grant, log: Stdio) -> Result<Self> {
         if let Some(socket) = &serving.mounter {
             return Ok(Self::Elsewhere(socket.clone()));
         }
         let own = prefer_own && rustix::process::geteuid().is_root();
         match own || !serving.mounter_beside.exists() {
-            true => Mounter::spawn(log).map(Self::Own),
+            true => Mounter::spawn(grant, log).map(Self::Own),
             false => Ok(Self::Elsewhere(serving.mounter_beside.clone())),
         }
     }

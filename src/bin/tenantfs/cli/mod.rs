@@ -131,7 +131,8 @@ pub(crate) enum Command {
     Keys(KeysCommand),
     /// The privileged half, which mounts and nothing else: with CAP_SYS_ADMIN only, no volume, no keys and no network
     ///
-    /// `mount` and `daemon` start one by themselves, which serves the socket that is its standard input. With --listen, or when systemd
+    /// `mount` and `daemon` start one by themselves, which serves the socket that is its standard input, and tell it first what it
+    /// may do: the one mount, or those of the daemon. With --listen, or when systemd
     /// passes it a listening socket (ListenSequentialPacket=), it is a service of its own, for any number of servers.
     ///
     /// A server's mounts end when its connection closes, whatever it died of. They stay when the mounter ends, by SIGTERM,
@@ -185,7 +186,7 @@ pub(crate) struct MounterArgs {
     #[arg(long, value_name = "SOCKET", requires = "beneath")]
     pub(crate) listen: Option<PathBuf>,
 
-    /// Mount only below these directories; they must be root's, and are made if they are missing
+    /// Mount only below these directories; only root may write to them or move them, and they are made if they are missing
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(crate) beneath: Vec<PathBuf>,
 
@@ -206,7 +207,7 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "FILE", env = "TENANTFS_API_KEY_FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
 
-    /// The user of this host whom the mount admits [default: who called sudo, else who runs this]
+    /// The user of this host whom the mount admits, never root [default: who called sudo, else who runs this]
     #[arg(long, value_name = "UID", env = "TENANTFS_UID")]
     pub(crate) uid: Option<u32>,
 

@@ -138,13 +138,34 @@ pub(super) fn places(template: &str) -> Finding {
                 format!("{directory} is not root's alone: others could put a directory where a view belongs"),
                 format!("chown root {0}; chmod 755 {0}", quoted(directory)),
             )),
-            Ok(_) => Ok(format!("{template}, in a directory of root's")),
+            Ok(_) => match movable_in(Path::new(directory)) {
+                None => Ok(format!("{template}, in a directory of root's")),
+                Some(above) => Err((
+                    format!("others than root can rename what is in {above}, and with it {directory}"),
+                    format!(
+                        "use another directory (mounts.path), or chown root {0}; chmod 755 {0}",
+                        quoted(&above)
+                    ),
+                )),
+            },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Ok(format!("{template}; {directory} is not there yet, {made}"))
             }
             Err(error) => Err((format!("{directory}: {error}"), "correct mounts.path".to_owned())),
         },
     )
+}
+
+/// A directory on the way to this one in which others than root may rename what is root's.
+fn movable_in(directory: &Path) -> Option<String> {
+    const STICKY: u32 = 0o1000;
+    let real = directory.canonicalize().ok()?;
+    let movable = |above: &&Path| {
+        let found = std::fs::metadata(above);
+        found.is_ok_and(|found| found.uid() != 0 || found.mode() & 0o022 != 0 && found.mode() & STICKY == 0)
+    };
+    let found = real.ancestors().skip(1).find(movable);
+    found.map(|above| above.display().to_string())
 }
 
 pub(super) fn mounter(serving: &Serving) -> Finding {

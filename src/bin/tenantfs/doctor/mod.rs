@@ -3,6 +3,7 @@
 mod finding;
 mod host;
 mod served;
+mod threads;
 
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::session::privilege;
@@ -15,7 +16,13 @@ use finding::{Finding, explained, look};
 
 pub(crate) fn run(args: DoctorArgs) -> Result<()> {
     let file = args.daemon.serve.on.config.clone();
-    let mut findings = vec![host::kernel(), host::landlock(), host::device(), host::group()];
+    let mut findings = vec![
+        host::kernel(),
+        host::landlock(),
+        host::device(),
+        host::group(),
+        threads::enough(),
+    ];
     let shown = config::shown_file(file.as_deref());
     match DaemonSettings::of(args.daemon) {
         Err(error) => findings.push(look(
