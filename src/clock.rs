@@ -1,7 +1,10 @@
 //! The only reader of time.
 
 use std::fmt;
+use std::ops::Add;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// A point in time as file systems keep it: seconds since the epoch, possibly negative, and nanoseconds (0..10⁹).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -49,6 +52,39 @@ impl Timestamp {
     }
 }
 
+/// A moment on the clock that nobody sets and that goes on while the host sleeps (CLOCK_BOOTTIME): what was granted for a
+/// minute is over after a night. [`Instant`] does not count that night.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        // The clock is there on every Linux, and begins with 0 when that does.
+        let now = clock_gettime(ClockId::Boottime);
+        Self(now.try_into().unwrap_or_default())
+    }
+
+    /// How long it is after `earlier`; zero when it is before.
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long the host has run by then, with its sleep.
+    pub fn since_boot(self) -> Duration {
+        self.0
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    /// A moment that is too far to count is as good as the last one.
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+}
+
 /// How long something takes, by a clock that nobody sets.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
@@ -70,14 +106,6 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// The time since the host was started, the time that it slept included: for leases, which end while it sleeps.
-pub fn since_boot() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    let nanos = u32::try_from(now.tv_nsec).unwrap_or_default();
-    Duration::new(seconds, nanos)
-}
-
 /// Now, by the clock that the file systems use.
 pub fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -90,6 +118,33 @@ pub fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where the kernel counts a sleep: in a time namespace, which shifts that one clock and nothing else.
+    #[test]
+    fn moments_count_the_sleep_of_the_host() {
+        const CHILD: &str = "TENANTFS_TEST_ASLEEP";
+        let uptime = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            text.split(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        let off = (Moment::now().since_boot().as_secs_f64() - uptime()).abs();
+        assert!(off < 1.0, "{off}");
+        if std::env::var_os(CHILD).is_some() {
+            assert!(uptime() > 1e9);
+            return;
+        }
+        let mut asleep = std::process::Command::new("unshare");
+        asleep.args(["--user", "--map-root-user", "--time", "--boottime", "1000000000"]);
+        asleep.arg(std::env::current_exe().unwrap()).env(CHILD, "");
+        asleep.args(["--exact", "clock::tests::moments_count_the_sleep_of_the_host"]);
+        let output = asleep.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 
     #[test]
     fn differences_are_in_milliseconds_and_signed() {

@@ -5,8 +5,9 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use common::auth::AuthService;
@@ -233,4 +234,38 @@ fn who_is_not_root_is_told_what_that_means() {
         let (ok, message, _) = finding(&output, check);
         assert!(ok, "{check}: {message}");
     }
+}
+
+#[test]
+fn a_stranger_in_the_auth_services_place_is_named() {
+    let volume = Volume::new(Layout::default());
+    let listen = "import socket, time\n\
+                  listener = socket.create_server(('127.0.0.1', 0))\n\
+                  print(listener.getsockname()[1], flush=True)\n\
+                  time.sleep(60)\n";
+    let mut stranger = as_user(4501, volume.base(), "python3");
+    stranger.args(["-c", listen]).stdout(Stdio::piped());
+    let mut stranger = stranger.spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(stranger.stdout.take().unwrap())
+        .read_line(&mut port)
+        .unwrap();
+    let url = format!("http://127.0.0.1:{}/", port.trim());
+    let output = doctor(&volume, &["--auth-url", &url, "--json"]);
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert_problem(&output, "auth", "belongs to uid 4501", "auth.service_user");
+    let nobody = [
+        "--auth-url",
+        &url,
+        "--auth-service-user",
+        "no-such-account",
+        "--json",
+    ];
+    assert_problem(
+        &doctor(&volume, &nobody),
+        "auth",
+        "no account \"no-such-account\"",
+        "auth.service_user",
+    );
 }

@@ -1,4 +1,4 @@
-"""Auth services that should not be believed, for tests/auth_http.rs: what each does is told by the path it is asked for.
+"""Auth services that should not be believed, for tests/auth_http: what each does is told by the path it is asked for.
 
     hostile_auth.py DIRECTORY
 

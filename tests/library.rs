@@ -10,7 +10,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tenantfs::auth::{ApiKey, Authenticator as _, HttpService, StaticKeys, key_hash};
+use tenantfs::auth::{ApiKey, Authenticator as _, HttpService, ServiceOptions, StaticKeys, key_hash};
 use tenantfs::error::{Kind, Result};
 use tenantfs::event::LogObserver;
 use tenantfs::identity::{Principal, UserId};
@@ -323,7 +323,7 @@ async fn there_is_no_principal_without_a_key_that_is_accepted() {
         Kind::AuthenticationRefused
     );
     // Nobody listens there: that is no yes.
-    let nobody = HttpService::new("http://127.0.0.1:9/validate", None, false).unwrap();
+    let nobody = HttpService::new("http://127.0.0.1:9/validate", ServiceOptions::default()).unwrap();
     let asked = nobody.validate(&ApiKey::new("key-of-alice").unwrap()).await;
     assert_eq!(kind(asked), Kind::AuthenticationUnreachable);
 }

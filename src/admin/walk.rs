@@ -45,7 +45,7 @@ pub(super) trait Visitor {
     /// Below here, the directories that `long` leads through are shown as `short`.
     fn abbreviated(&mut self, _short: &str, _long: &str) {}
 
-    /// Whether it is shown files. For who only has to know what can be looked at, directories are opened and nothing else is.
+    /// Whether it is shown files. For who only has to know what can be looked at, tenants' directories are opened and nothing else is.
     fn wants_files(&self) -> bool {
         true
     }
@@ -212,7 +212,7 @@ impl<V: Visitor> Walk<'_, V> {
 
     /// A directory of a tenant's, and everything below, however deep it is.
     fn tenant(&mut self, top: Dir, path: &str, home: Home<'_>) -> Walked {
-        let names = self.names(&top, path);
+        let names = self.inner_names(&top, path);
         let mut tree = Tree::new(top, path, names);
         while let Some(level) = tree.levels.last_mut() {
             self.go_on()?;
@@ -242,7 +242,7 @@ impl<V: Visitor> Walk<'_, V> {
                 continue;
             }
             if let Some(inner) = self.directory(dir, &name, &path) {
-                let names = self.names(&inner, &path);
+                let names = self.inner_names(&inner, &path);
                 if let Some((short, long)) = tree.enter(&name, inner, names) {
                     self.visitor.abbreviated(&short, &long);
                 }
@@ -300,22 +300,35 @@ impl<V: Visitor> Walk<'_, V> {
 
     /// The names in a directory, in order, so that every run meets them in the same one.
     fn names(&mut self, dir: &Dir, path: &str) -> Vec<String> {
-        let (mut names, mut invalid) = (Vec::new(), Vec::new());
-        let sort = |name: &[u8]| match std::str::from_utf8(name) {
-            Ok(name) => names.push(name.to_owned()),
-            Err(_) => invalid.push(String::from_utf8_lossy(name).into_owned()),
-        };
-        let listed = match self.visitor.wants_files() {
-            true => dir.entries(sort),
-            false => dir
-                .directories()
-                .map(|names| names.iter().map(Vec::as_slice).for_each(sort)),
-        };
-        for name in invalid {
-            let what = "the name is not UTF-8: rename it";
-            self.found(Problem::InvalidName, &format!("{path}/{name}"), what);
+        let mut names = Vec::new();
+        let listed = dir.entries(|name| names.push(name.to_vec()));
+        self.in_order(names, listed, path)
+    }
+
+    /// The same of a tenant's directory: of what is in it, a visitor may want the directories only.
+    fn inner_names(&mut self, dir: &Dir, path: &str) -> Vec<String> {
+        if self.visitor.wants_files() {
+            return self.names(dir, path);
         }
-        if let Err(error) = listed {
+        match dir.directories() {
+            Ok(names) => self.in_order(names, Ok(()), path),
+            Err(error) => self.in_order(Vec::new(), Err(error), path),
+        }
+    }
+
+    fn in_order(&mut self, listed: Vec<Vec<u8>>, outcome: Result<()>, path: &str) -> Vec<String> {
+        let mut names = Vec::with_capacity(listed.len());
+        for name in listed {
+            match String::from_utf8(name) {
+                Ok(name) => names.push(name),
+                Err(invalid) => {
+                    let name = String::from_utf8_lossy(invalid.as_bytes()).into_owned();
+                    let what = "the name is not UTF-8: rename it";
+                    self.found(Problem::InvalidName, &format!("{path}/{name}"), what);
+                }
+            }
+        }
+        if let Err(error) = outcome {
             self.visitor.unreadable(path, &error);
         }
         names.sort_unstable();

@@ -3,18 +3,21 @@
 use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper::body::Bytes;
+use parking_lot::Mutex;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONNECTION, HeaderValue, USER_AGENT};
-use reqwest::{Client, Method, Request, Response, StatusCode, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Method, Request, Response, StatusCode, Url, redirect, retry};
 use rustls::CertificateError;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::answer;
+use super::far_end::{NOBODY_KNOWN, Trusted, UnixSocket};
 use super::{ApiKey, Authenticator, Validating, Validation};
+use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 
 /// How long a validation may take, from the look-up of the name to the last byte of the answer.
@@ -23,62 +26,91 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How many questions are asked at the same time: a service that hangs must not take all descriptors.
 const MAX_QUESTIONS: usize = 128;
 
+/// How often it is said at most that a stranger is in the service's place.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// The largest body, in bytes.
 const MAX_BODY: usize = 64 << 10;
 
+/// How an auth service is reached, and who may be it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ServiceOptions<'a> {
+    /// The Unix socket through which it is reached, if there is one.
+    pub socket: Option<&'a Path>,
+    /// Whether keys may go over the network in plain text.
+    pub insecure: bool,
+    /// The account that runs it on this host, if that is neither root nor the one that asks.
+    pub service_user: Option<u32>,
+}
+
 /// An auth service over HTTP. It is asked anew for every validation, on a connection of its own.
+///
+/// Where keys go in plain text to a socket of this host, they go to none that a stranger could have put there: it
+/// belongs to root, to the account that asks, or to [`ServiceOptions::service_user`]. With https it is the certificate
+/// that says who answers.
 ///
 /// It may be made anywhere, and asked from any tokio runtime that has I/O and time enabled.
 pub struct HttpService {
-    client: Client,
+    way: Way,
     url: Url,
-    /// What messages call it: the URL without its query, in which an operator may keep a secret.
+    /// What messages call it: the URL without its query, in which an operator may keep a secret; and the socket.
     name: String,
     questions: Semaphore,
+    /// Since it was last told that it cannot be trusted.
+    told: Mutex<Option<Stopwatch>>,
+}
+
+/// How a connection is made.
+enum Way {
+    /// By a client that checks what has to be checked.
+    Client(Client),
+    /// Through this Unix socket in plain text, by a client for each question: each looks at the socket that is there then.
+    PlainSocket { path: PathBuf, trusted: Trusted },
 }
 
 impl HttpService {
-    /// The service at `url`: `https://…`, or `http://…` on this host; reached through the Unix socket `socket`, if there is
-    /// one, by whoever listens there. With `insecure`, keys may go over the network in plain text. The system's certificates are read now; those that are added later count from the next start on.
+    /// The service at `url`: `https://…`, or `http://…` on this host or through a Unix socket. The system's certificates
+    /// are read now; those that are added later count from the next start on.
     ///
     /// # Errors
     /// [`Kind::Config`] when the URL is none that a key may be sent to, or TLS cannot be set up.
-    pub fn new(url: &str, socket: Option<&Path>, insecure: bool) -> Result<Self> {
+    pub fn new(url: &str, options: ServiceOptions<'_>) -> Result<Self> {
+        let ServiceOptions {
+            socket,
+            insecure,
+            service_user,
+        } = options;
         let url = service_url(url, insecure || socket.is_some())?;
-        let name = {
+        if service_user == Some(NOBODY_KNOWN) {
+            return Err(Error::config(format!(
+                "the auth service cannot be known by uid {NOBODY_KNOWN} (nobody), which stands for every account that the \
+                 kernel cannot name; give the service an account of its own"
+            )));
+        }
+        let mut name = {
             let mut shown = url.clone();
             shown.set_query(None);
             format!("the auth service {shown}")
         };
-        // reqwest takes the process's provider. A program around this library may have chosen one: then it is that one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let localhost = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let mut client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            // What is left over of the answer to one key can never be taken for the answer to the next.
-            .pool_max_idle_per_host(0)
-            // Plain http is good enough on this host: so no name server is asked where `localhost` is.
-            .resolve_to_addrs("localhost", &localhost.map(|ip: IpAddr| SocketAddr::new(ip, 0)));
-        if url.scheme() == "http" {
-            // Without redirects no certificate is ever looked at, and a system without any is no reason to fail.
-            client = client.tls_certs_only([]);
-        }
         if let Some(socket) = socket {
-            client = client.unix_socket(socket);
+            name = format!("{name} through {}", socket.display());
         }
-        let client = client.build().map_err(|error| {
-            let (_, cause) = cause(&error);
-            Error::config(format!(
-                "TLS cannot be set up for {name}: {cause}; install the package ca-certificates"
-            ))
-        })?;
+        let (plain, trusted) = (url.scheme() == "http", Trusted { service_user });
+        let way = match socket {
+            Some(socket) if plain => Way::PlainSocket {
+                path: socket.to_owned(),
+                trusted,
+            },
+            Some(socket) => Way::Client(build(client(plain).unix_socket(socket), &name)?),
+            None if plain => Way::Client(build(client(plain).connector_layer(trusted), &name)?),
+            None => Way::Client(build(client(plain), &name)?),
+        };
         Ok(Self {
-            client,
+            way,
             url,
             name,
             questions: Semaphore::new(MAX_QUESTIONS),
+            told: Mutex::new(None),
         })
     }
 
@@ -95,11 +127,7 @@ impl HttpService {
             HeaderValue::from_static(concat!("tenantfs/", env!("CARGO_PKG_VERSION"))),
         );
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        let response = self
-            .client
-            .execute(request)
-            .await
-            .map_err(|error| failure(&error))?;
+        let response = self.send(request).await?;
         let status = response.status();
         match status {
             StatusCode::OK => {}
@@ -123,6 +151,62 @@ impl HttpService {
         answer::check_headers(response.headers())?;
         answer::parse(&body(response).await?)
     }
+
+    async fn send(&self, request: Request) -> Result<Response> {
+        let answer = match &self.way {
+            Way::Client(client) => client.execute(request).await,
+            Way::PlainSocket { path, trusted } => {
+                let socket = UnixSocket::open(path)?;
+                trusted.check_socket(&socket).map_err(|error| self.told(error))?;
+                let client = build(client(true).unix_socket(socket.place()), &self.name)?;
+                client.execute(request).await
+            }
+        };
+        answer.map_err(|error| match untrusted(&error) {
+            Some(refused) => self.told(refused.clone()),
+            None => failure(&error),
+        })
+    }
+
+    /// Has the operator told that a stranger is where the service should be; however many ask, now and then is enough.
+    fn told(&self, error: Error) -> Error {
+        let mut told = self.told.lock();
+        if told.is_none_or(|last| last.elapsed() >= TELL_AGAIN) {
+            *told = Some(Stopwatch::start());
+            log::warn!("{} {error}", self.name);
+        }
+        error
+    }
+}
+
+/// What every client has. One for `plain` http has no certificates.
+fn client(plain: bool) -> ClientBuilder {
+    let localhost = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let client = Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        // What is left over of the answer to one key can never be taken for the answer to the next; and whoever has the other
+        // end of a connection is checked when it is made, for one key.
+        .pool_max_idle_per_host(0)
+        // Plain http is good enough on this host: so no name server is asked where `localhost` is.
+        .resolve_to_addrs("localhost", &localhost.map(|ip: IpAddr| SocketAddr::new(ip, 0)));
+    match plain {
+        // Without redirects no certificate is ever looked at, and a system without any is no reason to fail.
+        true => client.tls_certs_only([]),
+        false => client,
+    }
+}
+
+fn build(client: ClientBuilder, name: &str) -> Result<Client> {
+    // reqwest takes the process's provider. A program around this library may have chosen one: then it is that one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    client.build().map_err(|error| {
+        let (_, cause) = cause(&error);
+        Error::config(format!(
+            "TLS cannot be set up for {name}: {cause}; install the package ca-certificates"
+        ))
+    })
 }
 
 impl Authenticator for HttpService {
@@ -220,6 +304,18 @@ fn failure(error: &reqwest::Error) -> Error {
     })
 }
 
+/// Why the connection was not good enough to carry a key, if that is what went wrong.
+fn untrusted(error: &reqwest::Error) -> Option<&Error> {
+    let mut deeper: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = deeper {
+        if let Some(refused) = error.downcast_ref() {
+            return Some(refused);
+        }
+        deeper = error.source();
+    }
+    None
+}
+
 /// Whether the peer's certificate is not what is wrong; and what is, in one line, from the error's deepest source.
 fn cause(error: &reqwest::Error) -> (bool, String) {
     let mut deepest: &(dyn StdError + 'static) = error;
@@ -276,7 +372,7 @@ mod tests {
             ("http://[::1]:8089", "http://[::1]:8089/"),
             ("http://localhost:8089", "http://localhost:8089/"),
         ] {
-            let service = HttpService::new(url, None, false).unwrap();
+            let service = HttpService::new(url, ServiceOptions::default()).unwrap();
             assert_eq!(service.name, format!("the auth service {name}"));
         }
         for (url, said) in [
@@ -301,13 +397,31 @@ mod tests {
             ("http://localhost.example", "plain text"),
             ("http://127.0.0.1.example", "plain text"),
         ] {
-            let error = HttpService::new(url, None, false).err().unwrap();
+            let error = HttpService::new(url, ServiceOptions::default()).err().unwrap();
             assert_eq!(error.kind(), Kind::Config, "{url}");
             assert!(error.to_string().contains(said), "{url}: {error}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-        assert!(HttpService::new("http://auth.example", None, true).is_ok());
-        assert!(HttpService::new("http://auth", Some(Path::new("/run/auth.sock")), false).is_ok());
+        let insecure = ServiceOptions {
+            insecure: true,
+            ..ServiceOptions::default()
+        };
+        assert!(HttpService::new("http://auth.example", insecure).is_ok());
+        let socket = ServiceOptions {
+            socket: Some(Path::new("/run/auth.sock")),
+            ..ServiceOptions::default()
+        };
+        let service = HttpService::new("http://auth", socket).unwrap();
+        assert_eq!(
+            service.name,
+            "the auth service http://auth/ through /run/auth.sock"
+        );
+        let nobody = ServiceOptions {
+            service_user: Some(NOBODY_KNOWN),
+            ..ServiceOptions::default()
+        };
+        let error = HttpService::new("http://127.0.0.1", nobody).err().unwrap();
+        assert_eq!(error.kind(), Kind::Config, "{error}");
     }
 
     #[test]

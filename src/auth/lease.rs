@@ -1,8 +1,10 @@
 //! How long one validation of a key stays good, and what follows when no other comes.
 //!
-//! Pure: whoever holds a lease tells it what happened and when, and asks it what that means.
+//! It counts time that the host sleeps, see [`Moment`]. Pure: whoever holds a lease tells it what happened and when, and asks it what that means.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Moment;
 
 /// What the operator grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,8 +61,8 @@ const MIN_WAIT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Lease {
     terms: Terms,
-    good_until: Instant,
-    next_attempt: Instant,
+    good_until: Moment,
+    next_attempt: Moment,
     /// Attempts in a row that nobody answered.
     unanswered: u32,
     refused: bool,
@@ -69,7 +71,7 @@ pub struct Lease {
 impl Lease {
     /// A lease from a validation at `now`, good for `expires_in` where the authenticator said less than the terms.
     /// `jitter`, in 0..1, spreads the renewals of many leases that began together.
-    pub fn granted(terms: Terms, expires_in: Option<Duration>, now: Instant, jitter: f64) -> Self {
+    pub fn granted(terms: Terms, expires_in: Option<Duration>, now: Moment, jitter: f64) -> Self {
         let mut lease = Self {
             terms,
             good_until: now,
@@ -82,7 +84,7 @@ impl Lease {
     }
 
     /// The key was validated again at `now`: that is when the question was asked, for the answer is no younger.
-    pub fn renewed(&mut self, expires_in: Option<Duration>, now: Instant, jitter: f64) {
+    pub fn renewed(&mut self, expires_in: Option<Duration>, now: Moment, jitter: f64) {
         let length = self.terms.lease.min(expires_in.unwrap_or(Duration::MAX));
         self.good_until = now + length;
         self.unanswered = 0;
@@ -91,7 +93,7 @@ impl Lease {
     }
 
     /// Nobody answered at `now`, or nothing that was a yes or a no.
-    pub fn unanswered(&mut self, now: Instant, jitter: f64) {
+    pub fn unanswered(&mut self, now: Moment, jitter: f64) {
         let slowest = MAX_RETRY.min(self.terms.lease.mul_f64(0.25));
         let wait = FIRST_RETRY
             .saturating_mul(1 << self.unanswered.min(8))
@@ -106,7 +108,7 @@ impl Lease {
     }
 
     /// What the session may do at `now`.
-    pub fn state(&self, now: Instant) -> State {
+    pub fn state(&self, now: Moment) -> State {
         if self.refused {
             State::Ended
         } else if now < self.good_until {
@@ -119,7 +121,7 @@ impl Lease {
     }
 
     /// When the state changes next, if nothing happens before.
-    pub fn next_change(&self, now: Instant) -> Option<Instant> {
+    pub fn next_change(&self, now: Moment) -> Option<Moment> {
         match self.state(now) {
             State::Active => Some(self.good_until),
             State::Stale => Some(self.good_until + self.terms.grace),
@@ -128,12 +130,12 @@ impl Lease {
     }
 
     /// When the key is to be validated again.
-    pub fn next_attempt(&self) -> Instant {
+    pub fn next_attempt(&self) -> Moment {
         self.next_attempt
     }
 
     /// How long the session is served from `now` on if nobody answers any more; zero when it is not.
-    pub fn served_for(&self, now: Instant) -> Duration {
+    pub fn served_for(&self, now: Moment) -> Duration {
         match self.refused {
             true => Duration::ZERO,
             false => (self.good_until + self.terms.grace).saturating_duration_since(now),
@@ -141,7 +143,7 @@ impl Lease {
     }
 
     /// How long the last validation is good from `now` on; zero when it is not.
-    pub fn good_for(&self, now: Instant) -> Duration {
+    pub fn good_for(&self, now: Moment) -> Duration {
         self.good_until.saturating_duration_since(now)
     }
 }
@@ -167,12 +169,12 @@ mod tests {
 
     #[test]
     fn a_lease_that_nobody_renews_goes_stale_then_suspended_and_one_answer_brings_it_back() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut lease = Lease::granted(TERMS, None, start, 0.0);
         assert_eq!(lease.state(start), State::Active);
         assert_eq!(lease.next_change(start), Some(start + seconds(60)));
         assert_eq!(
-            lease.state(start + seconds(60) - Duration::from_nanos(1)),
+            lease.state(start + (seconds(60) - Duration::from_nanos(1))),
             State::Active
         );
         assert_eq!(lease.state(start + seconds(60)), State::Stale);
@@ -185,9 +187,20 @@ mod tests {
         assert_eq!(lease.served_for(start + seconds(1000)), seconds(360));
     }
 
+    /// The clock goes on while nothing else does: nobody had a chance to ask.
+    #[test]
+    fn a_host_that_slept_wakes_with_a_lease_that_is_over() {
+        let asleep = Moment::now();
+        let lease = Lease::granted(TERMS, None, asleep, 0.5);
+        let awake = asleep + seconds(8 * 3600);
+        assert_eq!(lease.state(awake), State::Suspended);
+        assert_eq!(lease.good_for(awake), Duration::ZERO);
+        assert!(lease.next_attempt() < awake, "and asks at once");
+    }
+
     #[test]
     fn without_a_grace_period_stale_is_suspended() {
-        let start = Instant::now();
+        let start = Moment::now();
         let terms = Terms {
             grace: Duration::ZERO,
             ..TERMS
@@ -199,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_authenticator_may_say_less_than_the_terms_and_not_more() {
-        let start = Instant::now();
+        let start = Moment::now();
         let short = Lease::granted(TERMS, Some(seconds(5)), start, 0.0);
         assert_eq!(short.state(start + seconds(5)), State::Stale);
         let long = Lease::granted(TERMS, Some(Duration::MAX), start, 0.0);
@@ -208,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_the_end_whatever_comes_later() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut lease = Lease::granted(TERMS, None, start, 0.0);
         lease.refused();
         lease.renewed(None, start, 0.0);
@@ -222,15 +235,15 @@ mod tests {
         fn renewals_are_ahead_of_the_end_and_retries_neither_rush_nor_stop(
             length in 1u64..3600, jitter in 0.0f64..1.0, failures in 1u32..50,
         ) {
-            let start = Instant::now();
+            let start = Moment::now();
             let terms = Terms { lease: seconds(length), grace: seconds(10) };
             let mut lease = Lease::granted(terms, None, start, jitter);
-            let planned = lease.next_attempt() - start;
+            let planned = lease.next_attempt().saturating_duration_since(start);
             prop_assert!(planned >= seconds(length).mul_f64(0.49), "{planned:?}");
             prop_assert!(planned <= seconds(length).mul_f64(0.76), "{planned:?}");
             for _ in 0..failures {
                 lease.unanswered(start, jitter);
-                let wait = lease.next_attempt() - start;
+                let wait = lease.next_attempt().saturating_duration_since(start);
                 prop_assert!((MIN_WAIT..=MAX_RETRY).contains(&wait), "{wait:?}");
             }
         }

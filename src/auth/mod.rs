@@ -23,23 +23,27 @@
 //! ```
 
 mod answer;
+mod far_end;
 mod http;
 mod key;
 mod lease;
 mod shared;
+mod sock_diag;
 mod static_keys;
+mod subordinate;
 mod throttle;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use http::HttpService;
+pub use http::{HttpService, ServiceOptions};
 pub use key::{ApiKey, key_hash};
 pub use lease::{Lease, State, Terms};
 pub use shared::Shared;
 pub use static_keys::{StaticKeys, StaticKeysFile};
-pub use throttle::Throttle;
+pub use subordinate::SubordinateUids;
+pub use throttle::{Delay, Throttle, Turn};
 
 use crate::error::Result;
 use crate::identity::Principal;

@@ -23,16 +23,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const UNMOUNT: Duration = Duration::from_secs(60);
 const REVOKE: Duration = Duration::from_secs(1);
 
-/// How many connections there may be at once, and how many of one uid: one user's must not be everybody's. Root is not
-/// counted, so that it can see and end what floods.
-const MAX_CONNECTIONS: usize = 256;
-const MAX_CONNECTIONS_OF_ONE: usize = 8;
+/// How many connections those without a session may have at once, all together, and how many of these are for sources that
+/// have none yet: a crowd's must not be everybody's.
+const STRANGERS: usize = 128;
+const STRANGERS_BEYOND_FIRST: usize = 64;
+
+/// How many those with a session may have at once, all together; each may have some of their own whatever others have.
+const MEMBERS: usize = 192;
+const MEMBERS_OWN: usize = 2;
+
+/// How many one source may have, or one uid with a session.
+const OF_ONE: usize = 8;
 
 /// How long accepting rests when it fails: for want of descriptors, for example.
 const REST: Duration = Duration::from_millis(100);
 
-/// Connections by uid.
-type Counts = Mutex<HashMap<u32, usize>>;
+/// Connections by who has them.
+type Counts = Mutex<HashMap<Party, usize>>;
 
 /// Answers whoever connects, for ever.
 pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
@@ -53,7 +60,7 @@ pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
             uid: peer.uid(),
             pid: peer.pid().and_then(|pid| pid.try_into().ok()).unwrap_or_default(),
         };
-        match Counted::admit(&counts, peer.uid) {
+        match Counted::admit(&counts, Party::of(peer.uid, sessions)) {
             Some(counted) => {
                 let sessions = Arc::clone(sessions);
                 tokio::spawn(async move {
@@ -79,36 +86,76 @@ struct Peer {
     pid: u32,
 }
 
+/// Who has connections: those of one must not be everybody's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Party {
+    /// Sees and ends what floods, so it is not bounded.
+    Root,
+    /// A uid that has a session.
+    Member(u32),
+    /// All uids without one that were given to one account.
+    Stranger(u32),
+}
+
+impl Party {
+    fn of(uid: u32, sessions: &Sessions) -> Self {
+        match uid {
+            0 => Self::Root,
+            uid if sessions.has(uid) => Self::Member(uid),
+            uid => Self::Stranger(sessions.source(uid)),
+        }
+    }
+
+    /// Whether it may have another connection, by how many there are.
+    fn may_connect(self, counts: &HashMap<Self, usize>) -> bool {
+        let own = counts.get(&self).copied().unwrap_or_default();
+        let sum = |counted: fn(&Self) -> bool| -> usize {
+            let all = counts.iter().filter(|(party, _)| counted(party));
+            all.map(|(_, count)| count).sum()
+        };
+        match self {
+            Self::Root => true,
+            Self::Member(_) if own < MEMBERS_OWN => true,
+            Self::Member(_) => own < OF_ONE && sum(|party| matches!(party, Self::Member(_))) < MEMBERS,
+            Self::Stranger(_) => {
+                let most = if own == 0 {
+                    STRANGERS
+                } else {
+                    STRANGERS_BEYOND_FIRST
+                };
+                own < OF_ONE && sum(|party| matches!(party, Self::Stranger(_))) < most
+            }
+        }
+    }
+}
+
 /// A connection that is counted as long as this lives.
 struct Counted {
     counts: Arc<Counts>,
-    uid: u32,
+    party: Party,
 }
 
 impl Counted {
-    fn admit(counts: &Arc<Counts>, uid: u32) -> Option<Self> {
-        let mut by_uid = counts.lock();
-        let all: usize = by_uid.values().sum();
-        let own = by_uid.entry(uid).or_default();
-        let full = *own >= MAX_CONNECTIONS_OF_ONE || all >= MAX_CONNECTIONS;
-        if full && uid != 0 {
+    fn admit(counts: &Arc<Counts>, party: Party) -> Option<Self> {
+        let mut all = counts.lock();
+        if !party.may_connect(&all) {
             return None;
         }
-        *own += 1;
+        *all.entry(party).or_default() += 1;
         Some(Self {
             counts: Arc::clone(counts),
-            uid,
+            party,
         })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut by_uid = self.counts.lock();
-        if let Some(own) = by_uid.get_mut(&self.uid) {
+        let mut all = self.counts.lock();
+        if let Some(own) = all.get_mut(&self.party) {
             *own -= 1;
             if *own == 0 {
-                by_uid.remove(&self.uid);
+                all.remove(&self.party);
             }
         }
     }
@@ -148,7 +195,7 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
     match request {
         Request::Login { key, uid, gid } => {
             let uid = subject(peer, uid)?;
-            sessions.login(uid, gid, key).await.map(Reply::Session)
+            sessions.login(uid, gid, key, peer == 0).await.map(Reply::Session)
         }
         Request::Logout { uid } => {
             let uid = subject(peer, uid)?;
@@ -191,4 +238,59 @@ fn line(reply: &Reply) -> Vec<u8> {
     let mut line = serde_json::to_vec(reply).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many connections as the party gets.
+    fn all(counts: &Arc<Counts>, party: Party) -> Vec<Counted> {
+        let more = || Counted::admit(counts, party);
+        std::iter::from_fn(more).take(1000).collect()
+    }
+
+    #[test]
+    fn a_crowd_of_strangers_takes_nothing_from_who_has_a_session_or_is_root() {
+        let counts = Arc::new(Counts::default());
+        let strangers: Vec<_> = (1000..3000)
+            .flat_map(|source| all(&counts, Party::Stranger(source)))
+            .collect();
+        assert_eq!(strangers.len(), STRANGERS);
+        assert_eq!(all(&counts, Party::Member(1)).len(), OF_ONE);
+        assert_eq!(all(&counts, Party::Root).len(), 1000);
+        drop(strangers);
+        assert_eq!(counts.lock().len(), 0);
+    }
+
+    #[test]
+    fn a_source_of_many_uids_is_one_and_leaves_the_first_of_others_theirs() {
+        let counts = Arc::new(Counts::default());
+        let crowd: Vec<_> = (1000..1100)
+            .flat_map(|source| all(&counts, Party::Stranger(source)))
+            .collect();
+        let most = crowd
+            .iter()
+            .filter(|connection| connection.party == Party::Stranger(1000))
+            .count();
+        assert_eq!(most, OF_ONE);
+        // Eight have eight each, the others one each until it is full.
+        assert_eq!(crowd.len(), STRANGERS);
+        drop(crowd);
+        let crowd: Vec<_> = (1000..1008)
+            .flat_map(|source| all(&counts, Party::Stranger(source)))
+            .collect();
+        assert_eq!(crowd.len(), STRANGERS_BEYOND_FIRST);
+        assert_eq!(all(&counts, Party::Stranger(2)).len(), 1);
+    }
+
+    #[test]
+    fn a_crowd_of_members_leaves_each_other_member_some() {
+        let counts = Arc::new(Counts::default());
+        let crowd: Vec<_> = (1000..1100)
+            .flat_map(|uid| all(&counts, Party::Member(uid)))
+            .collect();
+        assert!(crowd.len() >= MEMBERS);
+        assert_eq!(all(&counts, Party::Member(1)).len(), MEMBERS_OWN);
+    }
 }

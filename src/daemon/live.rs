@@ -1,7 +1,7 @@
 //! A session of the daemon that is served.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::timeout;
@@ -10,7 +10,7 @@ use super::refusal::{Answer, Refusal, RefusedAs};
 use super::systemd::{self, Keeping};
 use super::wire::{Code, DraftStatus, QuotaStatus, SessionStatus, Whose};
 use crate::auth::{ApiKey, State, Validation};
-use crate::clock::{self, Timestamp};
+use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::session::{Leased, apart};
@@ -70,7 +70,7 @@ impl Live {
     }
 
     /// Goes on with another key.
-    pub(super) fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Answer<()> {
+    pub(super) fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Moment) -> Answer<()> {
         // While the key was being validated: a key that was given up with its session must not be kept again.
         if self.is_ending() {
             return Err(Refusal::busy(ENDED_MEANWHILE));

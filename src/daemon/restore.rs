@@ -10,7 +10,7 @@ use super::setup::Start;
 use super::slot::{Restoring, Slot, TakenSlot};
 use super::systemd::{self, Kept};
 use super::wire::Code;
-use crate::clock;
+use crate::clock::Moment;
 use crate::error::Kind;
 
 /// When it is tried again to bring a session back, at first and after many times.
@@ -48,13 +48,14 @@ impl Sessions {
 
     /// Returns whether there is nothing left to try.
     async fn try_to_restore(self: &Arc<Self>, restoring: &Arc<Restoring>) -> bool {
-        let (uid, asked) = (restoring.uid, clock::instant());
+        let (uid, asked) = (restoring.uid, Moment::now());
         let (code, error) = match self.setup.authenticator.validate(&restoring.key).await {
             Ok(validation) => {
                 if let Some(why) = restoring.login.ended(Some(validation.principal.user())) {
                     log::info!("the session of uid {uid} from before the restart does not come back: {why}");
                     return self.abandon(restoring);
                 }
+                self.throttle.knows(self.source(uid), &restoring.key);
                 // While somebody logs in, that is waited for: it may fail.
                 let Some(slot) = self.claim(restoring) else {
                     return false;

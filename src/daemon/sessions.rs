@@ -16,14 +16,17 @@ use super::setup::{Setup, Start};
 use super::slot::{Slot, Slots, TakenSlot};
 use super::systemd;
 use super::wire::{Code, SessionStatus, Whose};
-use crate::auth::{ApiKey, Throttle, Validation};
-use crate::clock;
+use crate::auth::{ApiKey, Delay, SubordinateUids, Throttle, Turn, Validation};
+use crate::clock::{self, Moment};
 use crate::error::{Error, Kind};
 use crate::event::{Event, SessionChange, Subject};
 use crate::session::{LAST_UNMOUNT, Session, apart};
 
 /// How long looking for the drafts of all sessions may take.
 const LOOK_AT_ALL: Duration = Duration::from_secs(10);
+
+/// How long a login waits while the keys of others are refused too often.
+const IN_A_CROWD: Duration = Duration::from_secs(5);
 
 /// How often it is tried to unmount what could not be unmounted.
 const UNMOUNT_AGAIN: Duration = Duration::from_secs(2);
@@ -42,7 +45,8 @@ pub(super) struct Sessions {
     pub(super) audited: Audited,
     /// Locked after the slots.
     pub(super) logins: Logins,
-    throttle: Mutex<Throttle>,
+    pub(super) throttle: Arc<Throttle>,
+    subordinate: SubordinateUids,
     /// The daemon ends: what systemd keeps is for the next one.
     stopping: AtomicBool,
     /// It ends without waiting for the mounter any more, which was said for all sessions together.
@@ -84,7 +88,8 @@ impl Sessions {
             setup: Arc::new(setup),
             slots: Arc::default(),
             logins: Logins::default(),
-            throttle: Mutex::default(),
+            throttle: Throttle::new(clock::instant()),
+            subordinate: SubordinateUids::of_host(),
             stopping: AtomicBool::new(false),
             gave_up: AtomicBool::new(false),
         })
@@ -100,12 +105,13 @@ impl Sessions {
         uid: u32,
         gid: Option<u32>,
         key: ApiKey,
+        by_root: bool,
     ) -> Answer<SessionStatus> {
-        let throttled = self.throttle.lock().check(uid, clock::instant());
-        throttled.refused_as(Code::Refused)?;
         let login = self.logins.begin(uid);
-        let (key, asked, found) = (Arc::new(key), clock::instant(), self.find(uid)?);
-        let validation = self.validate(uid, &key).await?;
+        let found = self.find(uid)?;
+        let turn = self.turn(uid, &key, by_root).await?;
+        let (key, asked) = (Arc::new(key), Moment::now());
+        let validation = self.validate(uid, &key, turn).await?;
         if login.ended(Some(validation.principal.user())).is_some() {
             let refusal = Refusal::busy(ENDED_MEANWHILE);
             self.login_failed(uid, &refusal.error);
@@ -129,8 +135,38 @@ impl Sessions {
         Ok(live.status(LOOK).await)
     }
 
-    async fn validate(&self, uid: u32, key: &ApiKey) -> Answer<Validation> {
+    /// The turn to have a key checked. Where it is a crowd's guesses that are in the way, it is waited for.
+    async fn turn(&self, uid: u32, key: &ApiKey, by_root: bool) -> Answer<Turn> {
+        let (source, until) = (self.source(uid), clock::instant() + IN_A_CROWD);
+        loop {
+            let now = clock::instant();
+            let delay = match self.throttle.begin(source, key, by_root, now) {
+                Ok(turn) => return Ok(turn),
+                Err(Delay::Crowd(left)) if now + left < until => left,
+                Err(delay) => {
+                    let code = match delay {
+                        Delay::Refused(..) => Code::Refused,
+                        Delay::Often(_) | Delay::Crowd(_) => Code::Busy,
+                    };
+                    return Err(Refusal::new(code, delay.into()));
+                }
+            };
+            sleep(delay).await;
+        }
+    }
+
+    /// Whom what a uid does is charged to.
+    pub(super) fn source(&self, uid: u32) -> u32 {
+        self.subordinate.owner(uid)
+    }
+
+    async fn validate(&self, uid: u32, key: &ApiKey, turn: Turn) -> Answer<Validation> {
         let answer = self.setup.authenticator.validate(key).await;
+        match &answer {
+            Ok(_) => turn.accepted(),
+            Err(error) if error.kind() == Kind::AuthenticationRefused => turn.refused(clock::instant()),
+            Err(_) => drop(turn),
+        }
         answer.map_err(|error| {
             self.login_failed(uid, &error);
             let code = match error.kind() {
@@ -138,11 +174,13 @@ impl Sessions {
                 Kind::AuthenticationUnreachable => Code::Unreachable,
                 _ => Code::Failed,
             };
-            if code == Code::Refused {
-                self.throttle.lock().refused(uid, clock::instant());
-            }
             Refusal::new(code, error)
         })
+    }
+
+    /// Whether the uid has a session, or is about to.
+    pub(super) fn has(&self, uid: u32) -> bool {
+        self.slots.lock().contains_key(&uid)
     }
 
     fn login_failed(&self, uid: u32, error: &Error) {

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::wire::Code;
 use crate::auth::{ApiKey, Authenticator, Terms, Validation};
+use crate::clock::Moment;
 use crate::error::Kind;
 use crate::event::{Observers, Subject};
 use crate::mounter::{Mounter, Viewer};
@@ -48,7 +48,7 @@ pub(super) struct Start {
     pub(super) key: Arc<ApiKey>,
     pub(super) validation: Validation,
     /// When the key was validated.
-    pub(super) asked: Instant,
+    pub(super) asked: Moment,
 }
 
 impl Setup {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock;
+use crate::clock::Moment;
 use crate::error::{Error, Kind};
 
 /// How long the kernel may bring what programs have mapped and changed, once nobody else gets in. Usually a tenth of a second
@@ -129,7 +129,7 @@ impl Admitting {
 }
 
 fn since_boot() -> u64 {
-    later(0, clock::since_boot())
+    later(0, Moment::now().since_boot())
 }
 
 fn later(nanos: u64, by: Duration) -> u64 {

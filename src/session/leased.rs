@@ -3,21 +3,18 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
 use super::Session;
+use super::alarm::Alarm;
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
-use crate::clock;
+use crate::clock::Moment;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op, SessionChange};
 use crate::identity::Principal;
-
-/// How often the clock is looked at while nothing is due: timers do not count the time that the host slept, leases do.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// A session, the key it was made with, and the lease on it.
 pub struct Leased {
@@ -53,7 +50,7 @@ impl Leased {
         session: Arc<Session>,
         key: Arc<ApiKey>,
         validation: &Validation,
-        asked: Instant,
+        asked: Moment,
         terms: Terms,
     ) -> Self {
         let lease = Lease::granted(terms, validation.expires_in, asked, jitter());
@@ -79,19 +76,19 @@ impl Leased {
 
     /// What it may do now.
     pub fn state(&self) -> State {
-        self.lease.lock().state(clock::instant())
+        self.lease.lock().state(Moment::now())
     }
 
     /// How long the last validation is still good.
     pub fn good_for(&self) -> Duration {
-        self.lease.lock().good_for(clock::instant())
+        self.lease.lock().good_for(Moment::now())
     }
 
     /// Goes on with another key of the same user, validated when `asked` says: the old one may be about to be withdrawn.
     ///
     /// # Errors
     /// What [`Store::attach_session_key`](crate::store::Store::attach_session_key) says.
-    pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Instant) -> Result<()> {
+    pub fn rekey(&self, key: Arc<ApiKey>, validation: &Validation, asked: Moment) -> Result<()> {
         let store = self.session.vfs().store();
         store.admit(Op::Session)?;
         store.attach_session_key(key.expose())?;
@@ -105,28 +102,32 @@ impl Leased {
     /// Validates the key again and again, ahead of the lease's end, and suspends and resumes the session as the lease
     /// says. Returns when there is nothing left to keep; the session is the caller's to end.
     pub async fn keep(&self, authenticator: &dyn Authenticator) -> Ending {
-        let mut applied = State::Active;
+        let (alarm, mut applied) = (Alarm::new(), State::Active);
         loop {
-            let (state, change, attempt) = {
-                let (lease, now) = (self.lease.lock(), clock::instant());
-                (lease.state(now), lease.next_change(now), lease.next_attempt())
+            let (now, state, change, attempt) = {
+                let (lease, now) = (self.lease.lock(), Moment::now());
+                (
+                    now,
+                    lease.state(now),
+                    lease.next_change(now),
+                    lease.next_attempt(),
+                )
             };
             if state != applied {
                 self.apply(applied, state).await;
                 applied = state;
             }
-            let changes = async {
-                match change {
-                    Some(change) => sleep_until(change).await,
-                    None => std::future::pending().await,
-                }
+            let due = attempt <= now;
+            let next = match (change, due) {
+                (change, true) => change,
+                (change, false) => Some(change.map_or(attempt, |change| change.min(attempt))),
             };
             tokio::select! {
                 () = self.session.broken() => return Ending::Broken,
                 // An attempt under way is begun anew: nothing else depends on it.
-                () = changes => {}
+                () = alarm.at(next) => {}
                 () = self.rekeyed.notified() => {}
-                (asked, answer) = self.ask(attempt, authenticator) => {
+                (asked, answer) = self.ask(authenticator), if due => {
                     if let Err(refusal) = self.take(asked, answer) {
                         return Ending::Refused(refusal);
                     }
@@ -135,14 +136,13 @@ impl Leased {
         }
     }
 
-    async fn ask(&self, at: Instant, authenticator: &dyn Authenticator) -> (Instant, Result<Validation>) {
-        sleep_until(at).await;
-        let (key, asked) = (Arc::clone(&self.key.lock()), clock::instant());
+    async fn ask(&self, authenticator: &dyn Authenticator) -> (Moment, Result<Validation>) {
+        let (key, asked) = (Arc::clone(&self.key.lock()), Moment::now());
         (asked, authenticator.validate(&key).await)
     }
 
     /// Takes note of an answer; an error is a refusal.
-    fn take(&self, asked: Instant, answer: Result<Validation>) -> std::result::Result<(), String> {
+    fn take(&self, asked: Moment, answer: Result<Validation>) -> std::result::Result<(), String> {
         let answer = answer.and_then(|validation| match validation.principal == self.principal {
             true => Ok(validation),
             false => Err(another_user()),
@@ -169,13 +169,13 @@ impl Leased {
             }
             Err(error) => {
                 log::debug!("session of {}: {error:#}", self.principal.user().hash());
-                lease.unanswered(clock::instant(), jitter());
+                lease.unanswered(Moment::now(), jitter());
             }
         }
         Ok(())
     }
 
-    fn renewed(&self, lease: &mut Lease, validation: &Validation, asked: Instant) {
+    fn renewed(&self, lease: &mut Lease, validation: &Validation, asked: Moment) {
         lease.renewed(validation.expires_in, asked, jitter());
         good_for(&self.session, lease);
     }
@@ -204,19 +204,9 @@ impl Leased {
     }
 }
 
-async fn sleep_until(deadline: Instant) {
-    loop {
-        let left = deadline.saturating_duration_since(clock::instant());
-        if left.is_zero() {
-            return;
-        }
-        sleep(left.min(LOOK)).await;
-    }
-}
-
 /// Has a session served, and its files cached, as long as its lease says.
 fn good_for(session: &Session, lease: &Lease) {
-    let now = clock::instant();
+    let now = Moment::now();
     session.vfs().lease(lease.good_for(now));
     session.serve_for(lease.served_for(now));
 }

@@ -1,5 +1,6 @@
 //! One mount of one tenant's view, from the first byte served to the last.
 
+mod alarm;
 mod apart;
 pub mod confine;
 mod leased;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::cache::{CACHE_LIFETIME, PageCache};
 use super::ids::{Ino, ROOT};
 use super::lock_order::{Ordered, Rank};
-use crate::clock::Stopwatch;
+use crate::clock::{Moment, Stopwatch};
 use crate::name::EntryName;
 use crate::store::Folder;
 use crate::volume::{Change, Watch, Watcher, Watching};
@@ -34,7 +34,7 @@ pub(super) struct Watched {
     watcher: Option<&'static Watcher>,
     directories: Ordered<HashMap<Ino, Directory>>,
     changes: Arc<Changes>,
-    begun: Stopwatch,
+    begun: Moment,
     /// When the lease ends, in milliseconds since it began.
     lease: AtomicU64,
 }
@@ -103,7 +103,7 @@ impl Watched {
                 pending: Ordered::new(Rank::Pending, HashMap::new()),
                 pages,
             }),
-            begun: Stopwatch::start(),
+            begun: Moment::now(),
             lease: AtomicU64::new(u64::MAX),
         }
     }
@@ -171,7 +171,10 @@ impl Watched {
 
     /// Nothing that the kernel is told from now on is believed for longer than this.
     pub(super) fn lease(&self, good_for: Duration) {
-        let end = self.begun.elapsed().saturating_add(good_for).as_millis();
+        let end = Moment::now()
+            .saturating_duration_since(self.begun)
+            .saturating_add(good_for)
+            .as_millis();
         self.lease
             .store(u64::try_from(end).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -212,8 +215,8 @@ impl Watched {
 
     /// The longest that the kernel may believe anything, so that nothing outlives the lease.
     pub(super) fn longest(&self) -> Duration {
-        let rest =
-            Duration::from_millis(self.lease.load(Ordering::Relaxed)).saturating_sub(self.begun.elapsed());
+        let rest = Duration::from_millis(self.lease.load(Ordering::Relaxed))
+            .saturating_sub(Moment::now().saturating_duration_since(self.begun));
         rest.clamp(CACHE_LIFETIME, WATCHED_LIFETIME)
     }
 }

@@ -25,7 +25,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use clap::Parser;
 use serde_json::json;
-use tenantfs::auth::{ApiKey, Authenticator as _, HttpService, Shared};
+use tenantfs::auth::{ApiKey, Authenticator as _, HttpService, ServiceOptions, Shared};
 use tenantfs::error::{self, Doing, Error, Kind};
 use tenantfs::event::{LogObserver, Observer};
 use tenantfs::layout::Layout;
@@ -70,7 +70,7 @@ struct Service {
 impl Service {
     fn new(args: &Args) -> error::Result<Self> {
         Ok(Self {
-            auth: Shared::new(HttpService::new(&args.auth_url, None, false)?),
+            auth: Shared::new(HttpService::new(&args.auth_url, ServiceOptions::default())?),
             volume: Volume::open(&args.volume)?,
             options: Options {
                 layout: args.layout,

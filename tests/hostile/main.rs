@@ -9,6 +9,7 @@ mod common;
 
 mod arena;
 mod compromised;
+mod crowd;
 #[allow(dead_code, reason = "crashes need more of it")]
 #[path = "../crash/disk.rs"]
 mod disk;

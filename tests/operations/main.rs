@@ -10,6 +10,7 @@ mod list;
 mod migrate;
 mod repair;
 mod unreadable;
+mod unreadable_way_back;
 
 use std::collections::BTreeMap;
 use std::fs;

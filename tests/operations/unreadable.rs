@@ -10,22 +10,21 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::{ask, erased, files, json_lines, record_of, stderr, stdout};
-use crate::common::daemon::Daemon;
 use crate::common::{ALICE, BOB, LAYOUTS, Layout, SERVICE_UID, Volume, run, set_mode};
 
 /// A directory of the volume that its account may not enter, until this is dropped.
-struct Closed {
+pub(super) struct Closed {
     path: PathBuf,
 }
 
 impl Closed {
-    fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         set_mode(&path, 0o000);
         Self { path }
     }
 
     /// Whatever was said names the directory, the errno, and what to do.
-    fn assert_named_by(&self, output: &Output, exit_code: i32) {
+    pub(super) fn assert_named_by(&self, output: &Output, exit_code: i32) {
         let said = format!("{}{}", stdout(output), stderr(output));
         assert_eq!(output.status.code(), Some(exit_code), "{said}");
         let told = format!("({}): Permission denied (EACCES); let uid", self.path.display());
@@ -45,7 +44,7 @@ impl Drop for Closed {
 }
 
 /// Two records of alice's: one in a directory of her own.
-fn volume(layout: Layout) -> Volume {
+pub(super) fn volume(layout: Layout) -> Volume {
     let volume = Volume::new(layout);
     volume.plant(&ALICE, "schedules", "y.json", record_of("alice", 1));
     volume.plant(&ALICE, "schedules", "sub/x.json", record_of("alice", 2));
@@ -53,18 +52,18 @@ fn volume(layout: Layout) -> Volume {
 }
 
 /// The directory of the volume's root that everything is in.
-fn tree(volume: &Volume) -> PathBuf {
+pub(super) fn tree(volume: &Volume) -> PathBuf {
     volume.root().join(match volume.layout {
         Layout::ResourceFirst => "schedules",
         Layout::UserFirst => "users",
     })
 }
 
-fn home(volume: &Volume) -> PathBuf {
+pub(super) fn home(volume: &Volume) -> PathBuf {
     tree(volume).join(ALICE.hash)
 }
 
-fn nested(volume: &Volume) -> PathBuf {
+pub(super) fn nested(volume: &Volume) -> PathBuf {
     volume.path(&ALICE, "schedules", "sub")
 }
 
@@ -188,6 +187,32 @@ fn an_erasure_that_cannot_enter_a_directory_names_it_and_erases_nothing() {
             assert!(erased(&volume, &["--user-id", "alice"]).status.success());
             assert!(!home(&volume).exists());
         }
+    }
+}
+
+#[test]
+fn an_erasure_that_meets_a_link_where_a_directory_belongs_erases_nothing() {
+    for layout in LAYOUTS {
+        let volume = volume(layout);
+        volume.plant(&ALICE, "results", "z.json", record_of("alice", 3));
+        let (place, elsewhere) = (
+            volume.directory(&ALICE, "results"),
+            volume.base().join("elsewhere"),
+        );
+        fs::rename(&place, &elsewhere).unwrap();
+        symlink(&elsewhere, &place).unwrap();
+        let output = erased(&volume, &["--user-id", "alice"]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(6), "{said}");
+        assert!(
+            said.contains("results") && said.contains("nothing was erased"),
+            "{said}"
+        );
+        assert!(elsewhere.join("z.json").exists());
+        assert_eq!(marks(&volume.root()), [""; 0]);
+        fs::remove_file(&place).unwrap();
+        fs::rename(&elsewhere, &place).unwrap();
+        assert!(erased(&volume, &["--user-id", "alice"]).status.success());
     }
 }
 
@@ -359,94 +384,6 @@ fn a_mount_names_what_cannot_be_entered_and_has_it_when_it_can_be() {
         };
         assert!(mount.read("schedules/sub/x.json").contains("\"n\" : 2"));
     }
-}
-
-/// One removed record and one draft in each of alice's directories.
-fn with_a_way_back(layout: Layout) -> Volume {
-    let volume = volume(layout);
-    let mount = volume.mount(&ALICE);
-    mount.shell(
-        "for d in schedules schedules/sub results; do
-             echo '{}' > $d/gone.json; rm $d/gone.json; echo '{' > $d/draft.json || true
-         done",
-    );
-    drop(mount);
-    volume
-}
-
-#[test]
-fn what_was_removed_and_drafts_name_what_cannot_be_entered_and_have_the_rest() {
-    for layout in LAYOUTS {
-        for (directory, listed) in [
-            // Of user-first, everything is in it.
-            (tree as fn(&Volume) -> PathBuf, [1, 0]),
-            (home, [1, 0]),
-            (nested, [2, 2]),
-        ] {
-            let volume = with_a_way_back(layout);
-            let listed = listed[usize::from(layout == Layout::UserFirst)];
-            let closed = Closed::new(directory(&volume));
-            for (name, list) in [("removed", "records"), ("drafts", "drafts")] {
-                let output = ask(&volume, name, &["--user-id", "alice"]);
-                closed.assert_named_by(&output, 6);
-                assert!(!stderr(&output).contains("nothing that was removed"));
-                assert!(!stderr(&output).contains("everything is saved"));
-                let lines = stdout(&output).lines().count();
-                assert_eq!(lines, if listed > 0 { listed + 1 } else { 0 }, "{name}");
-
-                let output = ask(&volume, name, &["--user-id", "alice", "--json"]);
-                closed.assert_named_by(&output, 6);
-                let reply = &json_lines(&stdout(&output))[0][name];
-                assert_eq!(reply[list].as_array().unwrap().len(), listed, "{reply}");
-                assert!(!reply["unreadable"].as_array().unwrap().is_empty(), "{reply}");
-            }
-        }
-    }
-}
-
-#[test]
-fn restoring_and_discarding_name_the_directory_on_the_way_that_cannot_be_entered() {
-    for layout in LAYOUTS {
-        for directory in [tree, home, nested] {
-            let volume = with_a_way_back(layout);
-            let (removed, draft) = ("schedules/sub/gone.json", "schedules/sub/draft.json");
-            {
-                let closed = Closed::new(directory(&volume));
-                for options in [["restore", removed].as_slice(), &["drafts", "--discard", draft]] {
-                    let output = ask(
-                        &volume,
-                        options[0],
-                        &[&options[1..], &["--user-id", "alice"]].concat(),
-                    );
-                    closed.assert_named_by(&output, 6);
-                }
-            }
-            let restored = ask(&volume, "restore", &[removed, "--user-id", "alice"]);
-            assert!(restored.status.success(), "{}", stderr(&restored));
-        }
-    }
-}
-
-#[test]
-fn a_user_is_told_that_a_directory_cannot_be_looked_at_and_not_where_it_is() {
-    let volume = with_a_way_back(Layout::default());
-    let daemon = Daemon::start(&volume, &[]);
-    daemon.login(&ALICE);
-    let closed = Closed::new(nested(&volume));
-    for name in ["removed", "drafts"] {
-        let output = daemon.ask(ALICE.uid, &[name], "");
-        assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
-        assert_eq!(stdout(&output).lines().count(), 3);
-        let said = stderr(&output);
-        assert!(
-            said.contains("\"schedules/sub\": ") && said.contains("Permission denied"),
-            "{said}"
-        );
-        assert!(!said.contains(volume.root().to_str().unwrap()), "{said}");
-    }
-    drop(closed);
-    let log = daemon.log();
-    assert!(log.contains(nested(&volume).to_str().unwrap()), "{log}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::Mode;
 use tenantfs::audit::{AuditLog, Prepared};
 use tenantfs::auth::{ApiKey, Authenticator};
-use tenantfs::clock;
+use tenantfs::clock::Moment;
 use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::event::{Event, Observers, SessionChange, Subject};
 use tenantfs::mounter::{Grant, Mounter, Viewer};
@@ -115,7 +115,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         }
     };
 
-    let asked = clock::instant();
+    let asked = Moment::now();
     let uid = around.viewer.uid();
     let validation = authenticator.validate(&key).await.inspect_err(|error| {
         // In the audit log only: this process ends with the error.

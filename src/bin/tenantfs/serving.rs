@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit};
 use tenantfs::audit::{self, AuditLog, Destination};
-use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
+use tenantfs::auth::{Authenticator, HttpService, ServiceOptions, Shared, StaticKeysFile};
 use tenantfs::error::{At, Doing, Result};
 use tenantfs::event::{LogObserver, Observer, Observers};
 use tenantfs::metrics::Metrics;
@@ -71,7 +71,16 @@ pub(crate) fn authenticator(source: &AuthSource) -> Result<Box<dyn Authenticator
             url,
             socket,
             insecure,
-        } => Box::new(Shared::new(HttpService::new(url, socket.as_deref(), *insecure)?)),
+            user,
+        } => {
+            let user = user.as_deref().map(account::find).transpose()?;
+            let options = ServiceOptions {
+                socket: socket.as_deref(),
+                insecure: *insecure,
+                service_user: user.map(|(uid, _)| uid),
+            };
+            Box::new(Shared::new(HttpService::new(url, options)?))
+        }
         AuthSource::StaticKeys(path) => Box::new(StaticKeysFile::open(path)?),
     })
 }

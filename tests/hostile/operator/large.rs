@@ -36,7 +36,7 @@ fn everything_is_reached_however_deep_it_is_nested() {
         volume.has_keys(KEY, &[KEY]);
         let keys = volume.sealing_keys_file();
         let sealing = ["--sealing-keys", keys.to_str().unwrap()];
-        let levels = rounds(450, 6000);
+        let levels = rounds(450, 3000);
         let found = levels.div_ceil(150);
         {
             let mount = volume.mount_with(&ALICE, &sealing);
@@ -47,7 +47,7 @@ fn everything_is_reached_however_deep_it_is_nested() {
             let mut limited = Command::new("prlimit");
             let command = command(volume, &[args, &sealing].concat());
             limited
-                .arg("--nofile=160:160")
+                .arg("--nofile=320:320")
                 .arg(command.get_program())
                 .args(command.get_args());
             limited.env("TENANTFS_LOG", "warn");

@@ -101,9 +101,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL", env = "TENANTFS_AUTH_URL")]
     pub(crate) auth_url: Option<String>,
 
-    /// Unix socket through which the service is reached, by whoever listens there: for a server without a network
+    /// Unix socket through which the service is reached: for a server without a network
     #[arg(long, value_name = "SOCKET", env = "TENANTFS_AUTH_SOCKET")]
     pub(crate) auth_socket: Option<PathBuf>,
+
+    /// The account, by name or uid, that runs an auth service of this host that is asked without TLS; root and the server's
+    /// own account may, too, and no other is sent a key [default: none]
+    #[arg(long, value_name = "ACCOUNT", env = "TENANTFS_AUTH_SERVICE_USER")]
+    pub(crate) auth_service_user: Option<String>,
 
     /// File of key hashes and user ids instead of a service; `tenantfs key-hash` makes the hashes
     #[arg(long, value_name = "FILE", env = "TENANTFS_STATIC_KEYS")]

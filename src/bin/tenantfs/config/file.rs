@@ -40,6 +40,7 @@ pub(super) struct Volume {
 pub(super) struct Auth {
     pub(super) url: Option<String>,
     pub(super) socket: Option<PathBuf>,
+    pub(super) service_user: Option<String>,
     pub(super) static_keys: Option<PathBuf>,
     pub(super) lease: Option<String>,
     pub(super) grace: Option<String>,

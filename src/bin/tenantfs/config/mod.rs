@@ -52,6 +52,8 @@ pub(crate) enum AuthSource {
         socket: Option<PathBuf>,
         /// Whether the key may travel in the clear.
         insecure: bool,
+        /// The account that runs it on this host, by name or uid, if that is neither root nor the server's.
+        user: Option<String>,
     },
     /// A file.
     StaticKeys(PathBuf),
@@ -254,6 +256,7 @@ impl Serving {
         let on = VolumeSettings::of(args.on, file.records, file.volume, file.audit, file.server)?;
         let insecure = args.insecure.or(file.auth.insecure).unwrap_or(false);
         let socket = args.auth_socket.or(file.auth.socket);
+        let user = args.auth_service_user.or(file.auth.service_user);
         let auth = match auth_source(args.auth_url, args.static_keys)? {
             Some(auth) => Some(auth),
             None => auth_source(file.auth.url, file.auth.static_keys)?,
@@ -263,6 +266,7 @@ impl Serving {
                 url,
                 socket,
                 insecure,
+                user,
             },
             Either::File(path) => AuthSource::StaticKeys(path),
         });

@@ -119,9 +119,17 @@ pub(super) fn authenticator(source: &AuthSource) -> Finding {
                 );
                 explained(&error, &mend)
             }),
-        AuthSource::Service { url, .. } => setup::authenticator(source)
-            .map_err(|error| explained(&error, "correct auth.url"))
-            .and_then(|authenticator| ask(url, authenticator.as_ref())),
+        AuthSource::Service { url, socket, .. } => setup::authenticator(source)
+            .map_err(|error| explained(&error, "correct auth.url or auth.service_user"))
+            .and_then(|authenticator| ask(url, authenticator.as_ref()))
+            .map(|found| match socket {
+                // Whose the socket is was checked, and there it ends.
+                Some(socket) if url.starts_with("http:") => format!(
+                    "{found}; whoever listens at {} is given keys in plain text: where that passes them on, use https",
+                    socket.display()
+                ),
+                _ => found,
+            }),
     };
     look("auth", found)
 }
@@ -134,7 +142,10 @@ fn ask(url: &str, authenticator: &dyn Authenticator) -> Result<String, (String, 
         Err(error) if error.kind() == Kind::AuthenticationRefused => {
             Ok(format!("{url} answers, and refuses a key that nobody has"))
         }
-        Err(error) => Err(explained(&error, "start the service, or correct auth.url")),
+        Err(error) => Err(explained(
+            &error,
+            "start the service, or correct auth.url, auth.socket or auth.service_user",
+        )),
         Ok(_) => Err((
             format!("{url} accepts a key that nobody has"),
             "correct auth.url: that is no auth service".to_owned(),

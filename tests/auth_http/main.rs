@@ -9,7 +9,9 @@
     clippy::indexing_slicing
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod strangers;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead as _, BufReader};
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use common::auth::AuthService;
 use parking_lot::Mutex;
-use tenantfs::auth::{ApiKey, Authenticator as _, HttpService, Validation};
+use tenantfs::auth::{ApiKey, Authenticator as _, HttpService, ServiceOptions, Validation};
 use tenantfs::error::{Kind, Result};
 use tokio::task::JoinSet;
 
@@ -134,7 +136,11 @@ const ANSWERS: &[(&str, Verdict)] = &[
 fn nothing_but_a_clear_yes_is_a_yes() {
     let hostile = Hostile::start();
     let cases = ANSWERS.iter().map(|(path, verdict)| {
-        let service = HttpService::new(&hostile.url("http://127.0.0.1", "plain", path), None, false).unwrap();
+        let service = HttpService::new(
+            &hostile.url("http://127.0.0.1", "plain", path),
+            ServiceOptions::default(),
+        )
+        .unwrap();
         (service, *verdict)
     });
     assert_verdicts(cases.collect());
@@ -147,8 +153,7 @@ fn every_key_has_a_connection_of_its_own() {
     let hostile = Hostile::start();
     let service = HttpService::new(
         &hostile.url("http://localhost", "plain", "kept-open"),
-        None,
-        false,
+        ServiceOptions::default(),
     )
     .unwrap();
     let connections = run(async {
@@ -214,7 +219,8 @@ fn a_service_over_tls_has_to_prove_its_name() {
             ("http://localhost", "tls", "yes", Neither("understood")),
         ];
         let cases = cases.map(|(host, server, path, verdict)| {
-            let service = HttpService::new(&hostile.url(host, server, path), None, false).unwrap();
+            let service =
+                HttpService::new(&hostile.url(host, server, path), ServiceOptions::default()).unwrap();
             (service, verdict)
         });
         assert_verdicts(cases.into());
@@ -228,12 +234,12 @@ fn certificates_are_the_systems() {
     let test = "certificates_are_the_systems";
     let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
     in_child(test, directory.path(), &none, |_| {
-        let error = HttpService::new("https://auth.example/", None, false)
+        let error = HttpService::new("https://auth.example/", ServiceOptions::default())
             .err()
             .unwrap();
         assert_eq!(error.kind(), Kind::Config);
         assert!(error.to_string().contains("ca-certificates"), "{error}");
-        assert!(HttpService::new("http://localhost/", None, false).is_ok());
+        assert!(HttpService::new("http://localhost/", ServiceOptions::default()).is_ok());
     });
 }
 
@@ -263,7 +269,7 @@ fn proxies_from_the_environment_are_ignored() {
         let hostile = Hostile::start_in(directory);
         let plain = hostile.url("http://127.0.0.1", "plain", "yes");
         let cases = [plain.clone(), hostile.url("https://localhost", "tls", "yes")]
-            .map(|url| (HttpService::new(&url, None, false).unwrap(), Yes));
+            .map(|url| (HttpService::new(&url, ServiceOptions::default()).unwrap(), Yes));
         assert_verdicts(cases.into());
         // One who does heed them comes by: the proxy is real.
         assert!(run(reqwest::get(plain)).is_err());
@@ -276,7 +282,7 @@ fn proxies_from_the_environment_are_ignored() {
 #[test]
 fn an_honest_service_admits_revokes_goes_down_and_comes_back() {
     let mut auth = AuthService::start(&[("alice", "key-of-alice"), ("bob", KEY)]);
-    let service = HttpService::new(auth.url(), None, false).unwrap();
+    let service = HttpService::new(auth.url(), ServiceOptions::default()).unwrap();
     // A runtime of its own for each: nothing in the service may depend on the one before.
     let check = |key: &str| run(ask(&service, key));
     let user = |key: &str| check(key).unwrap().principal.user().as_str().to_owned();
@@ -314,7 +320,7 @@ fn an_honest_service_admits_revokes_goes_down_and_comes_back() {
     assert!(!auth.log().contains(KEY), "{}", auth.log());
 
     let auth = AuthService::start_with(&[("alice", KEY)], &["--expires-in", "90"]);
-    let service = HttpService::new(auth.url(), None, false).unwrap();
+    let service = HttpService::new(auth.url(), ServiceOptions::default()).unwrap();
     assert_eq!(
         run(ask(&service, KEY)).unwrap().expires_in,
         Some(Duration::from_secs(90))
@@ -464,6 +470,13 @@ fn assert_the_key_was_not_logged() {
     assert!(told.is_empty(), "{told:?}");
 }
 
+fn through(socket: &Path) -> ServiceOptions<'_> {
+    ServiceOptions {
+        socket: Some(socket),
+        ..ServiceOptions::default()
+    }
+}
+
 #[tokio::test]
 async fn a_service_is_reached_through_a_socket_by_whoever_listens_there() {
     let auth = AuthService::start(&[("alice", KEY)]);
@@ -484,7 +497,7 @@ async fn a_service_is_reached_through_a_socket_by_whoever_listens_there() {
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });
-    let service = HttpService::new("http://auth.example/validate", Some(&socket), false).unwrap();
+    let service = HttpService::new("http://auth.example/validate", through(&socket)).unwrap();
     let validation = service.validate(&ApiKey::new(KEY).unwrap()).await.unwrap();
     assert_eq!(validation.principal.user().as_str(), "alice");
     let nobodys = service
@@ -494,7 +507,7 @@ async fn a_service_is_reached_through_a_socket_by_whoever_listens_there() {
     assert_eq!(nobodys.kind(), Kind::AuthenticationRefused);
 
     let nobody = directory.path().join("nobody.sock");
-    let service = HttpService::new("http://auth.example/validate", Some(&nobody), false).unwrap();
+    let service = HttpService::new("http://auth.example/validate", through(&nobody)).unwrap();
     let error = service.validate(&ApiKey::new(KEY).unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::AuthenticationUnreachable, "{error}");
 }
