@@ -233,7 +233,7 @@ impl VolumeSettings {
             secret_fields: args
                 .secret_fields
                 .or(records.secret_fields)
-                .map_or(Ok(defaults.secret_fields), check_secret_fields)?,
+                .map_or(Ok(defaults.secret_fields), value::secret_fields)?,
             audit: audit_options(
                 args.audit_log.or(audit.path),
                 args.audit_level.or(audit.level),
@@ -285,11 +285,10 @@ impl Serving {
                 },
                 read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
                 max_record: on.max_record,
-                max_attachment: match args.max_attachment_size.or(file.attachments.max_size) {
-                    Some(text) => value::size(&text, "file", u64::MAX)?,
-                    None => store::Options::default().max_attachment,
-                },
-                // As the account that will have to read them again when they change.
+                max_attachment: quota::max_attachment(
+                    args.max_attachment_size.or(file.attachments.max_size),
+                )?,
+                // Read as the account that serves: see `Quota::quotas`.
                 quotas: None,
                 keep_removed: on.keep_removed,
                 secret_fields: on.secret_fields.clone(),
@@ -491,18 +490,4 @@ fn parse_resources(names: &[String]) -> Result<Vec<Resource>> {
         true => Err(Error::config("at least one resource is needed; see --resources")),
         false => Ok(resources),
     }
-}
-
-fn check_secret_fields(fields: Vec<String>) -> Result<Vec<String>> {
-    if fields.iter().any(String::is_empty) {
-        return Err(Error::config(
-            "a secret field needs a name, and one has none; see --secret-fields",
-        ));
-    }
-    if fields.iter().any(|field| field == "user_id") {
-        return Err(Error::config(
-            "user_id says whose a record is, and cannot be a secret field; see --secret-fields",
-        ));
-    }
-    Ok(fields)
 }

@@ -5,9 +5,21 @@ use std::sync::Arc;
 
 use tenantfs::error::{Error, Result};
 use tenantfs::quota::{Limits, Quotas, Users, UsersFile, parse_bytes};
+use tenantfs::store::Options;
 
-use super::file;
+use super::{file, value};
 use crate::cli::QuotaArgs;
+
+/// The largest file that is no record, in bytes.
+///
+/// # Errors
+/// [`Kind::Config`](tenantfs::error::Kind::Config) for what is no size.
+pub(super) fn max_attachment(text: Option<String>) -> Result<u64> {
+    match text {
+        Some(text) => value::size(&text, "file", u64::MAX),
+        None => Ok(Options::default().max_attachment),
+    }
+}
 
 /// What is said of quotas; nothing is counted where nothing is said.
 #[derive(Default)]

@@ -84,6 +84,21 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint> {
     }
 }
 
+/// Names of members.
+pub(super) fn secret_fields(fields: Vec<String>) -> Result<Vec<String>> {
+    if fields.iter().any(String::is_empty) {
+        return Err(Error::config(
+            "a secret field needs a name, and one has none; see --secret-fields",
+        ));
+    }
+    if fields.iter().any(|field| field == "user_id") {
+        return Err(Error::config(
+            "user_id says whose a record is, and cannot be a secret field; see --secret-fields",
+        ));
+    }
+    Ok(fields)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
