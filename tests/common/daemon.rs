@@ -140,9 +140,17 @@ impl<'v> Daemon<'v> {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Logs a tenant in, and returns the mountpoint.
+    /// Logs a tenant in, and returns the mountpoint. Where a test does so more often than one account may, root does it.
     pub(crate) fn login(&self, tenant: &Tenant) -> PathBuf {
-        let printed = self.asked(tenant.uid, &["login"], tenant.api_key);
+        let output = self.ask(tenant.uid, &["login"], tenant.api_key);
+        let printed = match String::from_utf8_lossy(&output.stderr).contains("too many logins of yours") {
+            true => self.asked(0, &["login", "--uid", &tenant.uid.to_string()], tenant.api_key),
+            false => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{said}\n{}", self.log());
+                String::from_utf8(output.stdout).unwrap()
+            }
+        };
         let place = PathBuf::from(printed.strip_suffix('\n').unwrap());
         assert_eq!(place, self.place(tenant.uid));
         assert!(is_mounted(&place), "{printed}");

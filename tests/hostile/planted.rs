@@ -466,13 +466,14 @@ fn a_sparse_file_of_any_size_costs_nothing() {
     // As large as the file system lets it be: ext4 has less than 16 TiB.
     let sizes: Vec<u64> = (30..=63).rev().map(|bits| (1 << bits) - (1 << 16)).collect();
     let volume = volume();
-    enormous(&Arena::new(&volume), &volume, &sizes);
+    let options = ["--max-attachment-size", "8000000TiB"];
+    enormous(&Arena::with(&volume, &options), &volume, &sizes);
     // A tmpfs takes a petabyte and more.
     let volume = Volume::new(Layout::ResourceFirst);
     let _tmpfs = OtherMount::over(&volume.root(), "tmpfs");
     chown(volume.root(), Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
     set_mode(&volume.root(), 0o750);
-    enormous(&Arena::new(&volume), &volume, &[1 << 50]);
+    enormous(&Arena::with(&volume, &options), &volume, &[1 << 50]);
 }
 
 /// Lists a directory of very many entries, and looks at some.

@@ -174,7 +174,7 @@ fn a_hole_of_15_tib_costs_nothing_wherever_it_is_copied() {
     let volume = Volume::new(Layout::ResourceFirst);
     volume.plant(&ALICE, "results", "a.json", r#"{"user_id": "alice"}"#);
     {
-        let mount = volume.mount(&ALICE);
+        let mount = volume.mount_with(&ALICE, &["--max-attachment-size", "16TiB"]);
         let code = "
 import os
 with open('results/sparse.bin', 'wb') as f:
