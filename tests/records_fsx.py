@@ -358,8 +358,12 @@ def do_rename():
     file.name = target
     committed[target] = committed.pop(source)
     # A secret that only the record before it had goes on.
-    secrets[target] = secrets.pop(source) or secrets.get(target) or away.get(target)
+    secret = secrets.pop(source)
+    secrets[target] = secret or secrets.get(target) or away.get(target)
     away.pop(target, None)
+    if secret:
+        # The next record of the old name gets it too.
+        away[source] = secret
     tell(source, target)
 
 
@@ -371,8 +375,9 @@ def do_exchange():
             raise OSError(ctypes.get_errno(), "renameat2")
         names[one], names[other] = second, first
         first.name, second.name = other, one
-        for kept in (committed, secrets):
-            kept[one], kept[other] = kept[other], kept[one]
+        committed[one], committed[other] = committed[other], committed[one]
+        # A name that had a secret keeps it: where only one had, both have it now.
+        secrets[one], secrets[other] = secrets[other] or secrets[one], secrets[one] or secrets[other]
         tell(one, other)
 
 

@@ -61,12 +61,37 @@ fn tests_in(prefix: &str) -> BTreeSet<String> {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         if name.starts_with(prefix) && path.is_file() {
-            let text = fs::read_to_string(&path).unwrap();
-            let parts = text.split("#[test]\nfn ").skip(1);
-            tests.extend(parts.map(|part| part.split('(').next().unwrap().to_owned()));
+            tests.extend(tests_of(&path));
         }
     }
     tests
+}
+
+/// The names of all tests, those beside the code too.
+fn all_tests() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut tests, mut due) = (BTreeSet::new(), vec![root.join("tests"), root.join("src")]);
+    while let Some(path) = due.pop() {
+        match path.is_dir() {
+            true => due.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path())),
+            false if path.extension().is_some_and(|extension| extension == "rs") => {
+                tests.extend(tests_of(&path))
+            }
+            false => {}
+        }
+    }
+    tests
+}
+
+fn tests_of(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let parts = text
+        .split("#[test]\n")
+        .skip(1)
+        .filter_map(|part| part.trim_start().strip_prefix("fn "));
+    parts
+        .map(|part| part.split('(').next().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -111,7 +136,7 @@ fn every_sentence_on_the_mount_has_its_test() {
 
 #[test]
 fn every_sentence_on_sessions_and_sealing_has_its_test() {
-    let tests = tests_in("");
+    let tests = all_tests();
     for heading in ["### Sessions", "## Sealed secrets"] {
         let said = sentences(heading);
         assert!(said.len() > 10, "{said:?}");

@@ -1,6 +1,7 @@
 //! Looking at what others changed on the volume, and having the kernel forget what is no longer so.
 
 use std::collections::HashMap;
+use std::thread;
 use std::time::Duration;
 
 use super::Vfs;
@@ -10,8 +11,17 @@ use super::ids::Ino;
 use super::node::Node;
 use super::record_state::Pages;
 use super::watched::Pending;
+use crate::clock::Stopwatch;
+use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 use crate::store::{Attributes, Concern, Folder, NodeKind};
+
+/// When the kernel knows more inodes than this, it is made to forget those that nobody uses. Each takes up to 1.3 KiB here.
+const MANY: usize = 1 << 17;
+
+/// How long a lookup waits for the kernel to forget others, when there are too many; and how often it looks.
+const PATIENCE: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(1);
 
 /// What became of an entry that the kernel knows.
 enum Fate {
@@ -71,6 +81,51 @@ impl Vfs {
             self.notice(ino, pending);
         }
         self.bound_known();
+    }
+
+    /// Sees to it that the kernel may know one more inode, at `place`. When it knows many, it is made to forget those that
+    /// nobody uses, and that is waited for, for a moment.
+    ///
+    /// # Errors
+    /// [`Kind::TooManyOpen`] when the user's programs keep it from forgetting as many as one may have.
+    pub(super) fn admit_inode(&self, place: &Place) -> Result<()> {
+        if self.has_room() && !self.is_crowded() || self.table.at(place).is_some() {
+            return Ok(());
+        }
+        self.pages.notice_soon();
+        let watch = Stopwatch::start();
+        while self.is_crowded() && watch.elapsed() < POLL * 2 {
+            // Who makes the kernel remember goes on no faster than it forgets.
+            thread::sleep(POLL);
+        }
+        while !self.has_room() {
+            if watch.elapsed() > PATIENCE {
+                let why = "your programs hold more files and directories, by descriptors or as working directories, than one may";
+                return Err(Error::new(Kind::TooManyOpen, why));
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.known.has_room(self.table.len() as u64)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.table.len() > MANY
+    }
+
+    /// Has the kernel forget what nobody uses, if it knows many.
+    pub(super) fn bound_known(&self) {
+        self.known.shrink(self.table.len() as u64);
+        if self.is_crowded() {
+            for (node, place) in self.table.files() {
+                if node.is_expendable() {
+                    self.pages.drop_name(place.parent, &place.name);
+                }
+            }
+        }
     }
 
     fn notice(&self, ino: Ino, pending: Pending) {
