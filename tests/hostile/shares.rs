@@ -76,7 +76,7 @@ fn a_person_with_many_accounts_has_four_sessions_and_leaves_everybody_their_floo
         greedy.push(Greedy::start(*uid, place));
     }
     greedy.push(Greedy::start(ALICE.uid, &arena.alice));
-    for _ in 0..rounds(1, 20) {
+    for _ in 0..rounds(1, 5) {
         let did = crate::common::python(BOB.uid, &arena.bob, largest, &[]);
         assert_eq!(did, format!("{} 3\n", (2 << 20) - 92), "{}", arena.daemon.log());
         arena.stands("four greedy sessions of one person");
