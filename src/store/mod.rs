@@ -52,6 +52,7 @@ mod look;
 mod marker;
 mod numbers;
 mod options;
+mod places;
 mod record;
 mod removed;
 mod rename;
@@ -84,11 +85,12 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation};
 use crate::identity::{Principal, UserHash};
 use crate::name::{EntryName, Resource};
-use crate::volume::{Dir, Durability, Volume};
+use crate::volume::{Dir, Durability, FileId, Volume};
 use found::not_found;
 use homes::Homes;
 use marker::Marker;
 use numbers::Numbers;
+use places::RootPlace;
 use tenant::Tenant;
 
 /// The member that a session's own key is attached as.
@@ -98,7 +100,14 @@ pub const SESSION_KEY_FIELD: &str = "api_key";
 #[derive(Clone)]
 pub struct Store {
     tenant: Arc<Tenant>,
-    roots: Arc<[(Resource, Option<Folder>)]>,
+    roots: Arc<[Root]>,
+}
+
+/// A resource, and its directory where there is one.
+struct Root {
+    resource: Resource,
+    folder: Option<Folder>,
+    place: RootPlace,
 }
 
 impl Store {
@@ -134,7 +143,16 @@ impl Store {
                 let folder = directory
                     .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into(), attaches))
                     .transpose()?;
-                Ok((resource, folder))
+                let place = tenant
+                    .options
+                    .layout
+                    .components(&resource, &tenant.user)
+                    .join("/");
+                Ok(Root {
+                    place: RootPlace::new(volume.shared_root(), place),
+                    resource,
+                    folder,
+                })
             })
             .collect::<Result<_>>()?;
         Ok(Self { tenant, roots })
@@ -147,8 +165,8 @@ impl Store {
     pub fn folder(&self, resource: &str) -> Result<Folder> {
         self.roots
             .iter()
-            .find(|(known, _)| known.as_str() == resource)
-            .and_then(|(_, folder)| folder.clone())
+            .find(|root| root.resource.as_str() == resource)
+            .and_then(|root| root.folder.clone())
             .ok_or_else(|| Error::new(Kind::NotFound, "no such resource"))
     }
 
@@ -164,11 +182,39 @@ impl Store {
     pub fn roots(&self) -> impl Iterator<Item = (&EntryName, Option<&Folder>)> {
         self.roots
             .iter()
-            .map(|(resource, folder)| (resource.as_entry(), folder.as_ref()))
+            .map(|root| (root.resource.as_entry(), root.folder.as_ref()))
+    }
+
+    /// Whether the directory of a resource is still what its path on the volume leads to. Another one that was put there is
+    /// no concern of this store: the owner marker, the lock against an erasure and the sandbox are those of the one that was
+    /// opened, so it takes another login.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when it is not; the volume's.
+    pub fn check_place(&self, resource: &EntryName) -> Result<()> {
+        let mut roots = self.roots.iter();
+        match roots.find(|root| root.resource.as_entry() == resource) {
+            Some(Root {
+                folder: Some(folder),
+                place,
+                ..
+            }) => place.check(folder),
+            // Shown empty by a read-only store that found none.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `folder`, wherever it was opened, is in a directory of the tenant now, under names that can be seen.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn reaches(&self, folder: &Folder) -> Result<bool> {
+        let roots: Vec<FileId> = self.present_roots().map(Folder::id).collect();
+        places::is_below(folder, &roots)
     }
 
     fn present_roots(&self) -> impl Iterator<Item = &Folder> {
-        self.roots.iter().filter_map(|(_, folder)| folder.as_ref())
+        self.roots.iter().filter_map(|root| root.folder.as_ref())
     }
 
     /// Counts what is visible, and what was removed and waits. A tenant with very many files gets a lower bound.
@@ -276,10 +322,7 @@ impl Store {
     /// Every directory of the volume that this store needs: what a sandbox must leave open.
     pub fn directories(&self) -> Vec<&Dir> {
         let markers = self.tenant.markers.iter().map(Marker::dir);
-        let roots = self
-            .roots
-            .iter()
-            .filter_map(|(_, folder)| folder.as_ref().map(|folder| folder.look().dir));
+        let roots = self.present_roots().map(|folder| folder.look().dir);
         markers.chain(roots).collect()
     }
 }

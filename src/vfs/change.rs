@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ids::{Fh, Ino, ROOT};
 use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
-use super::open::OpenMode;
+use super::open::{Again, OpenMode};
 use super::open_file::OpenContent;
 use super::record_state::Record;
 use super::verdict::Occasion;
@@ -94,18 +94,25 @@ impl Vfs {
         through_handle: bool,
         asker: u32,
     ) -> Result<()> {
+        let retried = match through_handle {
+            true => None,
+            false => self.retries.finish(asker),
+        };
+        let looked_again = retried.is_some();
         let mut record = node.lock();
         if let Some(size) = changes.size {
             // By its name, what that leads to now is meant; without one, what was opened.
             let is_opened = record.is_open() && (through_handle || self.table.place(node.id).is_none());
             if !is_opened && !record.is_unsaved() {
-                self.load(node, &mut record, OpenMode::default(), asker)?;
+                self.load(node, &mut record, OpenMode::default(), Again::from(retried))
+                    .inspect_err(|error| self.look_again_if_stale(node.id, asker, error))?;
             }
             let resized = self.edit(node, &mut record, |draft| draft.resize(size));
             resized.inspect_err(|_| record.rest())?;
         }
         if !record.is_unsaved() {
-            self.change_stored_record(node, &mut record, changes, asker)?;
+            self.change_stored_record(node, &mut record, changes, looked_again)
+                .inspect_err(|error| self.look_again_if_stale(node.id, asker, error))?;
         }
         if let Some(draft) = record.draft_mut() {
             draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);
@@ -125,9 +132,8 @@ impl Vfs {
         node: &RecordNode,
         record: &mut Record,
         changes: Changes,
-        asker: u32,
+        looked_again: bool,
     ) -> Result<()> {
-        let looked_again = self.retries.take(asker, node.id.ino).is_some();
         // Without a name, what is changed lives in memory.
         let Ok((folder, name)) = self.place(node.id) else {
             return Ok(());
@@ -137,10 +143,7 @@ impl Vfs {
                 Some(_) => return Ok(()),
                 // Nobody looks a third time: it is replaced without pause, and this is what has the name.
                 None if looked_again => {}
-                None => {
-                    self.look_once_more(node.id, asker);
-                    return Err(stale());
-                }
+                None => return Err(stale()),
             }
         }
         if let Some(mode) = changes.mode {

@@ -94,7 +94,11 @@ impl Vfs {
         let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
         let mut index = start.min(listing.shown());
         while let Some((name, is_new)) = self.next_name(&mut listing, index) {
-            let node = match self.find(listing.ino, name.as_str().as_bytes(), None) {
+            let place = Place {
+                parent: listing.ino,
+                name: name.clone(),
+            };
+            let node = match self.find(place) {
                 Ok(node) => node,
                 Err(error) if error.kind() == Kind::NotFound => {
                     match is_new {

@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) lookups: u64,
     pub(super) place: Place,
     pub(super) link: Link,
+    /// It was found to be nowhere, since it last had a name.
+    pub(super) vanished: bool,
     pub(super) id: Option<FileId>,
     /// The attributes that the kernel was last told.
     pub(super) told: Option<Attributes>,
@@ -118,6 +120,7 @@ impl Entries {
             lookups: 0,
             place,
             link: Link::Displaced,
+            vanished: false,
             id,
             told: None,
             node,
@@ -139,6 +142,7 @@ impl Entries {
         let Some(entry) = self.entries.get_mut(&ino) else {
             return;
         };
+        entry.vanished = false;
         let before = std::mem::replace(&mut entry.link, Link::Here);
         let old = std::mem::replace(&mut entry.place, place.clone());
         if before == Link::Here && old != place && self.names.get(&old) == Some(&ino) {

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::inherit::{inherit_owner, set_mode};
-use super::stat::{FileType, STATX, Stat, stat};
+use super::stat::{FileId, FileType, STATX, Stat, stat};
 use crate::error::{Error, Result};
 
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.
@@ -18,6 +18,9 @@ const MAX_AHEAD: u64 = 64 << 10;
 
 /// Below a path of so many bytes, messages name no further directory.
 const LONGEST_SHOWN: usize = 4096;
+
+/// How often it is asked where a directory is that is being renamed.
+const PLACE_ATTEMPTS: u32 = 5;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,6 +194,49 @@ impl Dir {
     /// The operating system's.
     pub fn stat_self(&self) -> Result<Stat> {
         stat(&self.fd).map_err(|error| error.at_entry(&self.path, "."))
+    }
+
+    /// What a path of several names below here leads to, as the operating system follows it: to be compared, and never to be
+    /// opened. None where it leads to nothing.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn id_of_path(&self, path: &str) -> Result<Option<FileId>> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        match rustix::fs::statx(&self.fd, path, flags, StatxFlags::INO) {
+            Ok(statx) => Ok(Some(Stat::from_statx(&statx, true).id)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.failed(errno, "reading attributes", path)),
+        }
+    }
+
+    /// Where the directory is now, wherever it was opened: the one that it is in, for looking only, and its name there.
+    /// None where it is in none any more.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn place_now(&self) -> Result<Option<(Self, String)>> {
+        let id = self.stat_self()?.id;
+        for _ in 0..PLACE_ATTEMPTS {
+            let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+            let path = match rustix::fs::readlink(path, Vec::new()) {
+                // Deeper than any path can tell.
+                Err(Errno::NAMETOOLONG) => return Ok(None),
+                path => path.map_err(|errno| self.failed(errno, "asking where a directory is", "."))?,
+            };
+            let name = path.to_str().ok().and_then(|path| path.rsplit_once('/'));
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let parent = rustix::fs::openat(&self.fd, "..", flags, Mode::empty())
+                .map_err(|errno| self.failed(errno, "opening the directory above", "."))?;
+            let parent = Self::from_fd(parent, &self.path);
+            // What it is called says nothing unless the name leads to it: it may be being renamed just now.
+            if let Some((_, name)) = name
+                && parent.id_of_path(name)? == Some(id)
+            {
+                return Ok(Some((parent, name.to_owned())));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the directory `name` with the permission bits, group and set-group-id bit of this one, so that whoever

@@ -29,6 +29,7 @@ mod writable;
 mod write_back;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -46,7 +47,7 @@ use crate::error::{Error, Result};
 /// The directory tree that holds every tenant's data.
 #[derive(Debug)]
 pub struct Volume {
-    root: Dir,
+    root: Arc<Dir>,
     path: PathBuf,
     owner: (u32, u32),
 }
@@ -80,7 +81,7 @@ impl Volume {
             )));
         }
         Ok(Self {
-            root,
+            root: Arc::new(root),
             path: path.to_owned(),
             owner: (stat.uid, stat.gid),
         })
@@ -89,6 +90,11 @@ impl Volume {
     /// The root directory.
     pub fn root(&self) -> &Dir {
         &self.root
+    }
+
+    /// The same handle of it, for somebody who outlives this.
+    pub(crate) fn shared_root(&self) -> Arc<Dir> {
+        Arc::clone(&self.root)
     }
 
     /// Where it was opened, for messages.

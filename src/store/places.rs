@@ -1,0 +1,59 @@
+//! Whether a tenant's directories are still where they were opened, or anywhere that the tenant can see.
+
+use std::sync::Arc;
+
+use super::folder::Folder;
+use crate::error::{Error, Kind, Result};
+use crate::name::EntryName;
+use crate::volume::{Dir, FileId};
+
+/// Where the directory of a resource was opened.
+pub(super) struct RootPlace {
+    volume: Arc<Dir>,
+    path: String,
+}
+
+impl RootPlace {
+    /// `path` below the root of the volume.
+    pub(super) fn new(volume: Arc<Dir>, path: String) -> Self {
+        Self { volume, path }
+    }
+
+    /// Whether its path still leads to `folder`, which was opened there.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when it does not; the volume's.
+    pub(super) fn check(&self, folder: &Folder) -> Result<()> {
+        let Self { volume, path } = self;
+        match volume.id_of_path(path)? == Some(folder.id()) {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::Io,
+                format!(
+                    "{path} of the volume is not the directory any more that it was at the login: log in again"
+                ),
+            )),
+        }
+    }
+}
+
+/// Whether `folder`, wherever it was opened, is below one of the `roots` now, under names that can be seen.
+///
+/// # Errors
+/// The volume's.
+pub(super) fn is_below(folder: &Folder, roots: &[FileId]) -> Result<bool> {
+    if roots.contains(&folder.id()) {
+        return Ok(true);
+    }
+    let mut above = folder.look().dir.place_now()?;
+    while let Some((dir, name)) = above {
+        if EntryName::parse(name.as_bytes()).is_err() {
+            return Ok(false);
+        }
+        if roots.contains(&dir.stat_self()?.id) {
+            return Ok(true);
+        }
+        above = dir.place_now()?;
+    }
+    Ok(false)
+}
