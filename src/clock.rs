@@ -1,5 +1,6 @@
 //! The only reader of time.
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time as file systems keep it: seconds since the epoch, possibly negative, and nanoseconds (0..10⁹).
@@ -11,7 +12,22 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09}", self.seconds, self.nanos)
+    }
+}
+
 impl Timestamp {
+    /// Understands what `Display` writes: `1764302400.123456789`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (seconds, nanos) = text.split_once('.')?;
+        Some(Self {
+            seconds: seconds.parse().ok()?,
+            nanos: nanos.parse().ok()?,
+        })
+    }
+
     /// The point in time that is so much later.
     pub fn after(self, elapsed: Duration) -> Self {
         let nanos = self.nanos.saturating_add(elapsed.subsec_nanos());

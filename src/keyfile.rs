@@ -8,6 +8,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::escape::quoted;
 
 /// What a file of keys is, for errors.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +46,15 @@ pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
 /// [`Kind::Config`](crate::error::Kind::Config), with how to mend it.
 pub fn trusted(path: &Path, what: What, metadata: &Metadata) -> Result<()> {
     let (name, shown, owner) = (what.name, path.display(), metadata.uid());
+    let quoted = quoted(path);
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(Error::config(format!(
-            "the {name} {shown} belongs to uid {owner}, who could add keys; run: chown root {shown}"
+            "the {name} {shown} belongs to uid {owner}, who could add keys; run: chown root {quoted}"
         )));
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(Error::config(format!(
-            "the {name} {shown} is writable by others, who could add keys; run: chmod go-w {shown}"
+            "the {name} {shown} is writable by others, who could add keys; run: chmod go-w {quoted}"
         )));
     }
     Ok(())

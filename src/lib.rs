@@ -62,6 +62,7 @@
 //!
 //! 1. - [`clock`]: what time it is, and how long something took.
 //!    - [`error`]: the one error type, with its kinds and their errnos.
+//!    - [`escape`]: how what others wrote is shown to somebody.
 //! 2. - [`identity`]: user ids, their hashes, and the proof that somebody is that user.
 //!    - [`keyfile`]: opening files that hold keys, if nobody else could have written or read them.
 //!    - [`name`]: which names resources, records and entries may have.
@@ -83,6 +84,7 @@
 //!    - [`daemon`]: many sessions in one process, and the socket that they are controlled by.
 pub mod clock;
 pub mod error;
+pub mod escape;
 
 pub mod identity;
 pub mod keyfile;

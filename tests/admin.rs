@@ -111,6 +111,53 @@ fn a_volume_as_the_service_and_the_mounts_leave_it_has_no_problems() {
 }
 
 #[test]
+fn what_waits_is_resealed_and_goes_on_waiting_as_long_under_the_name_it_had() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let before = sealing_keys(&volume, "old", &[OLD]);
+    let long = format!("{}.json", "x".repeat(250));
+    volume
+        .mount_with(&ALICE, &["--sealing-keys", before.to_str().unwrap()])
+        .shell(&format!(
+            r#"cd schedules; key='"api_key":"sk-that-waits"'; mkdir a
+            for record in {long} x.json y.json a/z.json; do echo "{{$key}}" > $record; done
+            rm {long} x.json; mv y.json gone.json; mv a b; mkdir a; rm gone.json"#
+        ));
+    let removed = || {
+        let output = ask(&volume, "removed", &["--user-id", "alice", "--json"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        said["removed"]["records"].clone()
+    };
+    let waiting = removed();
+    assert_eq!(waiting.as_array().unwrap().len(), 3, "{waiting}");
+    std::thread::sleep(Duration::from_millis(1_100));
+    let after = sealing_keys(&volume, "new", &[OLD, NEW]);
+    let output = ask(
+        &volume,
+        "reseal",
+        &["--json", "--sealing-keys", after.to_str().unwrap()],
+    );
+    let said: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    // The three, z.json, and the secrets that y.json and the old a/z.json have left.
+    assert_eq!(said["resealed"]["resealed"], 6, "{said}");
+    assert_eq!(removed(), waiting);
+
+    // Without the old key: what is restored, removed again and made anew is as good as ever.
+    let after = sealing_keys(&volume, "only", &[NEW, &NEW.replace("\"new\"", "\"only\"")]);
+    let mount = volume.mount_with(&ALICE, &["--sealing-keys", after.to_str().unwrap()]);
+    for path in [format!("schedules/{long}"), "schedules/x.json".to_owned()] {
+        let output = ask(&volume, "restore", &["--user-id", "alice", &path]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    mount
+        .shell("cd schedules; rm x.json; for record in x.json y.json a/z.json; do echo '{}' > $record; done");
+    for record in [&long, "x.json", "y.json", "a/z.json"] {
+        let stored = volume.stored(&ALICE, "schedules", record);
+        assert!(stored.contains("tfs1.new."), "{record}: {stored}");
+    }
+}
+
+#[test]
 fn whatever_is_wrong_on_a_volume_is_named() {
     for layout in LAYOUTS {
         let volume = Volume::new(layout);

@@ -281,6 +281,8 @@ fn our_own_files_are_hidden_and_cannot_be_planted_through_the_mount() {
             ".tenantfs.json",
             ".tenantfs-draft-00",
             ".tenantfs-away-00",
+            ".tenantfs-secrets-00",
+            ".tenantfs-moved-00~",
             ".tenantfs",
         ] {
             volume.plant(&ALICE, "results", name, r#"{"user_id": "alice"}"#);

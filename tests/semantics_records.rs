@@ -420,9 +420,41 @@ fn a_removed_directory_that_is_made_again_has_the_secrets_of_its_removed_records
         let mount = volume.mount(&ALICE);
         mount.shell(&format!(
             "cd schedules; mkdir -p d/e; mv monday.json d/e; cp -r d backup; rm -r d; test ! -e d; {again}; \
-             test \"$(ls -A d/e)\" = monday.json; mv d/e/monday.json ."
+             test \"$(ls -A d/e)\" = monday.json; mv d/e/monday.json new.json"
         ));
-        assert!(stored(&volume).contains(SECRET), "{again}");
+        let stored = volume.stored(&ALICE, "schedules", "new.json");
+        assert!(stored.contains(SECRET), "{again}");
+    }
+}
+
+#[test]
+fn a_renamed_records_secret_is_the_next_ones_of_its_old_name_too() {
+    for layout in LAYOUTS {
+        let volume = volume_in(layout);
+        let mount = volume.mount(&ALICE);
+        mount.shell(
+            "cd schedules; mv monday.json old.json; test \"$(ls -A)\" = old.json; cp old.json monday.json",
+        );
+        assert!(stored(&volume).contains(SECRET));
+        assert!(volume.stored(&ALICE, "schedules", "old.json").contains(SECRET));
+    }
+}
+
+#[test]
+fn a_directory_that_gets_a_renamed_ones_name_has_its_records_secrets() {
+    let ways = [
+        "mv d old; cp -r old d",
+        "cp -r d new; mv d old; mv new d; rm -r old",
+        "mv d ../results/d; mv ../results/d ../results/old; cp -r ../results/old d",
+    ];
+    for way in ways {
+        let volume = volume();
+        let mount = volume.mount(&ALICE);
+        mount.shell(&format!(
+            "cd schedules; mkdir -p d/e; mv monday.json d/e; {way}; test \"$(ls -A d)\" = e"
+        ));
+        let stored = volume.stored(&ALICE, "schedules", "d/e/monday.json");
+        assert!(stored.contains(SECRET), "{way}");
     }
 }
 

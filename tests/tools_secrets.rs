@@ -29,12 +29,13 @@ fn key_after(volume: &Volume, mount: &Mount<'_>, name: &str, script: &str) -> (O
 }
 
 /// The key is there after each of the scripts, whatever became of the record's time: 02:00, or 03:00 where it says `03`.
-fn keep_the_key(scripts: &[&str]) {
+fn keep_the_key(scripts: &[impl AsRef<str>]) {
     for layout in LAYOUTS {
         let volume = Volume::new(layout);
         let mount = volume.mount_sealing(&ALICE);
         let lost: Vec<_> = scripts
             .iter()
+            .map(AsRef::as_ref)
             .enumerate()
             .map(|(number, script)| {
                 (
@@ -90,6 +91,13 @@ fn a_key_survives_7z() {
     ]);
 }
 
+/// Each script where the record is in a repository.
+fn in_a_repository(scripts: &[&str]) -> Vec<String> {
+    let begin = "git init -q -b first .; git config user.name a; git config user.email a@b; git add x.json
+        git commit -qm first; ";
+    scripts.iter().map(|script| format!("{begin}{script}")).collect()
+}
+
 #[test]
 fn a_key_survives_git() {
     if !all_there(&["git"]) {
@@ -108,13 +116,7 @@ fn a_key_survives_git() {
         "sed -i s/02/03/ x.json; git commit -qam b; git rebase -q --onto HEAD~1 HEAD~1 first",
         "cd ..; rm -rf new; git clone -q d new 2>$OUT/said; rm -rf d; mv new d; cd d; grep -q 02: x.json",
     ];
-    let in_a_repository = scripts.map(|script| {
-        format!(
-            "git init -q -b first .; git config user.name a; git config user.email a@b; git add x.json
-            git commit -qm first; {script}"
-        )
-    });
-    keep_the_key(&in_a_repository.each_ref().map(String::as_str));
+    keep_the_key(&in_a_repository(&scripts));
 }
 
 #[test]
@@ -155,6 +157,110 @@ fn a_key_survives_being_moved_away_and_back() {
         "cd ..; mv d e; mv e d",
         "cd ..; mv d e; mkdir d; cp e/x.json d/; rm -r d; mv e d",
     ]);
+}
+
+/// Renames a record to another record's name, and makes its own name anew.
+#[test]
+fn a_key_survives_a_record_that_is_renamed_to_another_records_name() {
+    if !all_there(&["jq"]) {
+        return;
+    }
+    keep_the_key(&[
+        "mv x.json old.json; cp old.json x.json; rm old.json",
+        "mv x.json x.bak.json; cp x.bak.json x.json",
+        "mv x.json x.orig.json; jq '.at = \"03:00\"' x.orig.json > x.json",
+        "mv x.json x.orig.json; jq '.at = \"03:00\"' x.orig.json > n; mv n x.json; rm x.orig.json",
+        "mv x.json x.orig.json; jq '.at = \"03:00\"' x.orig.json > n.json; mv n.json x.json",
+        "mkdir sub; mv x.json sub/; mv sub/x.json y.json; cp y.json x.json",
+        "mv x.json ..; cp ../x.json .",
+        "cp x.json y.json; mv -n x.json z.json; mv y.json x.json",
+        "mv x.json ../../../results/$NAME.json; cp ../../../results/$NAME.json x.json",
+        "mv x.json a.json; mv a.json b.json; rm b.json; echo '{\"at\": \"02:00\"}' > x.json",
+        "for i in 1 2 3 4; do mv x.json y.json; cp y.json x.json; mv x.json y.json; mv y.json x.json; done",
+        "mv x.json old.json; : > x.json; cat old.json > x.json",
+        "mv x.json old.json; printf '{' > x.json || :; mv x.json n.json; mv old.json x.json",
+        "mv x.json old.json; cp old.json y.json; rm old.json; mv y.json x.json",
+        // The record goes with a draft that is refused, and is written anew at its old name.
+        "cp x.json $OUT/n; printf '{\"at\"' > x.json || :; mv x.json old.json; cp $OUT/n x.json; rm old.json",
+        "mv x.json old.json; cd ..; cp -r d $OUT/; rm -r d; mkdir d; cp $OUT/d/old.json d/x.json",
+    ]);
+}
+
+#[test]
+fn a_key_survives_an_exchange_with_a_record_that_has_none() {
+    let exchange = |one: &str, other: &str| {
+        format!(
+            "python3 -c 'import ctypes, os; os._exit(-ctypes.CDLL(None).syscall(316, -100, b\"{one}\", -100, b\"{other}\", 2))'"
+        )
+    };
+    let there = format!("cp x.json y.json; {}", exchange("x.json", "y.json"));
+    let back = format!("cp x.json y.json; {}", exchange("y.json", "x.json"));
+    let scripts = [
+        format!("{there}; rm y.json"),
+        format!("{back}; rm y.json"),
+        format!("{back}; mv y.json x.json"),
+        format!("{back}; {}", exchange("x.json", "y.json")),
+    ];
+    keep_the_key(&scripts.each_ref().map(String::as_str));
+}
+
+#[test]
+fn a_key_survives_a_directory_that_is_renamed_and_made_anew() {
+    keep_the_key(&[
+        "cd ..; cp -r d new; mv d old; mv new d; rm -r old",
+        "cd ..; mv d d.old; mkdir d; cp -r d.old/. d",
+        "cd ..; mv d d.old; cp -r d.old d; rm -r d.old",
+        "cd ..; cp -r d $OUT/; mv d old; rm -r old; cp -r $OUT/d d",
+        "cd ..; cp -r d $OUT/; mv d a; mv a b; rm -r b; mkdir a; cp -r $OUT/d d",
+        "cd ..; cp -r d $OUT/; mv d a; mv a b; mkdir a; mkdir c; mv b c/; cp -r $OUT/d d",
+        "cd ..; mkdir -p p; mv d p/old; mv p q; cp -r q/old d",
+        "cd ..; mkdir -p p; mv d p/old; mv p q; rm -r q/old; rmdir q; echo '{\"at\": \"02:00\"}' > n; mkdir d; mv n d/x.json",
+        "cd ..; mv d ../../results/$NAME; cp -r ../../results/$NAME d",
+        "cd ..; cp -r d new; mv d ../../results/$NAME; mv new d; rm -r ../../results/$NAME",
+        "cd ..; cp -r d new; mkdir old; mv -T d old; mv new d; rm -r old",
+        "rm x.json; cd ..; mv d old; mkdir d; echo '{\"at\": \"02:00\"}' > d/x.json",
+        "rm x.json; cd ..; mkdir new; echo '{\"at\": \"02:00\"}' > new/x.json; mv d old; mv new d",
+        "mv x.json y.json; cd ..; mv d old; mkdir d; cp old/y.json d/x.json",
+        "cd ..; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do mv d e; mv e d; done; mv d e; cp -r e d",
+        "cd ..; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do cp -r d new; mv d old; mv new d; rm -r old; done",
+        // A directory in one that is renamed.
+        "mkdir -p ../p; mv ../d ../p/d; cd ..; mv p old; mkdir -p p; cp -r old/d p/; rm -r old; mv p/d d",
+        "cd ..; mkdir p; mv d p/; mv p q; cp -r q p; rm -r q; mv p/d .",
+        "cd ..; mkdir p; mv d p/; cp -r p new; mv p old; mv new p; rm -r old; mv p/d .",
+        "cd ..; mkdir p; mv d p/; mv p q; mkdir p; mv q/d q/e; cp -r q/e p/d; mv p/d .",
+    ]);
+}
+
+#[test]
+fn a_key_survives_git_that_renames_and_takes_that_back() {
+    if !all_there(&["git"]) {
+        return;
+    }
+    let scripts = [
+        "git mv x.json y.json; git commit -qm moved; git checkout -q HEAD~1",
+        "git mv x.json y.json; git commit -qm moved; git revert --no-edit HEAD >$OUT/said",
+        "git mv x.json y.json; git reset -q --hard",
+        "git mv x.json y.json; git stash -q",
+        "git checkout -qb other; git mv x.json y.json; git commit -qm moved; git checkout -q first; \
+         sed -i s/02/03/ x.json; git commit -qam later; git checkout -q other; git rebase -q first; git checkout -q first",
+        "mv x.json y.json; git checkout -q -- x.json",
+        "mkdir sub; git mv x.json sub/; git commit -qm moved; git checkout -q HEAD~1",
+    ];
+    keep_the_key(&in_a_repository(&scripts));
+    let directories = [
+        "git mv d e; git commit -qm moved; git checkout -q HEAD~1",
+        "git mv d e; git commit -qm moved; git revert --no-edit HEAD >$OUT/said",
+        "git mv d e; git reset -q --hard",
+        "mv d e; git checkout -q -- d; rm -r e",
+        "mkdir p; git mv d p/; git commit -qm moved; git mv p q; git commit -qm again; git checkout -q HEAD~2",
+    ];
+    let directories = directories.map(|script| {
+        format!(
+            "cd ..; git init -q -b first .; git config user.name a; git config user.email a@b; git add d
+            git commit -qm first; {script}"
+        )
+    });
+    keep_the_key(&directories.each_ref().map(String::as_str));
 }
 
 #[test]
@@ -262,6 +368,10 @@ fn a_key_that_is_null_is_removed_at_once_and_for_good() {
             &format!("rm x.json; {null} > x.json; rm x.json; echo '{{}}' > x.json"),
             &format!("mv x.json x.json~; {null} > x.json; rm x.json; echo '{{}}' > x.json"),
             &format!("cd ..; cp -r d $OUT/; rm -r d; mkdir d; {null} > d/x.json; rm -r d; cp -r $OUT/d d"),
+            &format!("mv x.json y.json; {null} > x.json; rm x.json; echo '{{}}' > x.json"),
+            &format!("{null} > x.json; mv x.json y.json; cp y.json x.json"),
+            &format!("cd ..; mv d e; mkdir d; {null} > d/x.json; rm -r d; mkdir d; echo '{{}}' > d/x.json"),
+            &format!("cd ..; mv d e; cp -r e new; {null} > e/x.json; mv new d"),
             &format!("{null} > x.json; cd ..; mv d e; mv e d; cp -r d $OUT/; rm -r d; cp -r $OUT/d d"),
         ],
     );
@@ -271,24 +381,22 @@ fn a_key_that_is_null_is_removed_at_once_and_for_good() {
 fn a_key_is_the_next_records_of_its_name_in_its_directory_and_no_others() {
     let volume = Volume::new(Layout::ResourceFirst);
     let mount = volume.mount_sealing(&ALICE);
-    // What is called x.json in the end is not what had the key, or not there.
-    leave_no_key(
-        &volume,
-        &mount,
-        &[
-            "rm x.json; cd ..; mkdir e; echo '{}' > e/x.json; mv d f; mv e d",
-            "cp x.json y.json; rm x.json; cd ..; mv d e; mkdir d; cp e/y.json d/x.json",
-            "mkdir ../e; mv x.json ../e/; echo '{}' > x.json",
-            "mv x.json y.json; echo '{}' > x.json; rm y.json; rm x.json; echo '{}' > x.json",
-        ],
-    );
-    // And the name itself still has it.
-    let script = "rm x.json; echo '{}' > y.json; mkdir e; echo '{}' > e/x.json; echo '{}' > X.json; echo '{}' > x.json";
-    let (key, _) = key_after(&volume, &mount, "others", script);
-    assert_eq!(key.as_deref(), Some(KEY));
-    for other in ["y.json", "e/x.json", "X.json"] {
-        let stored = volume.stored(&ALICE, "schedules", &format!("others/d/{other}"));
-        assert!(!stored.contains("tfs1."), "{other}: {stored}");
+    let begins = [
+        "rm x.json",
+        "mv x.json ../moved.json",
+        "mv x.json ../moved",
+        "mkdir ../p; mv x.json ../p",
+    ];
+    for (number, begin) in begins.iter().enumerate() {
+        let others = "echo '{}' > y.json; mkdir e; echo '{}' > e/x.json; echo '{}' > X.json; mv e f; mkdir e";
+        let script = format!("{begin}; {others}; echo '{{}}' > e/x.json; echo '{{}}' > x.json");
+        let name = format!("others{number}");
+        let (key, _) = key_after(&volume, &mount, &name, &script);
+        assert_eq!(key.as_deref(), Some(KEY));
+        for other in ["y.json", "e/x.json", "f/x.json", "X.json"] {
+            let stored = volume.stored(&ALICE, "schedules", &format!("{name}/d/{other}"));
+            assert!(!stored.contains("tfs1."), "{begin}, {other}: {stored}");
+        }
     }
     assert_eq!(
         mount.shell("echo '{}' > results/x.json; cat results/x.json"),

@@ -1,21 +1,17 @@
 //! `migrate` to another volume: every file is copied, read back and compared. The old volume stays as it is.
 
 use std::fs::File;
-use std::io::{Read as _, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
 use super::migrate::Migrated;
 use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, home};
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::identity::UserHash;
 use crate::layout::Layout;
 use crate::store::{LayoutMark, Reserved};
-use crate::volume::{self, Access, Dir, Durability, FileType, Staged, Times, Volume};
-
-/// How much is copied at a time, in bytes.
-const CHUNK: usize = 1 << 20;
+use crate::volume::{self, Access, Descent, Dir, Durability, FileType, Pieces, Staged, Times, Volume};
 
 /// Copies everything to the volume `target`, in the layout `to`. What is there already, and has the same size
 /// and time of change, is not copied again: so an interrupted run is finished by another one, and what has
@@ -37,6 +33,7 @@ pub fn copy(ground: &Ground, target: &Volume, to: Layout, monitor: &mut dyn Moni
     }
     let mut copier = Copier {
         target,
+        way: Descent::new(target.root().reopen()?),
         to,
         monitor,
         marker: None,
@@ -61,6 +58,8 @@ pub fn copy(ground: &Ground, target: &Volume, to: Layout, monitor: &mut dyn Moni
 
 struct Copier<'a> {
     target: &'a Volume,
+    /// To where the last file was copied.
+    way: Descent,
     to: Layout,
     monitor: &'a mut dyn Monitor,
     /// What the marker of the directory at hand says.
@@ -84,7 +83,9 @@ impl Visitor for Copier<'_> {
 
     fn entry(&mut self, entry: &Entry<'_>) {
         self.monitor.looked_at();
-        if matches!(Reserved::of(entry.name), Reserved::Marker | Reserved::Temporary) {
+        // The directories that notes lead to are others there.
+        let what = Reserved::of(entry.name);
+        if matches!(what, Reserved::Marker | Reserved::Temporary | Reserved::Moved) {
             return;
         }
         if entry.stat.file_type != FileType::Regular {
@@ -120,7 +121,8 @@ impl Visitor for Copier<'_> {
 impl Copier<'_> {
     /// Whether it had to be copied.
     fn file(&mut self, entry: &Entry<'_>) -> Result<bool> {
-        let dir = self.place(entry)?;
+        self.lead_to_place(entry)?;
+        let dir = self.way.last();
         let mut source = entry.dir.open_file(entry.name, Access::Read)?;
         let stat = volume::stat(&source)?;
         let there = match dir.stat(entry.name) {
@@ -137,8 +139,12 @@ impl Copier<'_> {
             }
             self.done.superseded += 1;
         }
-        let mut staged = Staged::new(&dir, &stat)?;
-        let sum = pour(&mut source, stat.size, |bytes| staged.write(bytes))?;
+        let staged = Staged::new(dir, &stat)?;
+        let pieces = Pieces::of(&source, stat.size)?;
+        let sum = pour(&mut source, &pieces, |offset, bytes| {
+            staged.write_at(offset, bytes)
+        })?;
+        staged.set_size(stat.size)?;
         let shown = volume::shown(&source);
         if shown != volume::Shown::default() {
             volume::set_shown(staged.file(), shown)?;
@@ -150,7 +156,7 @@ impl Copier<'_> {
         volume::set_times(staged.file(), times)?;
         let placed = staged.place(entry.name, Durability::Durable)?;
         let mut copied = dir.open_file(entry.name, Access::Read)?;
-        if pour(&mut copied, placed.size, |_| Ok(()))? != sum {
+        if placed.size != stat.size || pour(&mut copied, &pieces, |_, _| Ok(()))? != sum {
             return Err(Error::new(
                 Kind::Io,
                 "the copy reads back otherwise than it was written",
@@ -159,27 +165,30 @@ impl Copier<'_> {
         Ok(true)
     }
 
-    /// The directory of the target that a file belongs in, with its marker.
-    fn place(&self, entry: &Entry<'_>) -> Result<Dir> {
-        let mut dir = self.target.root().reopen()?;
+    /// Goes to the directory of the target that a file belongs in, which gets its marker.
+    fn lead_to_place(&mut self, entry: &Entry<'_>) -> Result<()> {
         let hash = UserHash::of_directory(entry.hash);
-        let components = match entry.resource {
+        let home = match entry.resource {
             Some(resource) => self.to.components(resource, &hash),
             // What the service keeps beside the resources has one place in both layouts.
             None => vec!["users", entry.hash],
         };
-        for (depth, name) in components.into_iter().enumerate() {
-            dir = dir.open_or_make_dir(name)?;
-            if depth + 1 == self.to.marker_depth() {
-                self.marker
-                    .as_ref()
-                    .map_or(Ok(()), |full_hash| home::mark(&dir, full_hash))?;
+        if !self.way.names().iter().take(home.len()).eq(&home) {
+            self.way = Descent::new(self.target.root().reopen()?);
+            for (depth, name) in home.iter().enumerate() {
+                self.way.enter_or_make(name)?;
+                if depth + 1 == self.to.marker_depth() {
+                    self.marker
+                        .as_ref()
+                        .map_or(Ok(()), |full_hash| home::mark(self.way.last(), full_hash))?;
+                }
             }
         }
-        for name in entry.below.split_terminator('/') {
-            dir = dir.open_or_make_dir(name)?;
-        }
-        Ok(dir)
+        let names: Vec<&str> = home
+            .into_iter()
+            .chain(entry.steps.iter().map(String::as_str))
+            .collect();
+        self.way.lead_to(&names).map(drop)
     }
 
     fn leave(&mut self, path: &str, detail: &str) {
@@ -187,27 +196,22 @@ impl Copier<'_> {
     }
 }
 
-/// Reads `size` bytes, hands them to `each`, and returns their hash.
-fn pour(source: &mut File, size: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<[u8; 32]> {
-    const READING: &str = "reading from the volume";
-    source.seek(SeekFrom::Start(0)).doing(READING)?;
-    let (mut hash, mut left) = (Sha256::new(), size);
-    let mut chunk = vec![0; CHUNK];
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        let read = source
-            .read(chunk.get_mut(..most).unwrap_or_default())
-            .doing(READING)?;
-        if read == 0 {
-            return Err(Error::new(
-                Kind::Stale,
-                "it became shorter while it was read; run this again",
-            ));
-        }
-        let bytes = chunk.get(..read).unwrap_or_default();
+/// Hands the data of a file to `each`, and returns its hash.
+fn pour(
+    source: &mut File,
+    pieces: &Pieces,
+    mut each: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let is_short = pieces.read(source, |offset, bytes| {
         hash.update(bytes);
-        each(bytes)?;
-        left -= read as u64;
+        each(offset, bytes)
+    })?;
+    match is_short {
+        true => Err(Error::new(
+            Kind::Stale,
+            "it became shorter while it was read; run this again",
+        )),
+        false => Ok(hash.finalize().into()),
     }
-    Ok(hash.finalize().into())
 }

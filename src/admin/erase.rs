@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::journal::{Journal, What};
-use super::sweep::{Remove, Sweep, Swept, Tell, remove, remove_marker};
+use super::sweep::{Look, Remove, Sweep, Swept, Tell, remove, remove_marker};
 use super::walk::{Entry, walk_as};
 use super::{Finding, Ground, Monitor, Problem, existing, home, read, text};
 use crate::clock::{self, Stopwatch};
@@ -38,7 +38,7 @@ pub struct Receipt {
     pub user: String,
     /// When it was begun, and when it was finished, as in RFC 3339.
     pub begun: String,
-    /// None when it is not: another run finishes it.
+    /// None when it is not, because it was interrupted or something was left: another run finishes it.
     pub finished: Option<String>,
     /// Records.
     pub records: u64,
@@ -89,6 +89,14 @@ pub fn would_erase(
     Ok(complete)
 }
 
+impl Receipt {
+    /// Whether something was erased and not everything: then the user stays out.
+    pub fn keeps_out(&self) -> bool {
+        let erased = self.records + self.attachments + self.drafts + self.other > 0 || self.profile;
+        self.finished.is_none() && erased
+    }
+}
+
 impl<'a> Erasure<'a> {
     /// Begins, or goes on where a run before has ended: nobody can log in as the user any more,
     /// `end_sessions` ends who has, and this waits until they are gone.
@@ -96,17 +104,17 @@ impl<'a> Erasure<'a> {
     /// One that cannot begin leaves nothing behind that would keep the user out.
     ///
     /// # Errors
-    /// [`Kind::ProblemsFound`] when one of the user's directories cannot be opened, so that it is not known
-    /// who has it; [`Kind::Busy`] when a session does not end, or another run is at work; those of
-    /// `end_sessions`; any error of writing the journal.
+    /// [`Kind::ProblemsFound`] when a directory of the volume cannot be opened, so that it is not known what is in it; which one
+    /// is told to `monitor`. [`Kind::Busy`] when a session does not end, or another run is at work; those of `end_sessions`; any
+    /// error of writing the journal.
     pub fn begin(
         ground: &'a Ground,
         user: &'a UserId,
-        monitor: &dyn Monitor,
+        monitor: &mut dyn Monitor,
         end_sessions: impl FnOnce() -> Result<()>,
     ) -> Result<Self> {
-        // Before anybody is kept out. What is made meanwhile is found by the second look.
-        homes(ground, user).map_err(|error| error.context("nothing was erased"))?;
+        // Before anybody is kept out. What is closed meanwhile keeps the erasure from being finished.
+        look(ground, user, monitor).map_err(|error| error.context("nothing was erased"))?;
         let mut erasure = Self {
             ground,
             user,
@@ -156,11 +164,12 @@ impl<'a> Erasure<'a> {
     }
 
     fn finish(self, Done { swept, complete }: Done) -> Result<Receipt> {
+        let is_finished = complete && swept.left == 0;
         let count = |what| self.journal.count(what);
         let receipt = Receipt {
             user: self.user.full_hash(),
             begun: self.journal.begun().to_owned(),
-            finished: complete.then(|| text::rfc3339(clock::now())),
+            finished: is_finished.then(|| text::rfc3339(clock::now())),
             records: count(What::Record),
             attachments: count(What::Attachment),
             drafts: count(What::Draft),
@@ -170,7 +179,7 @@ impl<'a> Erasure<'a> {
             searched: if complete { swept.searched } else { 0 },
             left: swept.left,
         };
-        if complete || self.journal.removed().is_empty() {
+        if is_finished || self.journal.removed().is_empty() {
             self.journal.remove(self.ground)?;
         }
         Ok(receipt)
@@ -251,6 +260,7 @@ impl<'a> Erasure<'a> {
                 hash: hash.as_str(),
                 resource: None,
                 below: "",
+                steps: &[],
             };
             match self.whose_profile(&entry)? {
                 Some(home::Whose::Users) => remove(&mut self.journal, What::Profile, &entry)?,
@@ -290,6 +300,30 @@ struct Done {
     swept: Swept,
     /// Whether it came to the end.
     complete: bool,
+}
+
+/// Opens every directory of the volume, in both layouts.
+///
+/// # Errors
+/// [`Kind::ProblemsFound`] when one of them cannot be opened; any error of reading the volume's root.
+fn look(ground: &Ground, user: &UserId, monitor: &mut dyn Monitor) -> Result<()> {
+    let mut once = Once::new(monitor);
+    let mut look = Look::new(user, &mut once);
+    for layout in LAYOUTS {
+        if !walk_as(ground, layout, None, &mut look)? {
+            return Err(Error::new(
+                Kind::Io,
+                "interrupted before the first file was looked at",
+            ));
+        }
+    }
+    let places = match look.closed {
+        0 => return Ok(()),
+        1 => "1 place".to_owned(),
+        several => format!("{several} places"),
+    };
+    let why = "cannot be looked into, and may have something of this user's: mend what is said of it, and run this again";
+    Err(Error::new(Kind::ProblemsFound, format!("{places} {why}")))
 }
 
 /// The user's directories, in both layouts: what a session of the user's has locked.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Read as _;
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -11,28 +11,23 @@ use super::walk::{Entry, Visitor, walk_homes};
 use super::{Finding, Ground, Monitor, Problem, home, read, text};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::escape::plain;
 use crate::identity::UserId;
 use crate::name::{RESERVED_PREFIX, is_record};
 use crate::record::Lens;
 use crate::store::{ForeignDraft, Reserved, draft_limit, stored_limit};
-use crate::volume::{self, Access, Dir, FileType};
+use crate::volume::{self, Access, Dir, FileType, Pieces};
 
 /// The manifest's name, which is the last file: who has it, has everything.
 pub const MANIFEST: &str = "MANIFEST.sha256";
 
 /// Where what is exported goes.
 pub trait Target {
-    /// A file of exactly `size` bytes, with a path of plain names.
+    /// A file, with a path of plain names.
     ///
     /// # Errors
     /// What keeps it from being written.
-    fn file(
-        &mut self,
-        path: &str,
-        size: u64,
-        mtime: Timestamp,
-        content: &mut dyn std::io::Read,
-    ) -> Result<()>;
+    fn file(&mut self, path: &str, mtime: Timestamp, content: Content<'_>) -> Result<()>;
 
     /// There is no more.
     ///
@@ -40,6 +35,17 @@ pub trait Target {
     /// What keeps it from being finished.
     fn finish(&mut self) -> Result<()>;
 }
+
+/// What is in a file.
+pub struct Content<'a> {
+    /// Where it has data.
+    pub pieces: &'a Pieces,
+    /// That data, without the holes, and no more of it.
+    pub data: &'a mut dyn Read,
+}
+
+/// Holes beyond this, in bytes, are not read for the sum of a file.
+const MOST_SUMMED: u64 = 1 << 30;
 
 /// What was exported.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -142,6 +148,10 @@ impl Visitor for Exporter<'_> {
         }
     }
 
+    fn abbreviated(&mut self, short: &str, long: &str) {
+        let _ = writeln!(self.manifest, "# {} stands for {}", plain(short), plain(long));
+    }
+
     fn found(&mut self, finding: Finding) {
         if finding.conceals() {
             self.leave(&finding.path, &finding.detail);
@@ -209,8 +219,9 @@ impl Exporter<'_> {
         }
         let file = entry.dir.open_file(entry.name, Access::Read)?;
         let stat = volume::stat(&file)?;
+        let pieces = Pieces::of(&file, stat.size)?;
         let path = as_shown(entry, entry.name);
-        self.stream(&path, stat.size, stat.mtime, file);
+        self.stream(&path, &pieces, stat.mtime, file);
         Ok(())
     }
 
@@ -245,38 +256,48 @@ impl Exporter<'_> {
     }
 
     fn write(&mut self, path: &str, content: &[u8], mtime: Timestamp) {
-        self.stream(path, content.len() as u64, mtime, content);
+        let pieces = Pieces::whole(content.len() as u64);
+        self.stream(path, &pieces, mtime, Cursor::new(content));
     }
 
-    /// Exactly `size` bytes: a file that gets shorter while it is read is filled up with zeros, as a map of
-    /// it would be.
-    fn stream(&mut self, path: &str, size: u64, mtime: Timestamp, content: impl std::io::Read) {
-        let mut hashing = Hashing {
-            content: content.chain(std::io::repeat(0)).take(size),
-            hash: Sha256::new(),
+    /// A file that gets shorter while it is read is filled up with zeros, as a map of it would be.
+    fn stream(&mut self, path: &str, pieces: &Pieces, mtime: Timestamp, source: impl Read + Seek) {
+        let mut data = Hashing::new(pieces, source);
+        let content = Content {
+            pieces,
+            data: &mut data,
         };
-        match self.target.file(path, size, mtime, &mut hashing) {
+        match self.target.file(path, mtime, content) {
             Ok(()) => {
-                let sum = hex::encode(hashing.hash.finalize());
-                self.list(path, size, mtime, &sum);
+                let sum = hex::encode(data.sum());
+                self.list(path, pieces, mtime, &sum);
                 self.done.files += 1;
-                self.done.bytes += size;
+                self.done.bytes += pieces.size();
             }
             Err(error) => self.failed = Some(error),
         }
     }
 
-    fn list(&mut self, path: &str, size: u64, mtime: Timestamp, sum: &str) {
-        let mtime = text::rfc3339(mtime);
-        // sha256sum(1): a name with a backslash has it doubled, and its line begins with another.
-        let (mark, name) = match path.contains('\\') {
-            true => ("\\", path.replace('\\', "\\\\")),
+    fn list(&mut self, path: &str, pieces: &Pieces, mtime: Timestamp, sum: &str) {
+        let (size, mtime) = (pieces.size(), text::rfc3339(mtime));
+        // As sha256sum(1) has it: where something in a name is spelled out, the line begins with a backslash.
+        let (mark, name) = match path.contains(['\\', '\n', '\r']) {
+            true => {
+                let doubled = path.replace('\\', "\\\\");
+                ("\\", doubled.replace('\n', "\\n").replace('\r', "\\r"))
+            }
             false => ("", path.to_owned()),
         };
-        let _ = writeln!(
-            self.manifest,
-            "# {size} bytes, changed {mtime}\n{mark}{sum}  {name}"
-        );
+        let manifest = &mut self.manifest;
+        let _ = match is_summed(pieces) {
+            true => writeln!(manifest, "# {size} bytes, changed {mtime}\n{mark}{sum}  {name}"),
+            false => writeln!(
+                manifest,
+                "# {size} bytes, of which {} are data, changed {mtime}; the sum of the data alone is {sum}: {}",
+                pieces.data_size(),
+                plain(path)
+            ),
+        };
     }
 
     fn finish(mut self) -> Result<Exported> {
@@ -285,8 +306,12 @@ impl Exporter<'_> {
         }
         let manifest = std::mem::take(&mut self.manifest);
         let now = crate::clock::now();
-        self.target
-            .file(MANIFEST, manifest.len() as u64, now, &mut manifest.as_bytes())?;
+        let pieces = Pieces::whole(manifest.len() as u64);
+        let content = Content {
+            pieces: &pieces,
+            data: &mut manifest.as_bytes(),
+        };
+        self.target.file(MANIFEST, now, content)?;
         self.target.finish()?;
         Ok(self.done)
     }
@@ -299,6 +324,7 @@ impl Exporter<'_> {
 
     fn note_left(&mut self, path: &str, detail: &str) {
         self.done.left += 1;
+        let (path, detail) = (plain(path), plain(detail));
         let _ = writeln!(self.manifest, "# left out: {path}: {detail}");
     }
 }
@@ -309,15 +335,81 @@ fn as_shown(entry: &Entry<'_>, name: &str) -> String {
     format!("{resource}/{}{name}", entry.below)
 }
 
-struct Hashing<R> {
-    content: R,
-    hash: Sha256,
+/// Whether the sum is of the whole file. Of a file that is as good as empty, and of any size, it cannot be.
+fn is_summed(pieces: &Pieces) -> bool {
+    pieces.holes() <= MOST_SUMMED
 }
 
-impl<R: std::io::Read> std::io::Read for Hashing<R> {
+/// The data of a file, and its sum.
+struct Hashing<'a, R> {
+    pieces: &'a Pieces,
+    source: R,
+    hash: Sha256,
+    /// Which piece is at hand, and up to where in the file it is read; none before its beginning.
+    index: usize,
+    at: Option<u64>,
+    /// Up to where there is something in the sum.
+    summed: u64,
+}
+
+impl<'a, R: Read + Seek> Hashing<'a, R> {
+    fn new(pieces: &'a Pieces, source: R) -> Self {
+        Self {
+            pieces,
+            source,
+            hash: Sha256::new(),
+            index: 0,
+            at: None,
+            summed: 0,
+        }
+    }
+
+    /// Takes the zeros up to `until` into the sum, where it is of the whole file.
+    fn sum_hole(&mut self, until: u64) {
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        while is_summed(self.pieces) && self.summed < until {
+            let most = usize::try_from(until - self.summed)
+                .unwrap_or(ZEROS.len())
+                .min(ZEROS.len());
+            self.hash.update(ZEROS.get(..most).unwrap_or_default());
+            self.summed += most as u64;
+        }
+    }
+
+    fn sum(mut self) -> impl AsRef<[u8]> {
+        self.sum_hole(self.pieces.size());
+        self.hash.finalize()
+    }
+}
+
+impl<R: Read + Seek> Read for Hashing<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.content.read(buffer)?;
+        let Some(piece) = self.pieces.data().get(self.index) else {
+            return Ok(0);
+        };
+        let at = match self.at {
+            Some(at) => at,
+            None => self.source.seek(SeekFrom::Start(piece.start))?,
+        };
+        let left = usize::try_from(piece.end - at).unwrap_or(usize::MAX);
+        if left == 0 {
+            self.index += 1;
+            self.at = None;
+            return self.read(buffer);
+        }
+        let most = left.min(buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        let read = match self.source.read(buffer)? {
+            0 => {
+                buffer.fill(0);
+                buffer.len()
+            }
+            read => read,
+        };
+        self.sum_hole(at);
         self.hash.update(buffer.get(..read).unwrap_or_default());
+        self.summed = at + read as u64;
+        self.at = Some(self.summed);
         Ok(read)
     }
 }

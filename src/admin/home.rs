@@ -6,16 +6,13 @@ use crate::identity::UserId;
 use crate::name::is_record;
 use crate::record;
 use crate::store::{OWNER_MARKER, stored_limit};
-use crate::volume::{Dir, Durability, FileType, Staged};
+use crate::volume::{Descent, Dir, Durability, FileType, Staged};
 
 /// The longest owner marker, in bytes: a hash, and the end of a line.
 const MAX_MARKER: u64 = 128;
 
 /// What the service keeps of a user beside the resources.
 pub(super) const PROFILE: &str = "profile.json";
-
-/// Directories deeper than this are not entered.
-const MAX_DEPTH: u32 = 32;
 
 /// Whose everything is that does not say so itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +80,7 @@ pub(super) fn mark(dir: &Dir, full_hash: &str) -> Result<()> {
 pub(super) fn owner(ground: &Ground, dir: &Dir, user: &UserId) -> Result<Whose> {
     let is_shared = match marker(dir)? {
         Some(full_hash) => Ok(full_hash != user.full_hash()),
-        None => has_neighbour(ground, dir, user, MAX_DEPTH),
+        None => has_neighbour(ground, dir, user),
     };
     Ok(match is_shared {
         Ok(false) => Whose::Users,
@@ -92,35 +89,50 @@ pub(super) fn owner(ground: &Ground, dir: &Dir, user: &UserId) -> Result<Whose> 
     })
 }
 
-/// Whether somebody else with the same hash has a record below.
-fn has_neighbour(ground: &Ground, dir: &Dir, user: &UserId, depth: u32) -> Result<bool> {
-    let mut names = Vec::new();
-    dir.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
-    for name in names {
+/// Whether somebody else with the same hash has a record below, however deep.
+fn has_neighbour(ground: &Ground, dir: &Dir, user: &UserId) -> Result<bool> {
+    let mut way = Descent::new(dir.reopen()?);
+    let mut levels = vec![names(dir)?.into_iter()];
+    while let Some(level) = levels.last_mut() {
+        let dir = way.here()?;
+        let Some(name) = level.next() else {
+            levels.pop();
+            way.leave();
+            continue;
+        };
         let stat = match dir.stat(&name) {
             Err(error) if error.kind() == Kind::NotFound => continue,
             stat => stat?,
         };
-        let found = match stat.file_type {
-            FileType::Directory if depth > 0 => {
-                has_neighbour(ground, &dir.open_dir(&name)?, user, depth - 1)?
+        match stat.file_type {
+            FileType::Directory => {
+                way.enter(&name)?;
+                levels.push(names(way.last())?.into_iter());
             }
-            FileType::Regular if is_record(&name) => {
-                match read(dir, &name, stored_limit(ground.max_record)) {
-                    Err(error) if error.kind() == Kind::NotFound => false,
-                    read => {
-                        let owner = read?.and_then(|read| record::owner(&read.text).ok());
-                        owner.is_some_and(|owner| owner != *user && owner.hash() == user.hash())
-                    }
-                }
+            FileType::Regular if is_record(&name) && is_neighbours(ground, dir, &name, user)? => {
+                return Ok(true);
             }
-            _ => false,
-        };
-        if found {
-            return Ok(true);
+            _ => {}
         }
     }
     Ok(false)
+}
+
+/// Whether a record is of somebody else with the same hash.
+fn is_neighbours(ground: &Ground, dir: &Dir, name: &str, user: &UserId) -> Result<bool> {
+    let read = match read(dir, name, stored_limit(ground.max_record)) {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+        read => read?,
+    };
+    let owner = read.and_then(|read| record::owner(&read.text).ok());
+    Ok(owner.is_some_and(|owner| owner != *user && owner.hash() == user.hash()))
+}
+
+/// What is in a directory. Names that are not UTF-8 are no records'.
+pub(super) fn names(dir: &Dir) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    dir.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
+    Ok(names)
 }
 
 /// The directory that has the user's `profile.json`, in either layout.

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::name::Resource;
 use crate::store::{LayoutMark, OWNER_MARKER};
-use crate::volume::{Dir, FileType, Rename};
+use crate::volume::{Descent, Dir, FileType, Rename};
 
 /// What was done.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -205,7 +205,7 @@ impl Mover<'_> {
             Err(error) if error.kind() == Kind::Exists => {
                 from.0.rename(from.1, to.0, to.1, Rename::Exchange)?;
                 let (left, stays) = (from.0.open_dir(from.1)?, to.0.open_dir(to.1)?);
-                self.merge(&left, &stays)?;
+                self.merge(left, stays)?;
                 from.0.remove_dir(from.1)?;
             }
             result => {
@@ -217,37 +217,65 @@ impl Mover<'_> {
         from.0.sync()
     }
 
-    /// Moves what is in `from`, file by file, into `to`. Of two files of one name the one that was saved last
-    /// stays.
-    fn merge(&mut self, from: &Dir, to: &Dir) -> Result<()> {
-        let mut names = Vec::new();
-        from.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
-        for name in names {
-            let stat = match from.stat(&name) {
-                Err(error) if error.kind() == Kind::NotFound => continue,
-                stat => stat?,
-            };
-            if name == OWNER_MARKER {
-                from.unlink(&name)?;
-                continue;
-            }
-            match from.rename(&name, to, &name, Rename::NoReplace) {
-                Ok(()) => self.done.files += 1,
-                Err(error) if error.kind() == Kind::Exists => {
-                    if stat.file_type == FileType::Directory {
-                        self.merge(&from.open_dir(&name)?, &to.open_dir(&name)?)?;
-                        from.remove_dir(&name)?;
-                        continue;
+    /// Moves what is in `from`, file by file, into `to`, and removes the directories below `from`. Of two files of one name the
+    /// one that was saved last stays.
+    fn merge(&mut self, from: Dir, to: Dir) -> Result<()> {
+        let mut levels = vec![home::names(&from)?.into_iter()];
+        let (mut from, mut to) = (Descent::new(from), Descent::new(to));
+        while let Some(level) = levels.last_mut() {
+            let (source, target) = (from.here()?, to.here()?);
+            match level.next() {
+                Some(name) => {
+                    if self.merge_entry(source, target, &name)? == Merged::Directories {
+                        from.enter(&name)?;
+                        to.enter(&name)?;
+                        levels.push(home::names(from.last())?.into_iter());
                     }
-                    leave_the_latest(from, to, &name, stat.mtime)?;
-                    self.done.superseded += 1;
                 }
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(error),
+                None => {
+                    target.sync()?;
+                    levels.pop();
+                    to.leave();
+                    if let Some(name) = from.leave() {
+                        from.here()?.remove_dir(&name)?;
+                    }
+                }
             }
         }
-        to.sync()
+        Ok(())
     }
+
+    fn merge_entry(&mut self, from: &Dir, to: &Dir, name: &str) -> Result<Merged> {
+        let stat = match from.stat(name) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(Merged::Done),
+            stat => stat?,
+        };
+        if name == OWNER_MARKER {
+            from.unlink(name)?;
+            return Ok(Merged::Done);
+        }
+        match from.rename(name, to, name, Rename::NoReplace) {
+            Ok(()) => self.done.files += 1,
+            Err(error) if error.kind() == Kind::Exists => {
+                if stat.file_type == FileType::Directory {
+                    return Ok(Merged::Directories);
+                }
+                leave_the_latest(from, to, name, stat.mtime)?;
+                self.done.superseded += 1;
+            }
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Merged::Done)
+    }
+}
+
+/// What became of one entry of a directory that is merged into another one.
+#[derive(PartialEq, Eq)]
+enum Merged {
+    Done,
+    /// Both have a directory of the name, which are to be merged.
+    Directories,
 }
 
 /// Of two files of one name the one that was saved last stays in `to`, whoever saves another meanwhile, and

@@ -17,6 +17,7 @@ mod movable;
 mod reseal;
 mod sweep;
 mod text;
+mod trail;
 mod unseal;
 mod verify;
 mod walk;
@@ -31,7 +32,7 @@ use zeroize::Zeroizing;
 
 pub use copy::copy;
 pub use erase::{Erasure, Receipt, would_erase};
-pub use export::{Exported, MANIFEST, Target, export};
+pub use export::{Content, Exported, MANIFEST, Target, export};
 pub use finding::{Finding, Problem};
 pub use list::{Listed, Listing, Users, Whose, list};
 pub use migrate::{Migrated, migrate};
@@ -93,10 +94,11 @@ impl Ground {
     /// The directory that has a user's records of one resource; none when there is none.
     ///
     /// # Errors
-    /// As [`existing`].
+    /// As [`existing`]; [`Kind::ProblemsFound`] when it cannot be opened.
     fn directory(&self, user: &UserId, resource: &Resource) -> Result<Option<Dir>> {
         let hash = user.hash();
-        descend(self.volume.root(), self.layout.components(resource, &hash))
+        let there = descend(self.volume.root(), self.layout.components(resource, &hash));
+        there.map_err(as_finding)
     }
 }
 
@@ -131,16 +133,21 @@ fn existing(dir: &Dir, name: &str) -> Result<Option<Dir>> {
                 .as_kind(Kind::NotADirectory)
                 .at(dir.path().join(name)))
         }
-        opened => opened.map(Some).map_err(|error| at_fault(dir, name, error)),
+        opened => opened.map(Some),
     }
 }
 
-/// What the operator has to mend, where `error` was met at the entry `name`: the directory itself, when it
-/// may not be entered. Reading an entry's attributes wants nothing else.
-fn at_fault(dir: &Dir, name: &str, error: Error) -> Error {
-    let is_denied = |error: &Error| error.kind() == Kind::AccessDenied;
-    match is_denied(&error) && dir.stat(name).is_err_and(|error| is_denied(&error)) {
-        true => Error::os(Errno::ACCESS, "entering a directory").at(dir.path()),
+/// What keeps a part of the volume from being looked at is a finding: the exit code is the same for all commands. Every other
+/// error is what it was.
+fn as_finding(error: Error) -> Error {
+    let conceals = match error.kind() {
+        Kind::AccessDenied | Kind::CrossDevice | Kind::Stale | Kind::NotADirectory | Kind::Io => {
+            error.errno().is_some()
+        }
+        _ => false,
+    };
+    match conceals {
+        true => error.as_kind(Kind::ProblemsFound),
         false => error,
     }
 }

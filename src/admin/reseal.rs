@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, Read, read};
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::name;
 use crate::record::{self, SecretState};
@@ -127,9 +128,9 @@ impl Sealed {
         }
         match Reserved::of(entry.name) {
             _ if name::is_record(entry.name) => Some(Self::Record),
-            Reserved::Away | Reserved::Removed => Some(Self::Record),
+            what if what.is_record() => Some(Self::Record),
             Reserved::Draft => Some(Self::Draft),
-            Reserved::Marker | Reserved::Temporary | Reserved::Unknown => None,
+            _ => None,
         }
     }
 
@@ -157,7 +158,10 @@ impl Resealer<'_> {
             let mut staged = Staged::new(entry.dir, &stat)?;
             staged.write(&new)?;
             keep_shown(entry, &stat, staged.file())?;
+            let since = entry.dir.waits_since(entry.name, &stat);
+            keep_former_name(entry, staged.file())?;
             if staged.place_over(entry.name, &stat)? {
+                keep_waiting(entry, since);
                 return Ok(Outcome::Resealed);
             }
         }
@@ -209,5 +213,22 @@ fn keep_shown(entry: &Entry<'_>, stat: &Stat, new: &File) -> Result<()> {
     match (mode, number) {
         (None, None) => Ok(()),
         _ => volume::set_shown(new, Shown { mode, number }),
+    }
+}
+
+/// Whose name it waits for, where its own does not tell.
+fn keep_former_name(entry: &Entry<'_>, new: &File) -> Result<()> {
+    match entry.dir.former_name(entry.name) {
+        Some(name) if Reserved::of(entry.name).waits() => volume::set_former_name(new, &name),
+        _ => Ok(()),
+    }
+}
+
+/// What waits goes on doing so for as long as it would have.
+fn keep_waiting(entry: &Entry<'_>, since: Timestamp) {
+    if Reserved::of(entry.name).waits()
+        && let Err(error) = entry.dir.set_waits_since(entry.name, since, clock::now())
+    {
+        log::warn!("{:?} waits anew from now on: {error:#}", entry.path);
     }
 }

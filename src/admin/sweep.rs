@@ -114,7 +114,7 @@ impl<'a, 'r> Sweep<'a, 'r> {
             return Ok(Some(*what));
         }
         let ours = Reserved::of(entry.name);
-        let is_record = name::is_record(entry.name) || matches!(ours, Reserved::Away | Reserved::Removed);
+        let is_record = name::is_record(entry.name) || ours.is_record();
         match entry.stat.file_type {
             FileType::Regular if is_record && entry.resource.is_some() => self.judge_record(entry),
             FileType::Regular if ours == Reserved::Draft => {
@@ -127,7 +127,9 @@ impl<'a, 'r> Sweep<'a, 'r> {
             }
             // With their directory.
             FileType::Regular if ours == Reserved::Marker => Ok(None),
-            FileType::Regular if ours == Reserved::Temporary => Ok(self.is_users().then_some(What::Other)),
+            FileType::Regular if matches!(ours, Reserved::Temporary | Reserved::Moved) => {
+                Ok(self.is_users().then_some(What::Other))
+            }
             // What the service keeps beside the resources, the profile among it.
             _ if entry.resource.is_none() => Ok(None),
             FileType::Regular if self.is_users() => Ok(Some(What::Attachment)),
@@ -175,6 +177,11 @@ impl Visitor for Sweep<'_, '_> {
         self.monitor.progress(done);
     }
 
+    /// Whatever it is called.
+    fn enters(&self, _: &str) -> bool {
+        true
+    }
+
     fn home(&mut self, dir: &Dir, hash: &str, path: &str) {
         self.whose = (hash == self.hash).then(|| {
             home::owner(self.ground, dir, self.user).unwrap_or_else(|error| {
@@ -206,11 +213,56 @@ impl Visitor for Sweep<'_, '_> {
     }
 
     fn found(&mut self, finding: Finding) {
-        // A name that is not UTF-8 is nobody's to see, and stays; in this user's directory it may be of the
-        // user's data.
-        let in_home = || finding.path.split('/').any(|part| part == self.hash);
-        if finding.conceals() || (finding.problem == Problem::InvalidName && in_home()) {
+        if may_hide(&finding, &self.hash) {
             self.swept.left += 1;
+            self.monitor.found(&finding);
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.monitor.stops()
+    }
+}
+
+/// Whether there may be something of the user with this hash where `finding` was met. A name that is not UTF-8 is nobody's to
+/// see, and stays; in the user's own directory it may be of the user's data.
+fn may_hide(finding: &Finding, hash: &str) -> bool {
+    let in_home = || finding.path.split('/').any(|part| part == hash);
+    finding.conceals() || (finding.problem == Problem::InvalidName && in_home())
+}
+
+/// Opens every directory of the volume that may have something of a user's, and tells which cannot be.
+pub(super) struct Look<'m> {
+    hash: String,
+    monitor: &'m mut dyn Monitor,
+    /// How many could not be looked into.
+    pub(super) closed: u64,
+}
+
+impl<'m> Look<'m> {
+    pub(super) fn new(user: &UserId, monitor: &'m mut dyn Monitor) -> Self {
+        Self {
+            hash: user.hash().as_str().to_owned(),
+            monitor,
+            closed: 0,
+        }
+    }
+}
+
+impl Visitor for Look<'_> {
+    fn wants_files(&self) -> bool {
+        false
+    }
+
+    fn enters(&self, _: &str) -> bool {
+        true
+    }
+
+    fn entry(&mut self, _: &Entry<'_>) {}
+
+    fn found(&mut self, finding: Finding) {
+        if may_hide(&finding, &self.hash) {
+            self.closed += 1;
             self.monitor.found(&finding);
         }
     }

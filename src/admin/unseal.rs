@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Ground, read};
+use super::{Ground, as_finding, read};
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::name::{EntryName, Resource};
@@ -28,7 +28,7 @@ pub fn unseal(
     let dir = ground.directory(user, resource)?.ok_or_else(absent)?;
     let read = match read(&dir, id.as_str(), stored_limit(ground.max_record)) {
         Err(error) if error.kind() == Kind::NotFound => return Err(absent()),
-        read => read?.ok_or_else(absent)?,
+        read => read.map_err(as_finding)?.ok_or_else(absent)?,
     };
     ground.lens(user).reveal(&read.text, member)
 }

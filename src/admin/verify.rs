@@ -8,6 +8,7 @@ use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, descend, home, read};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::escape::quoted;
 use crate::identity::{UserHash, UserId};
 use crate::name::{EntryName, RESERVED_PREFIX, Resource};
 use crate::record::{self, Hidden, Lens, SecretState};
@@ -268,7 +269,8 @@ impl Verifier<'_> {
     /// A file under a name of our own.
     fn ours(&mut self, entry: &Entry<'_>) {
         let what = Reserved::of(entry.name);
-        if what.is_outdated(&entry.stat, clock::now(), self.ground.keep_removed) {
+        let since = entry.dir.waits_since(entry.name, &entry.stat);
+        if what.is_outdated(since, clock::now(), self.ground.keep_removed) {
             let removed = self.repair && entry.dir.unlink(entry.name).is_ok();
             let detail = match removed {
                 true => "nobody needed it any more: removed",
@@ -282,8 +284,8 @@ impl Verifier<'_> {
                 let detail = "nothing that this version knows, though the name is tenantfs' own";
                 self.problem(Problem::InvalidName, entry.path, detail);
             }
-            Reserved::Removed | Reserved::Away => self.waiting(entry),
-            Reserved::Marker | Reserved::Temporary => {}
+            Reserved::Removed | Reserved::Away | Reserved::Secrets => self.waiting(entry),
+            Reserved::Marker | Reserved::Temporary | Reserved::Moved => {}
         }
     }
 
@@ -332,21 +334,17 @@ impl Verifier<'_> {
     fn permissions(&mut self, entry: &Entry<'_>) -> bool {
         let (uid, _) = self.owner_account;
         let stat = &entry.stat;
+        let path = quoted(entry.path);
         let what = match () {
-            () if stat.mode & 0o002 != 0 => format!("others may write it; run: chmod o-w {:?}", entry.path),
-            () if stat.mode & 0o6000 != 0 => format!("it has set-id bits; run: chmod ug-s {:?}", entry.path),
+            () if stat.mode & 0o002 != 0 => format!("others may write it; run: chmod o-w {path}"),
+            () if stat.mode & 0o6000 != 0 => format!("it has set-id bits; run: chmod ug-s {path}"),
             () if stat.uid == uid && stat.mode & 0o600 != 0o600 => {
-                format!(
-                    "its owner may not read and write it; run: chmod u+rw {:?}",
-                    entry.path
-                )
+                format!("its owner may not read and write it; run: chmod u+rw {path}")
             }
-            () if stat.uid != uid && stat.mode & 0o066 == 0 => {
-                format!(
-                    "it belongs to uid {}, and the volume to uid {uid}; run: chown {uid} {:?}",
-                    stat.uid, entry.path
-                )
-            }
+            () if stat.uid != uid && stat.mode & 0o066 == 0 => format!(
+                "it belongs to uid {}, and the volume to uid {uid}; run: chown -h {uid} {path}",
+                stat.uid
+            ),
             () => return true,
         };
         self.problem(Problem::Permissions, entry.path, &what);
@@ -391,7 +389,7 @@ impl Verifier<'_> {
 fn move_home(ground: &Ground, resource: &Resource, hash: &UserHash, entry: &Entry<'_>) -> Result<()> {
     let mut dir = ground.volume.root().reopen()?;
     let home = ground.layout.components(resource, hash);
-    for name in home.into_iter().chain(entry.below.split_terminator('/')) {
+    for name in home.into_iter().chain(entry.steps.iter().map(String::as_str)) {
         dir = dir.open_or_make_dir(name)?;
     }
     entry
@@ -403,7 +401,7 @@ fn move_home(ground: &Ground, resource: &Resource, hash: &UserHash, entry: &Entr
 
 /// Whether the same place below another directory of a resource has something.
 fn exists(dir: &Dir, entry: &Entry<'_>) -> Result<bool> {
-    let Some(dir) = descend(dir, entry.below.split_terminator('/'))? else {
+    let Some(dir) = descend(dir, entry.steps.iter().map(String::as_str))? else {
         return Ok(false);
     };
     match dir.stat(entry.name) {

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::vec;
 
-use super::{Finding, Ground, Problem, at_fault};
+use super::trail::Trail;
+use super::{Finding, Ground, Problem};
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::name::{Resource, is_record};
-use crate::volume::{Dir, FileType, ReadAhead, Stat};
-
-/// Directories deeper than this are not entered.
-const MAX_DEPTH: u32 = 32;
+use crate::volume::{Descent, Dir, FileType, ReadAhead, Stat};
 
 /// How many digits the name of a hash directory has.
 const HASH_DIGITS: usize = 16;
@@ -27,14 +26,29 @@ pub(super) struct Entry<'a> {
     pub(super) hash: &'a str,
     /// None for what lies in a hash directory beside the resources.
     pub(super) resource: Option<&'a Resource>,
-    /// The directories between the resource's and it, and a slash behind each.
+    /// The directories between the resource's and it as they are shown, with a slash behind each.
     pub(super) below: &'a str,
+    /// What they are called.
+    pub(super) steps: &'a [String],
 }
 
 /// What is done at each place.
 pub(super) trait Visitor {
     /// How much of the volume was visited, in 0..1.
     fn progress(&mut self, _done: f64) {}
+
+    /// Whether a directory of this name is entered. Of one that is called as records are, a mount shows nothing.
+    fn enters(&self, name: &str) -> bool {
+        !is_record(name)
+    }
+
+    /// Below here, the directories that `long` leads through are shown as `short`.
+    fn abbreviated(&mut self, _short: &str, _long: &str) {}
+
+    /// Whether it is shown files. For who only has to know what can be looked at, directories are opened and nothing else is.
+    fn wants_files(&self) -> bool {
+        true
+    }
 
     /// A hash directory, before anything in it. In `resource-first` there is one for each resource.
     fn home(&mut self, _dir: &Dir, _hash: &str, _path: &str) {}
@@ -153,13 +167,11 @@ impl<V: Visitor> Walk<'_, V> {
                 continue;
             };
             self.visitor.home(&home, &name, &path);
-            let place = Place {
-                hash: &name,
-                resource,
-                below: "",
-            };
             match resource {
-                Some(_) => self.tenant(&home, &path, place, MAX_DEPTH)?,
+                Some(resource) => {
+                    let hash = &name;
+                    self.tenant(home, &path, Home { hash, resource })?;
+                }
                 None => self.home(&home, &path, &name)?,
             }
             self.visitor.left(dir, &name, &path);
@@ -177,56 +189,75 @@ impl<V: Visitor> Walk<'_, V> {
                 .resources
                 .iter()
                 .find(|resource| resource.as_str() == name);
-            let place = Place {
-                hash,
-                resource,
-                below: "",
-            };
             match resource {
-                Some(_) => {
+                Some(resource) => {
                     if let Some(dir) = self.directory(home, &name, &path) {
-                        self.tenant(&dir, &path, place, MAX_DEPTH)?;
+                        self.tenant(dir, &path, Home { hash, resource })?;
                         self.visitor.left(home, &name, &path);
                     }
                 }
-                None => self.entry(home, &name, &path, place, home.stat(&name)),
+                None => {
+                    let place = Place {
+                        hash,
+                        resource: None,
+                        below: "",
+                        steps: &[],
+                    };
+                    self.entry(home, &name, &path, place, home.stat(&name));
+                }
             }
         }
         Walked::Continue(())
     }
 
-    /// A directory of a tenant's, and everything below.
-    fn tenant(&mut self, dir: &Dir, path: &str, place: Place<'_>, depth: u32) -> Walked {
-        let names = self.names(dir, path);
-        let mut ahead = ReadAhead::default();
-        for (index, name) in names.iter().enumerate() {
+    /// A directory of a tenant's, and everything below, however deep it is.
+    fn tenant(&mut self, top: Dir, path: &str, home: Home<'_>) -> Walked {
+        let names = self.names(&top, path);
+        let mut tree = Tree::new(top, path, names);
+        while let Some(level) = tree.levels.last_mut() {
             self.go_on()?;
-            let due = ahead.due(names.get(index..).unwrap_or_default());
+            let dir = match tree.way.here() {
+                Ok(dir) => dir,
+                Err(error) => {
+                    self.visitor.unreadable(&tree.lost(), &error);
+                    continue;
+                }
+            };
+            let due = level.ahead.due(level.names.as_slice());
             due.iter()
                 .filter(|name| is_record(name))
                 .for_each(|name| dir.read_ahead(name));
-            let path = format!("{path}/{name}");
-            let stat = dir.stat(name);
+            let Some(name) = level.names.next() else {
+                self.leave(&mut tree);
+                continue;
+            };
+            let path = tree.trail.of(&name);
+            let stat = dir.stat(&name);
             let is_directory = matches!(&stat, Ok(stat) if stat.file_type == FileType::Directory);
-            if !is_directory || is_record(name) {
-                self.entry(dir, name, &path, place, stat);
+            if !is_directory || !self.visitor.enters(&name) {
+                let below = tree.trail.below(&path, &name);
+                let dir = tree.way.last();
+                let place = home.at(tree.way.names(), below);
+                self.entry(dir, &name, &path, place, stat);
                 continue;
             }
-            if depth == 0 {
-                self.found(Problem::Unreadable, &path, "too deep to be looked at");
-                continue;
-            }
-            if let Some(inner) = self.directory(dir, name, &path) {
-                let below = format!("{}{name}/", place.below);
-                let place = Place {
-                    below: &below,
-                    ..place
-                };
-                self.tenant(&inner, &path, place, depth - 1)?;
-                self.visitor.left(dir, name, &path);
+            if let Some(inner) = self.directory(dir, &name, &path) {
+                let names = self.names(&inner, &path);
+                if let Some((short, long)) = tree.enter(&name, inner, names) {
+                    self.visitor.abbreviated(&short, &long);
+                }
             }
         }
         Walked::Continue(())
+    }
+
+    /// Leaves a directory after everything in it. The top one is left by whoever has its parent.
+    fn leave(&mut self, tree: &mut Tree) {
+        let Some(name) = tree.leave() else { return };
+        match tree.way.here() {
+            Ok(parent) => self.visitor.left(parent, &name, &tree.trail.of(&name)),
+            Err(error) => self.visitor.unreadable(&tree.lost(), &error),
+        }
     }
 
     fn entry(&mut self, dir: &Dir, name: &str, path: &str, place: Place<'_>, stat: Result<Stat>) {
@@ -239,10 +270,11 @@ impl<V: Visitor> Walk<'_, V> {
                 hash: place.hash,
                 resource: place.resource,
                 below: place.below,
+                steps: place.steps,
             }),
             // Gone since it was listed.
             Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => self.visitor.unreadable(path, &at_fault(dir, name, error)),
+            Err(error) => self.visitor.unreadable(path, &error),
         }
     }
 
@@ -261,7 +293,7 @@ impl<V: Visitor> Walk<'_, V> {
                 path,
                 "not a directory, where one belongs: what it leads to is not looked at",
             ),
-            _ => self.visitor.unreadable(path, &at_fault(dir, name, error)),
+            _ => self.visitor.unreadable(path, &error),
         }
         None
     }
@@ -269,10 +301,16 @@ impl<V: Visitor> Walk<'_, V> {
     /// The names in a directory, in order, so that every run meets them in the same one.
     fn names(&mut self, dir: &Dir, path: &str) -> Vec<String> {
         let (mut names, mut invalid) = (Vec::new(), Vec::new());
-        let listed = dir.entries(|name| match std::str::from_utf8(name) {
+        let sort = |name: &[u8]| match std::str::from_utf8(name) {
             Ok(name) => names.push(name.to_owned()),
             Err(_) => invalid.push(String::from_utf8_lossy(name).into_owned()),
-        });
+        };
+        let listed = match self.visitor.wants_files() {
+            true => dir.entries(sort),
+            false => dir
+                .directories()
+                .map(|names| names.iter().map(Vec::as_slice).for_each(sort)),
+        };
         for name in invalid {
             let what = "the name is not UTF-8: rename it";
             self.found(Problem::InvalidName, &format!("{path}/{name}"), what);
@@ -325,12 +363,89 @@ struct Share {
     width: f64,
 }
 
+/// A tenant's directory of one resource.
+#[derive(Clone, Copy)]
+struct Home<'a> {
+    hash: &'a str,
+    resource: &'a Resource,
+}
+
+impl<'a> Home<'a> {
+    fn at(self, steps: &'a [String], below: &'a str) -> Place<'a> {
+        Place {
+            hash: self.hash,
+            resource: Some(self.resource),
+            below,
+            steps,
+        }
+    }
+}
+
 /// Where in a tenant's directories something is.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     hash: &'a str,
     resource: Option<&'a Resource>,
     below: &'a str,
+    steps: &'a [String],
+}
+
+/// How far the walk through one tenant's directory is.
+struct Tree {
+    way: Descent,
+    trail: Trail,
+    /// For each directory on the way, the top one too, what is still to be visited in it.
+    levels: Vec<Level>,
+}
+
+struct Level {
+    names: vec::IntoIter<String>,
+    ahead: ReadAhead,
+}
+
+impl Level {
+    fn new(names: Vec<String>) -> Self {
+        Self {
+            names: names.into_iter(),
+            ahead: ReadAhead::default(),
+        }
+    }
+}
+
+impl Tree {
+    fn new(top: Dir, path: &str, names: Vec<String>) -> Self {
+        Self {
+            way: Descent::new(top),
+            trail: Trail::new(path),
+            levels: vec![Level::new(names)],
+        }
+    }
+
+    /// Goes on to a directory. Says what is abbreviated from there on.
+    fn enter(&mut self, name: &str, dir: Dir, names: Vec<String>) -> Option<(String, String)> {
+        self.way.go_to(name, dir);
+        self.levels.push(Level::new(names));
+        self.trail.enter(name)
+    }
+
+    /// Goes back by one step, and says what the directory is called that was left. None at the top, where the walk ends.
+    fn leave(&mut self) -> Option<String> {
+        self.levels.pop();
+        self.trail.leave();
+        self.way.leave()
+    }
+
+    /// Goes back to where the way ends, when somebody has moved a directory on it: what was still to be visited there has gone with
+    /// it. Says which directory that was.
+    fn lost(&mut self) -> String {
+        let mut lost = self.trail.path().to_owned();
+        while self.levels.len() > self.way.names().len() + 1 {
+            self.levels.pop();
+            self.trail.path().clone_into(&mut lost);
+            self.trail.leave();
+        }
+        lost
+    }
 }
 
 fn is_hash(name: &str) -> bool {

@@ -14,6 +14,7 @@ use rustix::process::{Gid, Uid};
 use super::head::{HEAD_FILE_LEN, Head};
 use super::line::{Digest256, Line, MAX_LINE, digest};
 use crate::error::{At, Doing, Error, Kind, Result};
+use crate::escape::quoted;
 
 const WRITING: &str = "writing the audit log";
 
@@ -242,7 +243,8 @@ fn open(path: &Path, owner: Owner, appending: bool) -> Result<File> {
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(Error::config(format!(
-            "the audit log {shown}: others may write it; run: chmod 640 {shown}"
+            "the audit log {shown}: others may write it; run: chmod 640 {}",
+            quoted(path)
         )));
     }
     Ok(file)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::clock::{self, Timestamp};
+use crate::escape;
 use crate::event;
 
 /// The longest line, in bytes. Ours are shorter: a path has at most [`MAX_PATH`], a reason [`MAX_REASON`].
@@ -147,7 +148,8 @@ impl Entry {
             prev: hex::encode(prev).into(),
         };
         // Text into memory: there is nothing that could fail.
-        let _ = serde_json::to_writer(&mut *out, &line);
+        let text = serde_json::to_string(&line).unwrap_or_default();
+        out.extend_from_slice(escape::json(text).as_bytes());
         let digest = digest(out.get(start..).unwrap_or_default());
         out.push(b'\n');
         digest

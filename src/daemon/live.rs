@@ -124,7 +124,7 @@ impl Live {
     }
 
     pub(super) async fn status(&self, patience: Duration) -> SessionStatus {
-        let look = self.apart("look", |vfs: &Vfs| vfs.uncommitted(MAX_DRAFTS));
+        let look = self.apart("look", |vfs: &Vfs| Ok(vfs.uncommitted(MAX_DRAFTS).found));
         // A volume that hangs is no reason not to tell the rest.
         let drafts = match timeout(patience, look).await {
             Ok(Ok(drafts)) => drafts,

@@ -23,7 +23,9 @@ pub use client::Client;
 pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
-pub use wire::{Code, DraftStatus, Failure, RemovedStatus, Reply, Request, SessionStatus, Whose};
+pub use wire::{
+    Code, DraftStatus, Failure, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus, Whose,
+};
 
 use crate::error::{Doing, Result};
 use sessions::Sessions;

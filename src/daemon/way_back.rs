@@ -9,11 +9,11 @@ use super::live::{ENDED_MEANWHILE, Live, rfc3339};
 use super::refusal::{Answer, Refusal};
 use super::sessions::Sessions;
 use super::slot::Slot;
-use super::wire::{Code, DraftStatus, RemovedStatus, Reply};
+use super::wire::{Code, DraftStatus, RemovedStatus, Reply, UnreadableStatus};
 use crate::auth::State;
 use crate::error::{Error, Kind, Result};
 use crate::event;
-use crate::store::{Removed, Uncommitted};
+use crate::store::{Removed, Survey, Uncommitted, Unreadable};
 use crate::vfs::Vfs;
 
 /// The most records or drafts that one answer has.
@@ -25,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Sessions {
     /// The records that `uid` removed and that wait.
     pub(super) async fn removed(&self, uid: u32) -> Answer<Reply> {
-        let find = |vfs: &Vfs| vfs.store().removed(MOST + 1);
-        let found = self.in_session("removed", uid, find).await?;
-        Ok(Reply::removed(found, MOST))
+        let find = |vfs: &Vfs| Ok(vfs.store().removed(MOST));
+        let survey = self.in_session("removed", uid, find).await?;
+        Ok(Reply::removed(survey, for_user))
     }
 
     /// Brings back what `uid` removed at `path`, as process `pid` asks.
@@ -40,9 +40,9 @@ impl Sessions {
 
     /// The drafts of `uid` that could not be committed.
     pub(super) async fn drafts(&self, uid: u32) -> Answer<Reply> {
-        let find = |vfs: &Vfs| vfs.uncommitted(MOST + 1);
-        let found = self.in_session("drafts", uid, find).await?;
-        Ok(Reply::drafts(found, MOST))
+        let find = |vfs: &Vfs| Ok(vfs.uncommitted(MOST));
+        let survey = self.in_session("drafts", uid, find).await?;
+        Ok(Reply::drafts(survey, for_user))
     }
 
     /// Gives up the draft that `uid` has at `path`, as process `pid` asks.
@@ -95,6 +95,12 @@ impl Sessions {
     }
 }
 
+/// What a user is told of something that cannot be looked at. The operator, who can mend it, is told where it is.
+fn for_user(error: &Error) -> String {
+    log::warn!("what a user asks about cannot be looked at: {error:#}");
+    error.to_string()
+}
+
 fn unreachable(why: &'static str) -> Refusal {
     Refusal::new(
         Code::Unreachable,
@@ -115,25 +121,41 @@ fn refusal(error: Error) -> Refusal {
 }
 
 impl Reply {
-    /// An answer of at most so many records, of which one more was looked for.
-    pub fn removed(mut found: Vec<Removed>, most: usize) -> Self {
-        let more = found.len() > most;
-        found.truncate(most);
+    /// What was removed; `say` has the words for what could not be looked at.
+    pub fn removed(survey: Survey<Removed>, say: impl Fn(&Error) -> String) -> Self {
         Self::Removed {
-            records: found.into_iter().map(RemovedStatus::from).collect(),
-            more,
+            records: survey.found.into_iter().map(RemovedStatus::from).collect(),
+            more: survey.more,
+            unreadable: UnreadableStatus::all(survey.unreadable, say),
         }
     }
 
-    /// An answer of at most so many drafts, by their paths, of which one more was looked for.
-    pub fn drafts(mut found: Vec<Uncommitted>, most: usize) -> Self {
-        let more = found.len() > most;
-        found.truncate(most);
-        found.sort_by(|one, other| one.path.cmp(&other.path));
+    /// The drafts, by their paths; `say` has the words for what could not be looked at.
+    pub fn drafts(mut survey: Survey<Uncommitted>, say: impl Fn(&Error) -> String) -> Self {
+        survey.found.sort_by(|one, other| one.path.cmp(&other.path));
         Self::Drafts {
-            drafts: found.into_iter().map(DraftStatus::from).collect(),
-            more,
+            drafts: survey.found.into_iter().map(DraftStatus::from).collect(),
+            more: survey.more,
+            unreadable: UnreadableStatus::all(survey.unreadable, say),
         }
+    }
+
+    /// What could not be looked at, so that there may be more than the answer has.
+    pub fn unreadable(&self) -> &[UnreadableStatus] {
+        match self {
+            Self::Removed { unreadable, .. } | Self::Drafts { unreadable, .. } => unreadable,
+            _ => &[],
+        }
+    }
+}
+
+impl UnreadableStatus {
+    fn all(unreadable: Vec<Unreadable>, say: impl Fn(&Error) -> String) -> Vec<Self> {
+        let status = |Unreadable { path, error }| Self {
+            path,
+            reason: say(&error),
+        };
+        unreadable.into_iter().map(status).collect()
     }
 }
 

@@ -97,6 +97,9 @@ pub enum Reply {
         records: Vec<RemovedStatus>,
         /// Whether there are more.
         more: bool,
+        /// What could not be looked at.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unreadable: Vec<UnreadableStatus>,
     },
     /// It is back.
     Restored {
@@ -109,6 +112,9 @@ pub enum Reply {
         drafts: Vec<DraftStatus>,
         /// Whether there are more.
         more: bool,
+        /// What could not be looked at.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unreadable: Vec<UnreadableStatus>,
     },
     /// The record shows again as it was last committed.
     Discarded {
@@ -181,6 +187,15 @@ pub struct RemovedStatus {
     pub has_secret: bool,
 }
 
+/// What could not be looked at: there may be more in it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UnreadableStatus {
+    /// As in the mount.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// What went wrong.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Failure {
@@ -233,6 +248,7 @@ impl Failure {
                 Kind::NotFound => Code::NotFound,
                 Kind::Exists => Code::Exists,
                 Kind::Busy => Code::Busy,
+                Kind::ProblemsFound => Code::VolumeFailed,
                 Kind::InvalidArgument | Kind::Config => Code::BadRequest,
                 _ => Code::Failed,
             },

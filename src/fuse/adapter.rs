@@ -383,7 +383,7 @@ impl Filesystem for Adapter {
 
     fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
         let call = Call::new(Op::Statfs, request, Target::Inode(ROOT));
-        match self.gate.user(&call, |vfs| vfs.statfs()) {
+        match self.gate.user(&call, |vfs| Ok(vfs.statfs())) {
             Ok(usage) => {
                 let unit = u64::from(STATFS_UNIT);
                 let free = usage.free / unit;

@@ -14,6 +14,7 @@ use super::mountpoint;
 use super::policy::Policy;
 use super::protocol::{Claim, MountRequest};
 use crate::error::{Doing, Error, Result};
+use crate::escape::quoted;
 
 /// The mounts of all connections, by their numbers, which no two mounts have at the same time: whatever else had the
 /// number of a new one is gone.
@@ -246,8 +247,8 @@ fn unmount_by_path(entry: &MountEntry) -> Result<()> {
 }
 
 fn covered_by_another(entry: &MountEntry) -> String {
-    let shown = entry.mountpoint().display();
-    format!("something else is mounted over {shown}; unmount that, and then run: umount -l {shown}")
+    let (shown, quoted) = (entry.mountpoint().display(), quoted(entry.mountpoint()));
+    format!("something else is mounted over {shown}; unmount that, and then run: umount -l {quoted}")
 }
 
 fn others(claim: &Claim) -> String {

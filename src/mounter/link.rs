@@ -26,6 +26,7 @@ use super::reach::{self, Answer, failure, unexpected};
 use super::seqpacket::{self, Fault};
 use crate::clock::Stopwatch;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::escape::quoted;
 
 /// How long a forked one may take to end, and how often it is looked whether it has.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
@@ -109,13 +110,16 @@ impl Link {
 
     pub(super) fn mount(&self, request: MountRequest) -> Result<(Claim, OwnedFd)> {
         let mut state = self.state.lock();
-        let shown = request.mountpoint.display().to_string();
+        let (shown, quoted) = (
+            request.mountpoint.display().to_string(),
+            quoted(&request.mountpoint),
+        );
         let answer = self
             .ask(&mut state, &Request::Mount(request))
             .map_err(|error| match &self.side {
                 // No other mounter comes that would end it.
                 Side::Forked(_) => error.context(format_args!(
-                    "{shown} may have been mounted; if it was, run: umount -l {shown}"
+                    "{shown} may have been mounted; if it was, run: umount -l {quoted}"
                 )),
                 Side::Listening(_) => error,
             });

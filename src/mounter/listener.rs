@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Gid, Uid};
@@ -90,7 +90,9 @@ fn listen_at(path: &Path, address: &SocketAddrUnix, uid: u32) -> rustix::io::Res
     let bound = rustix::net::bind(&socket, address);
     rustix::process::umask(mask);
     bound?;
-    rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::ROOT))?;
+    // Whatever somebody puts there instead, it is not what a link leads to that changes hands.
+    let owner = (Some(Uid::from_raw(uid)), Some(Gid::ROOT));
+    rustix::fs::chownat(CWD, path, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }

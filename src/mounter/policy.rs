@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::mount_id;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::escape::quoted;
 
 /// Where mounts may be made.
 pub(super) enum Policy {
@@ -151,7 +152,8 @@ impl Root {
         let stat = stat(&directory).doing(format!("looking at {shown}"))?;
         if !is_roots_alone(&stat) {
             return Err(Error::config(format!(
-                "{shown} must belong to root, and nobody else may write to it: chown root {shown}; chmod 755 {shown}"
+                "{shown} must belong to root, and nobody else may write to it: chown root {0}; chmod 755 {0}",
+                quoted(&given)
             )));
         }
         let path = mount_id::path_of(&directory)?;

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::{Key, MAX_KID, Sealer, derive, is_kid, key_of};
 use crate::clock;
 use crate::error::{Doing, Error, Result};
+use crate::escape::quoted;
 use crate::identity::UserId;
 use crate::keyfile::{self, What};
 
@@ -51,7 +52,8 @@ impl SealingKeys {
         keyfile::trusted(path, WHAT, &metadata)?;
         if metadata.mode() & 0o077 != 0 {
             return Err(Error::config(format!(
-                "the sealing keys file {shown} may be read by others; run: chmod 600 {shown}"
+                "the sealing keys file {shown} may be read by others; run: chmod 600 {}",
+                quoted(path)
             )));
         }
         Self::read(file, path)

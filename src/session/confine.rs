@@ -34,12 +34,26 @@ impl fmt::Display for Confinement {
     }
 }
 
-/// Confines the calling thread, and every thread it starts from now on, to what is below `directories`: reading, and
-/// unless `read_only` everything that a store does there. No network, no signals to others, no programs.
+/// A directory, and what may be done below it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach<'d> {
+    /// The directory.
+    pub directory: BorrowedFd<'d>,
+    /// Whether it is only read; else everything is done there that a store does.
+    pub read_only: bool,
+}
+
+/// Confines the calling thread, and every thread it starts from now on, to what is below directories. No network, no signals to
+/// others, no programs.
 ///
 /// # Errors
 /// [`Kind::Io`] when the kernel has Landlock and refuses.
-pub fn confine(directories: &[BorrowedFd<'_>], read_only: bool) -> Result<Confinement> {
+pub fn confine(directories: &[Reach<'_>]) -> Result<Confinement> {
+    enforce(directories)
+        .map_err(|error| Error::new(Kind::Io, format!("confining the serving threads: {error}")))
+}
+
+fn granted(read_only: bool) -> BitFlags<AccessFs> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = AccessFs::WriteFile
         | AccessFs::MakeReg
@@ -48,26 +62,21 @@ pub fn confine(directories: &[BorrowedFd<'_>], read_only: bool) -> Result<Confin
         | AccessFs::RemoveDir
         | AccessFs::Refer
         | AccessFs::Truncate;
-    let granted = match read_only {
+    match read_only {
         true => reading,
         false => reading | writing,
-    };
-    enforce(directories, granted)
-        .map_err(|error| Error::new(Kind::Io, format!("confining the serving threads: {error}")))
+    }
 }
 
-fn enforce(
-    directories: &[BorrowedFd<'_>],
-    granted: BitFlags<AccessFs>,
-) -> std::result::Result<Confinement, Box<dyn std::error::Error>> {
+fn enforce(directories: &[Reach<'_>]) -> std::result::Result<Confinement, Box<dyn std::error::Error>> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
-    for directory in directories {
-        ruleset = ruleset.add_rule(PathBeneath::new(directory, granted))?;
+    for reach in directories {
+        ruleset = ruleset.add_rule(PathBeneath::new(reach.directory, granted(reach.read_only)))?;
     }
     // Each further worker opens the device for a queue of its own.
     if let Ok(device) = PathFd::new("/dev/fuse") {
@@ -81,4 +90,50 @@ fn enforce(
         RulesetStatus::PartiallyEnforced => Confinement::Partial,
         RulesetStatus::NotEnforced => Confinement::None,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::ErrorKind;
+    use std::os::fd::AsFd;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn each_directory_is_written_only_where_that_is_granted() {
+        let base = tempfile::tempdir_in("/var/tmp").unwrap();
+        let [volume, target, other] = ["volume", "target", "other"].map(|name| base.path().join(name));
+        for directory in [&volume, &target, &other] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("there"), "x").unwrap();
+        }
+        let handles = [&volume, &target].map(|directory| File::open(directory).unwrap());
+        let confined = thread::spawn(move || {
+            let reaches: Vec<_> = handles
+                .iter()
+                .zip([true, false])
+                .map(|(handle, read_only)| Reach {
+                    directory: handle.as_fd(),
+                    read_only,
+                })
+                .collect();
+            let confinement = confine(&reaches).unwrap();
+            if confinement == Confinement::None {
+                return;
+            }
+            let denied =
+                |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
+            assert_eq!(fs::read(volume.join("there")).unwrap(), b"x");
+            assert!(denied(fs::write(volume.join("there"), "y")));
+            assert!(denied(fs::write(volume.join("new"), "y")));
+            assert!(denied(fs::remove_file(volume.join("there"))));
+            assert!(denied(fs::rename(volume.join("there"), target.join("moved"))));
+            assert!(denied(fs::read(other.join("there")).map(drop)));
+            fs::write(target.join("new"), "y").unwrap();
+        });
+        confined.join().unwrap();
+    }
 }

@@ -16,13 +16,14 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::error::Result;
+use crate::escape::quoted;
 use crate::event::{Event, Op, SessionChange};
 use crate::fuse::{Pages, Server};
 use crate::mounter::{Mount, MountRequest, Mounter};
 use crate::store::Store;
 use crate::vfs::{Limits, Vfs};
 pub use apart::apart;
-use confine::Confinement;
+use confine::{Confinement, Reach};
 pub use leased::{Ending, Leased};
 
 /// Finds out whether the volume takes what is saved in `store`, before a session relies on it: the user's directories may
@@ -99,8 +100,10 @@ impl Session {
         let confined = store.clone();
         let prepare = move || {
             let directories = confined.directories();
-            let handles: Vec<_> = directories.iter().map(|directory| directory.as_fd()).collect();
-            let confinement = confine::confine(&handles, confined.read_only())?;
+            let read_only = confined.read_only();
+            let handles = directories.iter().map(|directory| directory.as_fd());
+            let reaches: Vec<_> = handles.map(|directory| Reach { directory, read_only }).collect();
+            let confinement = confine::confine(&reaches)?;
             let level = match confinement {
                 Confinement::Full => log::Level::Info,
                 Confinement::Partial | Confinement::None => log::Level::Warn,
@@ -200,8 +203,8 @@ impl Session {
         self.server.let_go();
         if let Err(error) = unmounted {
             *end = End::Dark(mount);
-            let shown = self.mountpoint.display();
-            return Err(error.context(format_args!("{shown} is still mounted; run: umount -l {shown}")));
+            let (shown, quoted) = (self.mountpoint.display(), quoted(&*self.mountpoint));
+            return Err(error.context(format_args!("{shown} is still mounted; run: umount -l {quoted}")));
         }
         self.server.join();
         Ok(())

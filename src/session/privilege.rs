@@ -20,6 +20,14 @@ pub fn drop_to(uid: u32, gid: u32) -> Result<()> {
             "privileges must be dropped before threads are started",
         ));
     }
+    drop_thread_to(uid, gid)
+}
+
+/// As [`drop_to`], for the calling thread alone, and those that it starts: others keep what they have.
+///
+/// # Errors
+/// As `drop_to`, but that there may be threads.
+pub fn drop_thread_to(uid: u32, gid: u32) -> Result<()> {
     let root = rustix::process::geteuid().is_root();
     if !root && rustix::process::geteuid().as_raw() != uid {
         return Err(Error::config(format!(

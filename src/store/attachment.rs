@@ -74,6 +74,20 @@ impl Attachment {
         })
     }
 
+    /// What is staged, open for reading and writing, whatever becomes of the name that it gets.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn staged(tenant: &Tenant, staged: &Staged<'_>) -> Result<Self> {
+        let file = staged.file().try_clone();
+        let file = file.map_err(|error| Error::io(&error, "opening a file once more"))?;
+        Ok(Self {
+            number: number(tenant, &volume::stat(&file)?, &file),
+            file,
+            access: Access::ReadWrite,
+        })
+    }
+
     /// Opens the attachment `name` in `folder`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::attributes::NodeKind;
 use super::folder::Folder;
+use super::heritage;
 use super::look::Look;
 use super::shown::{change_mode_of, optional};
 use super::waiting::{Content, Waiting, not_empty};
@@ -19,7 +20,7 @@ const NOT_COUNTED: u32 = 1;
 
 impl Folder {
     /// Makes the directory `name`. One of this name that was removed not long ago comes back, as empty as a new one looks,
-    /// but with the secrets that wait in it.
+    /// but with the secrets that wait in it; of one that was renamed, they are copied.
     ///
     /// # Errors
     /// [`Kind::NotPermitted`] for the name of a record; [`Kind::Exists`], [`Kind::NameTaken`]; the volume's.
@@ -42,6 +43,7 @@ impl Folder {
 
     /// The directory of this name that waits, where it was before; none when there is none that looks empty.
     fn bring_back(&self, name: &EntryName) -> Result<Option<Self>> {
+        heritage::gather(self, name, None)?;
         let Some(folder) = self.waiting_folder(name)? else {
             return Ok(None);
         };

@@ -102,6 +102,11 @@ impl Facts {
         (counted_at == names).then_some(links)
     }
 
+    /// One of the directories in it is shown from now on, or no longer, and has a name all the same.
+    pub(super) fn forget_links(&mut self, directory: FileId) {
+        self.links.pop(&directory);
+    }
+
     pub(super) fn remember_links(&mut self, directory: FileId, names: u32, links: u32) {
         self.links.put(directory, (names, links));
     }

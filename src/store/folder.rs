@@ -47,20 +47,45 @@ impl fmt::Debug for Folder {
 }
 
 impl Folder {
-    pub(super) fn new(tenant: Arc<Tenant>, dir: Dir, path: Arc<str>, attaches: bool) -> Result<Self> {
+    fn new(tenant: Arc<Tenant>, dir: Arc<Dir>, path: Arc<str>, attaches: bool) -> Result<Self> {
         let id = dir.stat_self()?.id;
         Ok(Self {
             tenant,
-            dir: Arc::new(dir),
+            dir,
             id,
             path,
             attaches,
         })
     }
 
+    /// The directory of one of the tenant's resources, where there is one.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn root(tenant: &Arc<Tenant>, resource: &str) -> Result<Option<Self>> {
+        let mut roots = tenant.roots.iter();
+        let root = roots.find(|(known, _)| known.as_str() == resource);
+        let Some((resource, Some(dir))) = root else {
+            return Ok(None);
+        };
+        let attaches = tenant.options.attach_session_key.contains(resource);
+        let (tenant, dir, path) = (Arc::clone(tenant), Arc::clone(dir), resource.as_str().into());
+        Self::new(tenant, dir, path, attaches).map(Some)
+    }
+
+    /// As [`root`](Self::root), of this directory's tenant.
+    pub(super) fn resource(&self, resource: &str) -> Option<Self> {
+        Self::root(&self.tenant, resource).ok()?
+    }
+
     /// What `name` is called in the mount.
     pub fn path_of(&self, name: &EntryName) -> String {
         self.look().path_of(name)
+    }
+
+    /// What the directory is called in the mount.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The identity of the directory.
@@ -113,7 +138,10 @@ impl Folder {
         if ours.is_empty() {
             return Ok(names);
         }
-        let drafts: BTreeSet<EntryName> = ours.iter().filter_map(|entry| self.draft_name(entry)).collect();
+        let drafts: BTreeSet<EntryName> = ours
+            .iter()
+            .filter_map(|entry| self.draft_name(entry).ok()?)
+            .collect();
         if !drafts.is_empty() {
             let committed: BTreeSet<&EntryName> = names.iter().collect();
             let only: Vec<EntryName> = drafts
@@ -173,7 +201,7 @@ impl Folder {
             Err(_) if entry.starts_with(DRAFT_PREFIX.as_bytes()) => {
                 let name = std::str::from_utf8(entry)
                     .ok()
-                    .and_then(|entry| self.draft_name(entry));
+                    .and_then(|entry| self.draft_name(entry).ok()?);
                 name.map_or(Concern::Drafts, Concern::Name)
             }
             Err(_) => Concern::Nothing,
@@ -211,7 +239,9 @@ impl Folder {
     /// The directory `name` in this one, which was opened as `dir`.
     pub(super) fn child(&self, dir: Dir, name: &EntryName) -> Result<Self> {
         let path = self.path_of(name).into();
-        Self::new(Arc::clone(&self.tenant), dir, path, self.attaches)
+        let dir = Arc::new(dir);
+        let attaches = self.attaches;
+        Self::new(Arc::clone(&self.tenant), dir, path, attaches)
     }
 
     pub(super) fn look(&self) -> Look<'_> {
@@ -222,8 +252,11 @@ impl Folder {
         }
     }
 
-    /// Of which record `entry`, one of ours, is the draft.
-    pub(super) fn draft_name(&self, entry: &str) -> Option<EntryName> {
+    /// Of which record `entry`, one of ours, is the draft; none when it is no draft of this tenant's.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn draft_name(&self, entry: &str) -> Result<Option<EntryName>> {
         Kept::name_of(&self.dir, &self.tenant.full_hash, entry)
     }
 }

@@ -49,6 +49,25 @@ impl Look<'_> {
         self.tenant.denied(op, self.path_of(name), kind, reason);
     }
 
+    /// What came of noting, before `name` is renamed, what the next of that name gets. On a full volume files can be renamed
+    /// all the same, and then the operator is told.
+    ///
+    /// # Errors
+    /// What was wrong, but for want of room.
+    pub(super) fn unless_full(&self, name: &EntryName, noted: Result<()>) -> Result<()> {
+        match noted {
+            Err(error) if matches!(error.kind(), Kind::NoSpace | Kind::QuotaExceeded) => {
+                let what = format!(
+                    "{:?} is renamed, and the next of that name gets no secret from it: {error}",
+                    self.path_of(name)
+                );
+                self.tenant.observe(&Event::Trouble { what });
+                Ok(())
+            }
+            noted => noted,
+        }
+    }
+
     /// The attributes of `name`, verified; those of its kept draft where it has one.
     ///
     /// # Errors

@@ -46,10 +46,12 @@ mod draft;
 mod facts;
 mod folder;
 mod found;
+mod heritage;
 mod homes;
 mod layout_mark;
 mod look;
 mod marker;
+mod moved;
 mod numbers;
 mod options;
 mod places;
@@ -58,6 +60,7 @@ mod removed;
 mod rename;
 mod reserved;
 mod shown;
+mod survey;
 mod tenant;
 mod uncommitted;
 mod usage;
@@ -77,7 +80,9 @@ pub use look::stored_limit;
 pub use options::Options;
 pub use record::Record;
 pub use removed::Removed;
+pub use rename::Became;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
+pub use survey::{Survey, Unreadable};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
@@ -133,28 +138,29 @@ impl Store {
             options.read_only,
         )?;
         let numbers = Numbers::open(volume, user, options.read_only);
-        let tenant = Arc::new(Tenant::new(principal, options, observer, homes.markers, numbers));
-        let roots = homes
-            .directories
+        let Homes { markers, directories } = homes;
+        let directories = directories
             .into_iter()
-            .map(|(resource, directory)| {
-                let path = resource.as_str();
-                let attaches = tenant.options.attach_session_key.contains(&resource);
-                let folder = directory
-                    .map(|directory| Folder::new(Arc::clone(&tenant), directory, path.into(), attaches))
-                    .transpose()?;
-                let place = tenant
-                    .options
-                    .layout
-                    .components(&resource, &tenant.user)
-                    .join("/");
-                Ok(Root {
-                    place: RootPlace::new(volume.shared_root(), place),
-                    resource,
-                    folder,
-                })
+            .map(|(resource, dir)| (resource, dir.map(Arc::new)));
+        let tenant = Tenant::new(
+            principal,
+            options,
+            observer,
+            markers,
+            directories.collect(),
+            numbers,
+        );
+        let tenant = Arc::new(tenant);
+        let root = |resource: &Resource| {
+            let path = tenant.options.layout.components(resource, &tenant.user).join("/");
+            Ok(Root {
+                resource: resource.clone(),
+                folder: Folder::root(&tenant, resource.as_str())?,
+                place: RootPlace::new(volume.shared_root(), path),
             })
-            .collect::<Result<_>>()?;
+        };
+        let roots = tenant.roots.iter().map(|(resource, _)| root(resource));
+        let roots = roots.collect::<Result<_>>()?;
         Ok(Self { tenant, roots })
     }
 
@@ -217,27 +223,19 @@ impl Store {
         self.roots.iter().filter_map(|root| root.folder.as_ref())
     }
 
-    /// Counts what is visible, and what was removed and waits. A tenant with very many files gets a lower bound.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn usage(&self) -> Result<Usage> {
+    /// Counts what is visible, and what was removed and waits. A tenant with very many files, or with some that cannot be read, gets a
+    /// lower bound.
+    pub fn usage(&self) -> Usage {
         Usage::count(self.present_roots())
     }
 
     /// The drafts that are kept on the volume, at most so many.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+    pub fn uncommitted(&self, most: usize) -> Survey<Uncommitted> {
         Uncommitted::find(self.present_roots(), most)
     }
 
-    /// The records that were removed and wait, at most so many, the last removed first.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn removed(&self, most: usize) -> Result<Vec<Removed>> {
+    /// The records that were removed and wait: of more than so many the last removed, and these first.
+    pub fn removed(&self, most: usize) -> Survey<Removed> {
         Removed::find(self.present_roots(), most)
     }
 

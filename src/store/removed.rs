@@ -1,12 +1,15 @@
 //! What was removed and can be restored.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::folder::Folder;
 use super::found::not_found;
 use super::reserved::{Reserved, former_name};
+use super::survey::{Survey, Unreadable};
 use super::waiting::Waiting;
-use super::walk::walk;
+use super::walk::{Below, Visitor, Walked, walk};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
@@ -29,33 +32,70 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Those in and below `roots`, at most so many, the last removed first.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Result<Vec<Self>> {
-        let mut found = Vec::new();
+    /// Those in and below `roots`, of more than so many the last removed; these first.
+    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Survey<Self> {
+        let mut newest = Newest {
+            most,
+            records: BTreeMap::new(),
+            survey: Survey::default(),
+        };
         for root in roots {
-            let walked = walk(root, |folder| {
-                let mut waiting = waiting_in(folder)?;
-                waiting.truncate(most - found.len());
-                found.append(&mut waiting);
-                Ok(match found.len() < most {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                })
-            });
-            if walked?.is_break() {
-                break;
+            if let Err(error) = walk(root, &mut newest) {
+                newest.survey.miss_place(root, None, error);
             }
         }
-        found.sort_by(|one, other| (other.removed, &one.path).cmp(&(one.removed, &other.path)));
-        Ok(found)
+        Survey {
+            found: newest.records.into_values().rev().collect(),
+            ..newest.survey
+        }
     }
 }
 
-/// The records that were removed from one directory.
-pub(super) fn waiting_in(folder: &Folder) -> Result<Vec<Removed>> {
+/// The last removed of what was met, at most so many.
+struct Newest {
+    most: usize,
+    records: BTreeMap<(Timestamp, Reverse<String>), Removed>,
+    survey: Survey<Removed>,
+}
+
+impl Visitor<Folder> for Newest {
+    fn visit(&mut self, folder: &Folder) -> Walked {
+        let waiting = match waiting_in(folder) {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                self.survey.miss_place(folder, None, error);
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        for removed in waiting {
+            match removed {
+                Ok(removed) => {
+                    let order = (removed.removed, Reverse(removed.path.clone()));
+                    self.records.insert(order, removed);
+                }
+                Err(unreadable) => self.survey.miss(unreadable),
+            }
+            if self.records.len() > self.most {
+                self.records.pop_first();
+                self.survey.more = true;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn missed(&mut self, folder: &Folder, below: Option<&Below>, error: Error) -> Result<()> {
+        self.survey.miss_place(folder, below, error);
+        Ok(())
+    }
+}
+
+/// The records that were removed from one directory, read one by one.
+///
+/// # Errors
+/// The volume's.
+pub(super) fn waiting_in(
+    folder: &Folder,
+) -> Result<impl Iterator<Item = std::result::Result<Removed, Unreadable>> + use<'_>> {
     let look = folder.look();
     let mut names = Vec::new();
     look.dir.entries(|entry| {
@@ -63,19 +103,24 @@ pub(super) fn waiting_in(folder: &Folder) -> Result<Vec<Removed>> {
         let removed = entry.filter(|entry| Reserved::of(entry) == Reserved::Removed);
         names.extend(removed.and_then(|entry| former_name(look.dir, entry)));
     })?;
-    let mut found = Vec::new();
-    for name in names.into_iter().filter(EntryName::is_record) {
-        if let Some(stored) = Waiting::new(look, &name).record()? {
-            found.push(Removed {
-                path: look.path_of(&name),
-                removed: stored.stat.ctime,
-                until: stored.stat.ctime.after(look.tenant.options.keep_removed),
-                size: stored.view.len() as u64,
-                has_secret: stored.has_secret,
-            });
+    let records = names.into_iter().filter(EntryName::is_record);
+    Ok(records.filter_map(move |name| {
+        let path = look.path_of(&name);
+        let waiting = Waiting::new(look, &name);
+        match waiting.record().transpose()? {
+            Ok(stored) => {
+                let removed = look.dir.waits_since(waiting.entry(), &stored.stat);
+                Some(Ok(Removed {
+                    path,
+                    removed,
+                    until: removed.after(look.tenant.options.keep_removed),
+                    size: stored.view.len() as u64,
+                    has_secret: stored.has_secret,
+                }))
+            }
+            Err(error) => Some(Err(Unreadable { path, error })),
         }
-    }
-    Ok(found)
+    }))
 }
 
 /// Brings back what was removed last at the end of `path`, and the directories above it that were removed after it.

@@ -1,11 +1,14 @@
 //! Renaming, which is where records and attachments become each other.
 
 use super::adopt::{adopt, bequeath};
+use super::attachment::Attachment;
 use super::attributes::{Attributes, NodeKind};
 use super::directory::no_directorys_name;
 use super::draft::Draft;
 use super::folder::Folder;
-use super::found::{Found, Stored, not_found};
+use super::found::{Found, Snapshot, Stored, not_found};
+use super::heritage;
+use super::moved::Moved;
 use super::shown::show_mode;
 use super::tenant::Tenant;
 use super::waiting::{Content, Waiting, not_empty};
@@ -15,17 +18,35 @@ use crate::name::EntryName;
 use crate::store::record::Record;
 use crate::volume::{self, Access, Dir, Rename, Staged, Times};
 
+/// What a file has become that was renamed to the other kind of name, for those who have it open.
+#[derive(Debug)]
+pub enum Became {
+    /// A record is an attachment now.
+    Attachment(Attachment, Attributes),
+    /// An attachment is a record now.
+    Record(Snapshot),
+    /// An attachment is the draft of a record now: it is empty.
+    Draft(Draft, Attributes),
+}
+
 impl Folder {
-    /// Renames `from` here to `to` in `target`.
+    /// Renames `from` here to `to` in `target`. Returns what it has become, where that is something else than before.
     ///
-    /// An attachment that gets a record's name is committed; a record that gets an attachment's leaves its view there,
-    /// and keeps its secrets for the next record of its own name.
+    /// An attachment that gets a record's name is committed; a record that gets an attachment's leaves its view there.
+    /// Whatever a record's new name, the next one of its old name gets its secrets. Of a directory, so do the records that
+    /// are in the next one of its name.
     ///
     /// # Errors
     /// [`Kind::InvalidArgument`] when an attachment cannot be committed (both files stay as they are), or two different
     /// kinds are exchanged; [`Kind::NotPermitted`] for a directory that would get a record's name;
     /// [`Kind::Exists`], [`Kind::NameTaken`]; the volume's.
-    pub fn rename(&self, from: &EntryName, target: &Self, to: &EntryName, how: Rename) -> Result<()> {
+    pub fn rename(
+        &self,
+        from: &EntryName,
+        target: &Self,
+        to: &EntryName,
+        how: Rename,
+    ) -> Result<Option<Became>> {
         let (from, to) = (End::new(self, from), End::new(target, to));
         from.tenant().claim()?;
         let source = from.folder.lookup(from.name)?;
@@ -33,21 +54,24 @@ impl Folder {
         match (how, occupant) {
             (Rename::NoReplace, Some(_)) => return Err(Error::new(Kind::Exists, "the name exists")),
             (Rename::Exchange, None) => return Err(not_found()),
-            (Rename::Exchange, Some(other)) => return exchange(from, &source, to, &other),
+            (Rename::Exchange, Some(other)) => {
+                return exchange(from, &source, to, &other).map(|()| None);
+            }
             (Rename::Replace, Some(other)) => check_replaceable(source.kind, other.kind)?,
             (Rename::NoReplace | Rename::Replace, None) => {}
         }
         if (from.folder.id(), from.name) == (to.folder.id(), to.name) {
-            return Ok(());
+            return Ok(None);
         }
         match (source.kind, to.name.is_record()) {
-            (NodeKind::Directory, true) => Err(no_directorys_name()),
-            (NodeKind::Directory, false) => move_directory(from, to, occupant.is_some(), how),
-            (NodeKind::Attachment, false) => from.move_to(to, how),
-            (NodeKind::Attachment, true) => attachment_to_record(from, &source, to),
-            (NodeKind::Record, true) => record_to_record(from, &source, to, how),
-            (NodeKind::Record, false) => record_to_attachment(from, &source, to),
+            (NodeKind::Directory, true) => return Err(no_directorys_name()),
+            (NodeKind::Directory, false) => move_directory(from, to, occupant.is_some(), how)?,
+            (NodeKind::Attachment, false) => from.move_to(to, how)?,
+            (NodeKind::Record, true) => record_to_record(from, &source, to, how)?,
+            (NodeKind::Attachment, true) => return attachment_to_record(from, &source, to).map(Some),
+            (NodeKind::Record, false) => return record_to_attachment(from, &source, to).map(Some),
         }
+        Ok(None)
     }
 }
 
@@ -104,14 +128,33 @@ fn exchange(from: End<'_>, source: &Attributes, to: End<'_>, other: &Attributes)
             "a draft cannot be exchanged; complete it first",
         ));
     }
+    if source.kind == NodeKind::Record && from.dir().can_exchange() {
+        share_secrets(from, to)?;
+    }
     from.move_to(to, Rename::Exchange)
+}
+
+/// Before two records are exchanged, the one without a secret gets the other's: that name goes on having it, and so does
+/// the record.
+fn share_secrets(from: End<'_>, to: End<'_>) -> Result<()> {
+    let read = |end: End<'_>| end.folder.look().read_record(end.name)?.visible();
+    let (one, other) = (read(from)?, read(to)?);
+    match (one.has_secret, other.has_secret) {
+        (true, false) => to.record().inherit(&one),
+        (false, true) => from.record().inherit(&other),
+        _ => Ok(()),
+    }
 }
 
 /// rename(2) replaces an empty directory. What waits in that one goes on waiting.
 fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) -> Result<()> {
+    let moving = from.folder.open_folder(from.name)?;
     let replaced = match is_occupied {
         true => Some(to.folder.open_folder(to.name)?),
-        false => None,
+        false => {
+            heritage::gather(to.folder, to.name, Some(moving.id()))?;
+            None
+        }
     };
     let content = match &replaced {
         Some(replaced) => Content::of(replaced.look())?,
@@ -126,12 +169,15 @@ fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) ->
         None => to.folder.waiting_folder(to.name)?,
     };
     if let Some(removed) = removed {
-        bequeath(removed, from.folder.open_folder(from.name)?)?;
+        bequeath(removed, moving.clone())?;
     }
+    let note = Moved::new(from.folder, from.name);
+    let before = note.note(&moving, to.folder, to.name)?;
     if let Some(replaced) = &replaced {
         to.folder.put_aside(to.name, replaced)?;
     }
     if let Err(error) = from.move_to(to, how) {
+        note.undo(&before)?;
         if replaced.is_some() {
             Waiting::new(to.folder.look(), to.name).give_back()?;
         }
@@ -140,7 +186,7 @@ fn move_directory(from: End<'_>, to: End<'_>, is_occupied: bool, how: Rename) ->
     adopt(to.folder, to.name)
 }
 
-fn attachment_to_record(from: End<'_>, source: &Attributes, to: End<'_>) -> Result<()> {
+fn attachment_to_record(from: End<'_>, source: &Attributes, to: End<'_>) -> Result<Became> {
     let options = &from.tenant().options;
     if source.size > options.max_record {
         return Err(Error::new(
@@ -154,17 +200,21 @@ fn attachment_to_record(from: End<'_>, source: &Attributes, to: End<'_>) -> Resu
     draft.mode = Some(source.mode);
     draft.number = Some(source.number);
     draft.times.mtime = Some(source.mtime);
-    match text.is_empty() {
-        true => to.record().keep(&draft, options.durability).map(drop)?,
-        false => commit_renamed(to, &draft)?,
-    }
-    from.dir().unlink(from.name.as_str())
+    let became = match text.is_empty() {
+        true => {
+            let shown = to.record().keep(&draft, options.durability)?;
+            Became::Draft(draft, shown)
+        }
+        false => Became::Record(commit_renamed(to, &draft)?),
+    };
+    from.dir().unlink(from.name.as_str())?;
+    Ok(became)
 }
 
 /// Commits what was an attachment. Of one that is no record, its program learns with the rename itself.
-fn commit_renamed(to: End<'_>, draft: &Draft) -> Result<()> {
+fn commit_renamed(to: End<'_>, draft: &Draft) -> Result<Snapshot> {
     let committed = to.record().commit(draft, to.tenant().options.durability);
-    committed.map(drop).map_err(|error| match error.kind() {
+    committed.map_err(|error| match error.kind() {
         Kind::InvalidRecord | Kind::IncompleteRecord | Kind::PlainSecret => {
             let look = to.folder.look();
             look.denied(Op::Rename, to.name, Kind::InvalidArgument, error.to_string());
@@ -184,6 +234,9 @@ fn record_to_record(from: End<'_>, source: &Attributes, to: End<'_>, how: Rename
             replace_text(from, &stored, to)?;
         }
         Found::Visible(stored) => {
+            if stored.has_secret {
+                from.record().leave_secrets(&stored)?;
+            }
             from.move_to(to, how)?;
             to.record().discard_draft()?;
             to.record().supersede_left(stored.has_secret)?;
@@ -209,7 +262,7 @@ fn replace_text(from: End<'_>, stored: &Stored, to: End<'_>) -> Result<()> {
     from.dir().unlink(from.name.as_str())
 }
 
-fn record_to_attachment(from: End<'_>, source: &Attributes, to: End<'_>) -> Result<()> {
+fn record_to_attachment(from: End<'_>, source: &Attributes, to: End<'_>) -> Result<Became> {
     let committed = match from.folder.look().read_record(from.name)? {
         Found::Visible(stored) => Some(stored),
         Found::Absent => None,
@@ -230,7 +283,8 @@ fn record_to_attachment(from: End<'_>, source: &Attributes, to: End<'_>) -> Resu
         (None, Some(stored)) => &stored.view,
         (None, None) => return Err(not_found()),
     };
-    place_attachment(text, source, to)?;
+    let attachment = place_attachment(text, source, to)?;
+    let attributes = attachment.attributes()?;
     match committed {
         Some(stored) if stored.has_secret => from.record().put_away()?,
         Some(_) => {
@@ -240,11 +294,12 @@ fn record_to_attachment(from: End<'_>, source: &Attributes, to: End<'_>) -> Resu
         }
         None => {}
     }
-    from.record().discard_draft().map(drop)
+    from.record().discard_draft()?;
+    Ok(Became::Attachment(attachment, attributes))
 }
 
 /// Puts an attachment with this text, and the mode and the time of what it was, in place.
-fn place_attachment(text: &[u8], source: &Attributes, to: End<'_>) -> Result<()> {
+fn place_attachment(text: &[u8], source: &Attributes, to: End<'_>) -> Result<Attachment> {
     let mut staged = Staged::new(to.dir(), &to.dir().stat_self()?)?;
     staged.write(text)?;
     if source.mode != staged.mode() {
@@ -255,6 +310,8 @@ fn place_attachment(text: &[u8], source: &Attributes, to: End<'_>) -> Result<()>
         ..Times::default()
     };
     volume::set_times(staged.file(), times)?;
+    let attachment = Attachment::staged(to.tenant(), &staged)?;
     let durability = to.tenant().options.durability;
-    staged.place(to.name.as_str(), durability).map(drop)
+    staged.place(to.name.as_str(), durability)?;
+    Ok(attachment)
 }

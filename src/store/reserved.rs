@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntryName, MAX_NAME};
-use crate::volume::{Dir, Stat, TEMPORARY_PREFIX, Volume};
+use crate::volume::{self, Dir, Staged, TEMPORARY_PREFIX, Volume};
 
 /// The owner marker of a hash directory.
 pub const OWNER_MARKER: &str = ".tenantfs-owner";
@@ -23,8 +23,18 @@ pub(super) const AWAY_PREFIX: &str = ".tenantfs-away-";
 /// them. They wait for the next of their name, or to be restored.
 pub(super) const REMOVED_PREFIX: &str = ".tenantfs-removed-";
 
-/// How names of what was removed end, so that none is a record's.
-const REMOVED_ENDING: &str = "~";
+/// How names begin of what a record left at its name that was renamed to another record's: its secrets, which it has
+/// there as well, and nothing else of it.
+pub(super) const SECRETS_PREFIX: &str = ".tenantfs-secrets-";
+
+/// How names of notes begin that say where the directories went that had a name.
+pub(super) const MOVED_PREFIX: &str = ".tenantfs-moved-";
+
+/// Names that begin so tell what they are for.
+const TELLING: [&str; 3] = [REMOVED_PREFIX, SECRETS_PREFIX, MOVED_PREFIX];
+
+/// How names that tell end, so that none is a record's.
+const ENDING: &str = "~";
 
 /// How long a record that was renamed away, or a temporary file of a server that was killed, is kept, in milliseconds.
 const KEPT_MILLIS: i64 = 3_600_000;
@@ -54,8 +64,12 @@ pub enum Reserved {
     Marker,
     /// A kept draft.
     Draft,
-    /// A record that was renamed away.
+    /// A record that was renamed to an attachment's name.
     Away,
+    /// The secrets of a record that was renamed to another record's name.
+    Secrets,
+    /// Where the directories of one name went.
+    Moved,
     /// A record that was removed, or a directory.
     Removed,
     /// A file that is being written.
@@ -72,20 +86,33 @@ impl Reserved {
             _ if name.starts_with(DRAFT_PREFIX) => Self::Draft,
             _ if name.starts_with(AWAY_PREFIX) => Self::Away,
             _ if name.starts_with(REMOVED_PREFIX) => Self::Removed,
+            _ if name.starts_with(SECRETS_PREFIX) => Self::Secrets,
+            _ if name.starts_with(MOVED_PREFIX) => Self::Moved,
             _ if name.starts_with(TEMPORARY_PREFIX) => Self::Temporary,
             _ => Self::Unknown,
         }
     }
 
-    /// Whether it has outlived its use, where what is removed is kept for so long.
-    pub fn is_outdated(self, stat: &Stat, now: Timestamp, keep_removed: Duration) -> bool {
+    /// Whether it is a record: the next of its name gets its secrets.
+    pub fn is_record(self) -> bool {
+        matches!(self, Self::Away | Self::Removed | Self::Secrets)
+    }
+
+    /// Whether it waits for the next record, or directory, of its name.
+    pub fn waits(self) -> bool {
+        self.is_record() || self == Self::Moved
+    }
+
+    /// Whether it has outlived its use when it has been there since `since`, where what is removed is kept for so long.
+    pub fn is_outdated(self, since: Timestamp, now: Timestamp, keep_removed: Duration) -> bool {
         let kept_millis = match self {
             Self::Away | Self::Temporary => KEPT_MILLIS,
-            Self::Removed => i64::try_from(keep_removed.as_millis()).unwrap_or(i64::MAX),
+            Self::Removed | Self::Secrets | Self::Moved => {
+                i64::try_from(keep_removed.as_millis()).unwrap_or(i64::MAX)
+            }
             Self::Marker | Self::Draft | Self::Unknown => return false,
         };
-        // By the change of the inode, which renaming is too.
-        now.millis_since(stat.ctime) > kept_millis || kept_millis == 0
+        now.millis_since(since) > kept_millis || kept_millis == 0
     }
 }
 
@@ -96,41 +123,59 @@ pub(super) fn beside(prefix: &str, name: &EntryName) -> String {
     format!("{prefix}{half}")
 }
 
-/// The name of ours that `name` waits under once it is removed: one that tells it, unless that would be too long.
-pub(super) fn removed(name: &EntryName) -> String {
-    let telling = format!("{REMOVED_PREFIX}{name}{REMOVED_ENDING}");
+/// The name of ours that belongs to `name`, and tells it, unless that would be too long.
+pub(super) fn telling(prefix: &str, name: &EntryName) -> String {
+    let telling = format!("{prefix}{name}{ENDING}");
     match telling.len() > MAX_NAME {
-        true => beside(REMOVED_PREFIX, name),
+        true => beside(prefix, name),
         false => telling,
     }
 }
 
-/// What was called `entry` in `dir` before it was removed or renamed away; none where nothing tells.
+/// What was called `entry` in `dir` before it was removed or renamed away, or what that was left for; none where nothing
+/// tells.
 pub(super) fn former_name(dir: &Dir, entry: &str) -> Option<EntryName> {
-    let told = entry
-        .strip_prefix(REMOVED_PREFIX)
-        .and_then(|rest| rest.strip_suffix(REMOVED_ENDING));
-    let name = match told {
+    let rest = TELLING.iter().find_map(|prefix| entry.strip_prefix(prefix));
+    let name = match rest.and_then(|rest| rest.strip_suffix(ENDING)) {
         Some(name) => EntryName::parse(name.as_bytes()).ok()?,
         None => EntryName::parse(dir.former_name(entry)?.as_bytes()).ok()?,
     };
-    let is_its = entry == removed(&name) || entry == beside(AWAY_PREFIX, &name);
+    let is_its =
+        entry == beside(AWAY_PREFIX, &name) || TELLING.iter().any(|prefix| entry == telling(prefix, &name));
     is_its.then_some(name)
 }
 
 /// Notes what is called `name` where `entry`, the name of ours that it gets, does not tell.
 pub(super) fn note_name(dir: &Dir, name: &EntryName, entry: &str) {
-    // Where that cannot be, it is found by those who ask for its name, and is not listed.
-    if !entry.ends_with(REMOVED_ENDING)
-        && let Err(error) = dir.set_former_name(name.as_str(), Some(name.as_str()))
-    {
+    if !entry.ends_with(ENDING) {
+        noted(dir.set_former_name(name.as_str(), Some(name.as_str())));
+    }
+}
+
+/// As [`note_name`], for a new file that is going to be called `entry`.
+pub(super) fn note_name_of(staged: &Staged<'_>, name: &EntryName, entry: &str) {
+    if !entry.ends_with(ENDING) {
+        noted(volume::set_former_name(staged.file(), name.as_str()));
+    }
+}
+
+/// As [`note_name`], for what is called `entry` already.
+pub(super) fn note_name_at(dir: &Dir, name: &EntryName, entry: &str) {
+    if !entry.ends_with(ENDING) {
+        noted(dir.set_former_name(entry, Some(name.as_str())));
+    }
+}
+
+/// Where it cannot be noted, it is found by those who ask for its name, and is not listed.
+fn noted(result: Result<()>) {
+    if let Err(error) = result {
         log::debug!("noting a name: {error}");
     }
 }
 
 /// Forgets what [`note_name`] noted of what was called `entry`, and is called `name` again.
 pub(super) fn forget_noted_name(dir: &Dir, name: &EntryName, entry: &str) {
-    if !entry.ends_with(REMOVED_ENDING)
+    if !entry.ends_with(ENDING)
         && let Err(error) = dir.set_former_name(name.as_str(), None)
     {
         log::debug!("forgetting a name that was noted: {error}");

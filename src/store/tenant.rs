@@ -12,8 +12,9 @@ use super::options::Options;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op};
 use crate::identity::{Principal, UserHash, UserId};
+use crate::name::Resource;
 use crate::record::{Attached, Lens};
-use crate::volume::{Shown, Stat};
+use crate::volume::{Dir, Shown, Stat};
 
 /// Whose data it is, how it is treated, and what is known of it.
 pub(super) struct Tenant {
@@ -25,6 +26,8 @@ pub(super) struct Tenant {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) facts: Mutex<Facts>,
     pub(super) markers: Vec<Marker>,
+    /// Every resource, with its directory where there is one.
+    pub(super) roots: Vec<(Resource, Option<Arc<Dir>>)>,
     pub(super) numbers: Numbers,
     /// The session's own key, for new records of the resources that get it.
     pub(super) attached: Mutex<Option<Arc<Attached>>>,
@@ -36,6 +39,7 @@ impl Tenant {
         options: Options,
         observer: Arc<dyn Observer>,
         markers: Vec<Marker>,
+        roots: Vec<(Resource, Option<Arc<Dir>>)>,
         numbers: Numbers,
     ) -> Self {
         let user_id = principal.user().clone();
@@ -49,6 +53,7 @@ impl Tenant {
             options,
             observer,
             markers,
+            roots,
             numbers,
             attached: Mutex::default(),
         }

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use super::folder::Folder;
-use super::walk::{Walked, walk};
-use crate::error::Result;
+use super::survey::{Survey, Unreadable};
+use super::walk::{Below, Visitor, Walked, walk};
+use crate::error::{Error, Result};
 use crate::name::EntryName;
 
 /// A draft that was kept because it could not be committed.
@@ -18,37 +19,74 @@ pub struct Uncommitted {
 
 impl Uncommitted {
     /// The drafts that are kept on the volume in and below `roots`, at most so many.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Result<Vec<Self>> {
-        let mut found = Vec::new();
+    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Survey<Self> {
+        let mut drafts = Drafts {
+            most,
+            survey: Survey::default(),
+        };
         for root in roots {
-            if walk(root, |folder| collect(folder, &mut found, most))?.is_break() {
-                break;
+            match walk(root, &mut drafts) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => break,
+                Err(error) => drafts.survey.miss_place(root, None, error),
             }
         }
-        Ok(found)
+        drafts.survey
     }
 }
 
-fn collect(folder: &Folder, found: &mut Vec<Uncommitted>, most: usize) -> Walked {
+struct Drafts {
+    most: usize,
+    survey: Survey<Uncommitted>,
+}
+
+impl Visitor<Folder> for Drafts {
+    fn visit(&mut self, folder: &Folder) -> Walked {
+        let ours = match ours(folder) {
+            Ok(ours) => ours,
+            Err(error) => {
+                self.survey.miss_place(folder, None, error);
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        for entry in ours {
+            let name = match folder.draft_name(&entry) {
+                Ok(Some(name)) => name,
+                Ok(None) => continue,
+                Err(error) => {
+                    // It cannot be known what its user calls it.
+                    let path = format!("{}/{entry}", folder.path());
+                    self.survey.miss(Unreadable { path, error });
+                    continue;
+                }
+            };
+            if self.survey.found.len() == self.most {
+                self.survey.more = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            self.survey.found.push(Uncommitted {
+                path: folder.path_of(&name),
+                reason: reason(folder, &name),
+            });
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn missed(&mut self, folder: &Folder, below: Option<&Below>, error: Error) -> Result<()> {
+        self.survey.miss_place(folder, below, error);
+        Ok(())
+    }
+}
+
+/// The names in a directory that its user does not see.
+fn ours(folder: &Folder) -> Result<Vec<String>> {
     let mut ours = Vec::new();
     folder.look().dir.entries(|entry| {
         if EntryName::parse(entry).is_err() {
             ours.extend(std::str::from_utf8(entry).ok().map(str::to_owned));
         }
     })?;
-    for name in ours.iter().filter_map(|entry| folder.draft_name(entry)) {
-        if found.len() == most {
-            return Ok(ControlFlow::Break(()));
-        }
-        found.push(Uncommitted {
-            path: folder.path_of(&name),
-            reason: reason(folder, &name),
-        });
-    }
-    Ok(ControlFlow::Continue(()))
+    Ok(ours)
 }
 
 /// Found out anew: the reason is not kept with the draft, and may be gone.

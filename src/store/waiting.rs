@@ -2,12 +2,14 @@
 
 use super::found::{Stored, Verified};
 use super::look::Look;
-use super::reserved::{REMOVED_PREFIX, Reserved, forget, forget_noted_name, former_name, note_name, removed};
+use super::reserved::{
+    REMOVED_PREFIX, Reserved, forget, forget_noted_name, former_name, note_name, note_name_at, telling,
+};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::name::EntryName;
-use crate::volume::{FileType, Rename, Stat};
+use crate::volume::{Dir, FileType, Rename, Stat};
 
 /// The record, or the directory, that was removed last under one name of a directory.
 pub(super) struct Waiting<'a> {
@@ -21,7 +23,7 @@ impl<'a> Waiting<'a> {
         Self {
             look,
             name,
-            entry: removed(name),
+            entry: telling(REMOVED_PREFIX, name),
         }
     }
 
@@ -36,7 +38,7 @@ impl<'a> Waiting<'a> {
     /// The volume's.
     pub(super) fn stat(&self) -> Result<Option<Stat>> {
         match self.look.dir.stat(&self.entry) {
-            Ok(stat) if is_outdated(self.look, Reserved::Removed, &stat) => Ok(None),
+            Ok(stat) if is_outdated(self.look, &self.entry, &stat) => Ok(None),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             stat => stat.map(Some),
         }
@@ -69,7 +71,8 @@ impl<'a> Waiting<'a> {
     pub(super) fn put(&self) -> Result<()> {
         let dir = self.look.dir;
         note_name(dir, self.name, &self.entry);
-        dir.rename(self.name.as_str(), dir, &self.entry, Rename::Replace)
+        dir.rename(self.name.as_str(), dir, &self.entry, Rename::Replace)?;
+        self.recount_links()
     }
 
     /// Gives what waits its name again, if nothing else has it.
@@ -80,7 +83,31 @@ impl<'a> Waiting<'a> {
         let dir = self.look.dir;
         dir.rename(&self.entry, dir, self.name.as_str(), Rename::NoReplace)?;
         forget_noted_name(dir, self.name, &self.entry);
+        self.recount_links()
+    }
+
+    /// The links of a directory are remembered by the number of its names, and that is as it was.
+    fn recount_links(&self) -> Result<()> {
+        if !self.name.is_record() {
+            let id = self.look.dir.stat_self()?.id;
+            self.look.tenant.facts.lock().forget_links(id);
+        }
         Ok(())
+    }
+
+    /// The directory that waits, or a new one that does.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn open_or_make_dir(&self) -> Result<Dir> {
+        let dir = self.look.dir;
+        if self.is_directory()? {
+            return dir.open_dir(&self.entry);
+        }
+        self.drop_for_good()?;
+        let made = dir.make_dir(&self.entry)?;
+        note_name_at(dir, self.name, &self.entry);
+        Ok(made)
     }
 
     /// Removes what waits for good, and tells of the secrets that are lost so.
@@ -106,19 +133,20 @@ pub(super) fn verified(look: Look<'_>, entry: &str) -> Result<Option<Stored>> {
     })
 }
 
-/// Whether `entry`, which is `what`, has outlived its use.
-pub(super) fn is_outdated(look: Look<'_>, what: Reserved, stat: &Stat) -> bool {
-    what.is_outdated(stat, clock::now(), look.tenant.options.keep_removed)
+/// Whether `entry`, one of ours, has outlived its use.
+pub(super) fn is_outdated(look: Look<'_>, entry: &str, stat: &Stat) -> bool {
+    let since = look.dir.waits_since(entry, stat);
+    Reserved::of(entry).is_outdated(since, clock::now(), look.tenant.options.keep_removed)
 }
 
 /// Removes `entry` if it is one of ours that has outlived its use.
 pub(super) fn sweep(look: Look<'_>, entry: &str) {
     let what = Reserved::of(entry);
-    if !matches!(what, Reserved::Temporary | Reserved::Away | Reserved::Removed) {
+    if !(what == Reserved::Temporary || what.waits()) {
         return;
     }
     let outdated = match look.dir.stat(entry) {
-        Ok(stat) if is_outdated(look, what, &stat) => stat,
+        Ok(stat) if is_outdated(look, entry, &stat) => stat,
         _ => return,
     };
     if let Err(error) = drop_entry(look, entry, &outdated) {
@@ -134,6 +162,7 @@ pub(super) fn drop_entry(look: Look<'_>, entry: &str, stat: &Stat) -> Result<()>
     match (stat.file_type, Reserved::of(entry)) {
         (FileType::Directory, _) => drop_directory(look, entry),
         (FileType::Regular, Reserved::Away | Reserved::Removed) => drop_record(look, entry),
+        // The secrets in a note are also those of the record that left it: with it, none is lost.
         _ => forget(look.dir, entry).map(drop),
     }
 }
@@ -163,18 +192,17 @@ fn drop_directory(look: Look<'_>, entry: &str) -> Result<()> {
                 Err(error) if error.kind() == Kind::NotFound => continue,
                 stat => stat?,
             };
-            match (Reserved::of(&ours), stat.file_type) {
-                (Reserved::Removed | Reserved::Away | Reserved::Temporary, FileType::Directory) => {
+            let what = Reserved::of(&ours);
+            match (what == Reserved::Temporary || what.waits(), stat.file_type) {
+                (true, FileType::Directory) => {
                     let raised = format!("{REMOVED_PREFIX}{:016x}", stat.id.ino);
                     let path = former_path(inner, &ours);
                     dir.rename(&ours, look.dir, &raised, Rename::NoReplace)?;
                     due.push((raised, path));
                 }
-                (Reserved::Removed | Reserved::Away | Reserved::Temporary, _) => {
-                    drop_entry(inner, &ours, &stat)?;
-                }
+                (true, _) => drop_entry(inner, &ours, &stat)?,
                 // Somebody's who has put it there since: then the directory cannot be removed.
-                _ => {}
+                (false, _) => {}
             }
         }
         look.dir.remove_dir(&entry)?;
@@ -221,7 +249,7 @@ impl Content {
                     forget(look.dir, &entry)?;
                     Self::Nothing
                 }
-                Reserved::Away | Reserved::Removed => {
+                Reserved::Away | Reserved::Removed | Reserved::Secrets | Reserved::Moved => {
                     sweep(look, &entry);
                     match look.dir.stat(&entry) {
                         Err(error) if error.kind() == Kind::NotFound => Self::Nothing,

@@ -4,112 +4,210 @@ use std::ops::ControlFlow;
 
 use super::folder::Folder;
 use super::reserved::{Reserved, former_name};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 
 /// At most so many directories are open at once. Those above are opened anew when the walk comes back to them.
 const MOST_OPEN: usize = 64;
+
+/// A place in a tree of directories: a directory, or several that are walked side by side.
+pub(super) trait Place: Clone {
+    /// Whether anything in it can be reached, which is asked before it is visited.
+    ///
+    /// # Errors
+    /// The volume's.
+    fn enter(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The places in it that are to be visited.
+    ///
+    /// # Errors
+    /// The volume's.
+    fn below(&self) -> Result<Vec<Below>>;
+
+    /// Opens one of those.
+    ///
+    /// # Errors
+    /// The volume's.
+    fn open(&self, below: &Below) -> Result<Self>;
+}
 
 /// A directory in another one.
 pub(super) struct Below {
     /// What it is called on the volume.
     entry: String,
     /// What it is called in the mount, or was until it was removed.
-    name: EntryName,
+    pub(super) name: EntryName,
+}
+
+impl Below {
+    /// One that is called in the mount as on the volume.
+    pub(super) fn named(name: EntryName) -> Self {
+        Self {
+            entry: name.as_str().to_owned(),
+            name,
+        }
+    }
+}
+
+/// Every directory in a directory, and those that were removed and wait.
+impl Place for Folder {
+    fn enter(&self) -> Result<()> {
+        self.look().dir.stat(".").map(drop)
+    }
+
+    fn below(&self) -> Result<Vec<Below>> {
+        let dir = self.look().dir;
+        let below = |entry: Vec<u8>| {
+            let entry = String::from_utf8(entry).ok()?;
+            let name = match Reserved::of(&entry) {
+                Reserved::Removed => former_name(dir, &entry)?,
+                _ => EntryName::parse(entry.as_bytes()).ok()?,
+            };
+            Some(Below { entry, name })
+        };
+        Ok(dir.directories()?.into_iter().filter_map(below).collect())
+    }
+
+    fn open(&self, below: &Below) -> Result<Self> {
+        self.child(self.look().dir.open_dir(&below.entry)?, &below.name)
+    }
 }
 
 /// Whether to go on.
 pub(super) type Walked = Result<ControlFlow<()>>;
 
-/// Calls `visit` with every directory in and below `root`, and with those that were removed and wait; each before those in it.
-/// What is gone meanwhile is left out.
+/// What is done at each place.
+pub(super) trait Visitor<P> {
+    /// A place, before those in it.
+    ///
+    /// # Errors
+    /// With one, the walk ends.
+    fn visit(&mut self, place: &P) -> Walked;
+
+    /// A place that cannot be looked at: `place` itself, or one in it. What is gone meanwhile is none.
+    ///
+    /// # Errors
+    /// With one, the walk ends; else that place is left out.
+    fn missed(&mut self, place: &P, below: Option<&Below>, error: Error) -> Result<()>;
+}
+
+/// Who only visits leaves out what cannot be opened, and ends with what cannot be listed.
+impl<P, F: FnMut(&P) -> Walked> Visitor<P> for F {
+    fn visit(&mut self, place: &P) -> Walked {
+        self(place)
+    }
+
+    fn missed(&mut self, _: &P, below: Option<&Below>, error: Error) -> Result<()> {
+        below.map_or(Err(error), |_| Ok(()))
+    }
+}
+
+/// Visits `root` and every place below it; each before those in it. What is gone meanwhile is left out.
 ///
 /// # Errors
-/// Those of `visit`; the volume's.
-pub(super) fn walk(root: &Folder, mut visit: impl FnMut(&Folder) -> Walked) -> Walked {
-    if visit(root)?.is_break() {
-        return Ok(ControlFlow::Break(()));
-    }
+/// Those of the visitor.
+pub(super) fn walk<P: Place>(root: &P, visitor: &mut impl Visitor<P>) -> Walked {
     let mut trail = Vec::new();
-    let mut frames = vec![Frame::new(root.clone(), 0)?];
+    let mut frames = Vec::new();
+    match visit(root.clone(), 0, visitor)? {
+        ControlFlow::Continue(frame) => frames.extend(frame),
+        ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+    }
     while let Some(frame) = frames.last_mut() {
         let Some(next) = frame.below.pop() else {
             frames.pop();
             continue;
         };
         trail.truncate(frame.depth);
-        if frame.folder.is_none() && reopen(root, &mut frames, &trail).is_err() {
+        if frame.place.is_none() && reopen(root, &mut frames, &trail).is_err() {
             frames.pop();
             continue;
         }
-        let opened = frames
-            .last()
-            .and_then(|frame| open(frame.folder.as_ref()?, &next));
+        let opened = match frames.last().and_then(|frame| frame.place.as_ref()) {
+            Some(place) => open(place, &next, visitor)?,
+            None => None,
+        };
         // One with nothing left to enter is closed first: a chain of any length takes two handles.
         frames.pop_if(|frame| frame.below.is_empty());
-        let Some(folder) = opened else { continue };
+        let Some(place) = opened else { continue };
         trail.push(next);
-        if visit(&folder)?.is_break() {
-            return Ok(ControlFlow::Break(()));
+        match visit(place, trail.len(), visitor)? {
+            ControlFlow::Continue(frame) => frames.extend(frame),
+            ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
         }
-        frames.push(Frame::new(folder, trail.len())?);
         let beyond = frames.len().checked_sub(MOST_OPEN + 1);
         if let Some(oldest) = beyond.and_then(|beyond| frames.get_mut(beyond)) {
-            oldest.folder = None;
+            oldest.place = None;
         }
     }
     Ok(ControlFlow::Continue(()))
 }
 
-/// A directory that was visited, and those in it that are still to be.
-struct Frame {
+/// A place that was visited, and those in it that are still to be.
+struct Frame<P> {
     /// How many steps below the root.
     depth: usize,
     /// None while it is closed.
-    folder: Option<Folder>,
+    place: Option<P>,
     below: Vec<Below>,
 }
 
-impl Frame {
-    fn new(folder: Folder, depth: usize) -> Result<Self> {
-        Ok(Self {
+/// Visits a place. None where there is nothing in it that can be visited.
+fn visit<P: Place>(
+    place: P,
+    depth: usize,
+    visitor: &mut impl Visitor<P>,
+) -> Result<ControlFlow<(), Option<Frame<P>>>> {
+    if let Err(error) = place.enter() {
+        return visitor
+            .missed(&place, None, error)
+            .map(|()| ControlFlow::Continue(None));
+    }
+    if visitor.visit(&place)?.is_break() {
+        return Ok(ControlFlow::Break(()));
+    }
+    match place.below() {
+        Ok(below) => Ok(ControlFlow::Continue(Some(Frame {
             depth,
-            below: below(&folder)?,
-            folder: Some(folder),
-        })
+            below,
+            place: Some(place),
+        }))),
+        Err(error) => visitor
+            .missed(&place, None, error)
+            .map(|()| ControlFlow::Continue(None)),
+    }
+}
+
+/// None when it is gone, or no directory, or cannot be opened.
+fn open<P: Place>(place: &P, below: &Below, visitor: &mut impl Visitor<P>) -> Result<Option<P>> {
+    match place.open(below) {
+        Ok(opened) => Ok(Some(opened)),
+        // What is mounted there is nobody's record.
+        Err(error)
+            if matches!(
+                error.kind(),
+                Kind::NotFound | Kind::NotADirectory | Kind::CrossDevice
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => visitor.missed(place, Some(below), error).map(|()| None),
     }
 }
 
 /// Opens the last of `frames` again, which is at the end of `trail`, and as many above it as may be open.
-fn reopen(root: &Folder, frames: &mut [Frame], trail: &[Below]) -> Result<()> {
+fn reopen<P: Place>(root: &P, frames: &mut [Frame<P>], trail: &[Below]) -> Result<()> {
     let closed = frames.len().saturating_sub(MOST_OPEN);
     let (mut at, mut steps) = (root.clone(), trail.iter());
     let mut depth = 0;
     for frame in frames.iter_mut().skip(closed) {
         for step in steps.by_ref().take(frame.depth - depth) {
-            at = at.child(at.look().dir.open_dir(&step.entry)?, &step.name)?;
+            at = at.open(step)?;
         }
         depth = frame.depth;
-        frame.folder = Some(at.clone());
+        frame.place = Some(at.clone());
     }
     Ok(())
-}
-
-fn open(folder: &Folder, below: &Below) -> Option<Folder> {
-    let dir = folder.look().dir.open_dir(&below.entry).ok()?;
-    folder.child(dir, &below.name).ok()
-}
-
-/// The directories in one.
-fn below(folder: &Folder) -> Result<Vec<Below>> {
-    let dir = folder.look().dir;
-    let below = |entry: Vec<u8>| {
-        let entry = String::from_utf8(entry).ok()?;
-        let name = match Reserved::of(&entry) {
-            Reserved::Removed => former_name(dir, &entry)?,
-            _ => EntryName::parse(entry.as_bytes()).ok()?,
-        };
-        Some(Below { entry, name })
-    };
-    Ok(dir.directories()?.into_iter().filter_map(below).collect())
 }

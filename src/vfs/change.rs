@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::ids::{Fh, Ino, ROOT};
+use super::lock_order::OrderedGuard;
 use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
 use super::open::{Again, OpenMode};
-use super::open_file::OpenContent;
+use super::open_file::Current;
 use super::record_state::Record;
 use super::verdict::Occasion;
 use super::{NodeInfo, Vfs, access};
@@ -51,26 +52,42 @@ impl Vfs {
         }
         // What was opened, even if the number stands for something else by now.
         let file = fh.map(|fh| self.files.get(fh)).transpose()?;
-        match file.as_ref().map(|file| &file.content) {
-            Some(OpenContent::Record(open)) => {
-                if changes.size.is_some() {
-                    open.written();
+        match &file {
+            Some(file) => self.with(file, |current| match current {
+                Current::Record(node, record) => {
+                    if changes.size.is_some() {
+                        file.written();
+                    }
+                    self.change_record(node, record, changes, true, asker)
                 }
-                self.change_record(&open.node, changes, true, asker)?;
-            }
-            Some(OpenContent::Attachment(node, attachment)) => {
-                self.change_attachment(node, attachment, changes)?;
-            }
-            None => match self.known(ino)? {
-                Node::Directory(id) => self.change_directory(id, changes)?,
-                Node::Record(node) => self.change_record(&node, changes, false, asker)?,
-                Node::Attachment(node) => {
-                    let attachment = self.any_open(&node, changes.size.is_some())?;
-                    self.change_attachment(&node, &attachment, changes)?;
+                Current::Attachment(node, attachment, _descriptions) => {
+                    self.change_attachment(node, attachment, changes)
                 }
-            },
+            })?,
+            None => self.change_node(&self.known(ino)?, changes, asker)?,
         }
         self.getattr(ino)
+    }
+
+    fn change_node(&self, node: &Node, changes: Changes, asker: u32) -> Result<()> {
+        match node {
+            Node::Directory(id) => self.change_directory(*id, changes),
+            Node::Record(node) => {
+                let record = node.lock();
+                match node.is_former() {
+                    true => Err(stale()),
+                    false => self.change_record(node, record, changes, false, asker),
+                }
+            }
+            Node::Attachment(node) => {
+                let attachment = self.any_open(node, changes.size.is_some())?;
+                let _descriptions = node.lock();
+                match node.is_former() {
+                    true => Err(stale()),
+                    false => self.change_attachment(node, &attachment, changes),
+                }
+            }
+        }
     }
 
     fn change_directory(&self, node: NodeId, changes: Changes) -> Result<()> {
@@ -90,6 +107,7 @@ impl Vfs {
     fn change_record(
         &self,
         node: &RecordNode,
+        mut record: OrderedGuard<'_, Record>,
         changes: Changes,
         through_handle: bool,
         asker: u32,
@@ -99,7 +117,6 @@ impl Vfs {
             false => self.retries.finish(asker),
         };
         let looked_again = retried.is_some();
-        let mut record = node.lock();
         if let Some(size) = changes.size {
             // By its name, what that leads to now is meant; without one, what was opened.
             let is_opened = record.is_open() && (through_handle || self.table.place(node.id).is_none());

@@ -30,6 +30,10 @@ pub(super) struct Entries {
     pub(super) names: HashMap<Place, Ino>,
     /// Inodes with a draft in memory.
     pub(super) drafting: HashSet<Ino>,
+    /// The inodes that may take a name back: see [`Link::Displaced`].
+    displaced: HashMap<Place, Vec<Ino>>,
+    /// The names that are being removed or renamed just now.
+    pub(super) changing: Vec<Place>,
     /// Of the next node.
     pub(super) serial: u64,
 }
@@ -53,8 +57,11 @@ pub(super) struct Entry {
 pub(super) enum Link {
     /// It does.
     Here,
-    /// Others put another file there.
+    /// Others put another file there. What is typed into this one takes the name back.
     Displaced,
+    /// That was done, and then something was typed into the other file through this mount, or it was given another name: the
+    /// name does not come back, and nothing can be typed into this one any more.
+    Superseded,
     /// The name was removed, or given away, through this mount.
     Removed,
 }
@@ -145,6 +152,9 @@ impl Entries {
         entry.vanished = false;
         let before = std::mem::replace(&mut entry.link, Link::Here);
         let old = std::mem::replace(&mut entry.place, place.clone());
+        if before == Link::Displaced {
+            self.no_longer_displaced(ino, &old);
+        }
         if before == Link::Here && old != place && self.names.get(&old) == Some(&ino) {
             self.names.remove(&old);
         }
@@ -157,13 +167,20 @@ impl Entries {
 
     pub(super) fn unlinked(&mut self, ino: Ino, link: Link) -> Option<Node> {
         let entry = self.entries.get_mut(&ino)?;
-        entry.link = link;
+        let before = std::mem::replace(&mut entry.link, link);
         let node = entry.node.clone();
+        let place = entry.place.clone();
         // The volume may give its number to another file.
         if let Some(id) = entry.id
             && self.by_id.get(&id) == Some(&ino)
         {
             self.by_id.remove(&id);
+        }
+        match (before, link) {
+            (Link::Displaced, Link::Displaced) => {}
+            (Link::Displaced, _) => self.no_longer_displaced(ino, &place),
+            (_, Link::Displaced) => self.displaced.entry(place).or_default().push(ino),
+            _ => {}
         }
         // A draft that is displaced comes back when it is saved.
         if link == Link::Removed {
@@ -171,6 +188,33 @@ impl Entries {
         }
         self.drop_unused(ino);
         Some(node)
+    }
+
+    /// `from` is renamed to `to`: what is there loses its name.
+    pub(super) fn replace(&mut self, from: &Place, to: &Place) {
+        self.supersede(from);
+        self.supersede(to);
+        if let Some(ino) = self.names.remove(to) {
+            self.unlinked(ino, Link::Removed);
+        }
+    }
+
+    /// Whoever was displaced from this name does not get it back.
+    pub(super) fn supersede(&mut self, place: &Place) {
+        for ino in self.displaced.remove(place).unwrap_or_default() {
+            if let Some(entry) = self.entries.get_mut(&ino) {
+                entry.link = Link::Superseded;
+            }
+        }
+    }
+
+    fn no_longer_displaced(&mut self, ino: Ino, place: &Place) {
+        if let Some(inos) = self.displaced.get_mut(place) {
+            inos.retain(|other| *other != ino);
+            if inos.is_empty() {
+                self.displaced.remove(place);
+            }
+        }
     }
 
     pub(super) fn look_up(&mut self, ino: Ino) {
@@ -204,6 +248,9 @@ impl Entries {
         if self.names.get(&entry.place) == Some(&ino) {
             self.names.remove(&entry.place);
         }
+        if entry.link == Link::Displaced {
+            self.no_longer_displaced(ino, &entry.place);
+        }
         self.give_back();
         Some(entry.place.parent)
     }
@@ -232,6 +279,7 @@ impl Entries {
             self.entries.shrink_to(much / 4);
             self.by_id.shrink_to(much / 4);
             self.names.shrink_to(much / 4);
+            self.displaced.shrink_to(much / 4);
         }
     }
 }

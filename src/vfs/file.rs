@@ -1,8 +1,13 @@
 //! Open files: reading, writing, and what happens when they are closed.
 
+use std::sync::Arc;
+
 use super::Vfs;
 use super::ids::Fh;
-use super::open_file::{OpenContent, OpenRecord};
+use super::lock_order::OrderedGuard;
+use super::node::RecordNode;
+use super::open_file::{Current, OpenFile};
+use super::record_state::Record;
 use super::verdict::Occasion;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
@@ -15,15 +20,18 @@ impl Vfs {
     /// [`Kind::BadHandle`]; the volume's.
     pub fn read(&self, fh: Fh, offset: u64, size: usize) -> Result<Vec<u8>> {
         let file = self.files.get(fh)?;
-        let content = match &file.content {
-            OpenContent::Attachment(_, attachment) => attachment.read(offset, size)?,
-            OpenContent::Record(open) => {
-                let record = open.node.lock();
+        let content = self.with(&file, |current| match current {
+            Current::Attachment(_, attachment, descriptions) => {
+                // Readers do not wait for each other.
+                drop(descriptions);
+                attachment.read(offset, size)
+            }
+            Current::Record(_, record) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let rest = record.content().get(start..).unwrap_or_default();
-                rest.get(..size).unwrap_or(rest).to_vec()
+                Ok(rest.get(..size).unwrap_or(rest).to_vec())
             }
-        };
+        })?;
         self.transferred(Op::Read, content.len());
         Ok(content)
     }
@@ -36,31 +44,36 @@ impl Vfs {
     pub fn write(&self, fh: Fh, offset: u64, bytes: &[u8], from_cache: bool) -> Result<()> {
         let file = self.files.get(fh)?;
         let append = file.append && !from_cache;
-        match &file.content {
-            OpenContent::Attachment(node, attachment) => {
+        self.with(&file, |current| match current {
+            Current::Attachment(node, attachment, _descriptions) => {
                 node.written();
                 match append {
-                    true => attachment.append(bytes)?,
-                    false => attachment.write(offset, bytes)?,
+                    true => attachment.append(bytes),
+                    false => attachment.write(offset, bytes),
                 }
             }
-            OpenContent::Record(open) => {
-                let mut record = open.node.lock();
+            Current::Record(node, mut record) => {
                 match from_cache {
                     true => record.written_back = true,
-                    false => open.written(),
+                    false => file.written(),
                 }
-                self.edit(&open.node, &mut record, |draft| match append {
+                self.edit(node, &mut record, |draft| match append {
                     true => draft.append(bytes),
                     false => draft.write(offset, bytes),
                 })?;
                 if !from_cache {
-                    open.sync_follows();
+                    file.sync_follows();
                 }
+                Ok(())
             }
-        }
+        })?;
         self.transferred(Op::Write, bytes.len());
         Ok(())
+    }
+
+    /// Does something with what an open file is by now.
+    pub(super) fn with<T>(&self, file: &OpenFile, work: impl FnOnce(Current<'_>) -> Result<T>) -> Result<T> {
+        file.with(|ino| self.known(ino), work)
     }
 
     /// Tells of content that goes in or out.
@@ -75,21 +88,19 @@ impl Vfs {
     /// What a commit says, as long as it says so: every close of a descriptor that wrote is told.
     pub fn flush(&self, fh: Fh, closer: u32) -> Result<()> {
         let file = self.files.get(fh)?;
-        let OpenContent::Record(open) = &file.content else {
-            return Ok(());
-        };
-        if !open.writer {
+        if !file.writer {
             return Ok(());
         }
-        let mut record = open.node.lock();
-        if record.draft().is_none() {
-            return Ok(());
-        }
-        let occasion = Occasion::Close {
-            by_opener: open.is_openers(closer),
-            wrote: open.wrote() || record.written_back,
-        };
-        self.settle(&open.node, &mut record, occasion)
+        self.with(&file, |current| match current {
+            Current::Record(node, mut record) if record.draft().is_some() => {
+                let occasion = Occasion::Close {
+                    by_opener: file.is_openers(closer),
+                    wrote: file.wrote() || record.written_back,
+                };
+                self.settle(node, &mut record, occasion)
+            }
+            Current::Record(..) | Current::Attachment(..) => Ok(()),
+        })
     }
 
     /// Makes a file durable: a record by committing it.
@@ -98,23 +109,30 @@ impl Vfs {
     /// What a commit says, as long as it says so; the volume's.
     pub fn fsync(&self, fh: Fh, data_only: bool) -> Result<()> {
         let file = self.files.get(fh)?;
-        match &file.content {
-            OpenContent::Attachment(_, attachment) => attachment.sync(data_only),
-            OpenContent::Record(open) => self.sync_record(open),
-        }
-    }
-
-    fn sync_record(&self, open: &OpenRecord) -> Result<()> {
-        let occasion = match open.is_part_of_write() {
+        let occasion = match file.is_part_of_write() {
             true => Occasion::Write,
             false => Occasion::Sync,
         };
-        let mut record = open.node.lock();
+        self.with(&file, |current| match current {
+            Current::Attachment(_, attachment, descriptions) => {
+                drop(descriptions);
+                attachment.sync(data_only)
+            }
+            Current::Record(node, record) => self.sync_record(node, record, occasion),
+        })
+    }
+
+    fn sync_record(
+        &self,
+        node: &RecordNode,
+        mut record: OrderedGuard<'_, Record>,
+        occasion: Occasion,
+    ) -> Result<()> {
         if record.draft().is_some() {
-            return self.settle(&open.node, &mut record, occasion);
+            return self.settle(node, &mut record, occasion);
         }
         drop(record);
-        match self.place(open.node.id) {
+        match self.place(node.id) {
             Ok((folder, name)) => folder.record(&name).sync(),
             // Without a name there is nothing that could be lost.
             Err(_) => Ok(()),
@@ -136,18 +154,30 @@ impl Vfs {
         let Some(file) = self.files.remove(fh) else {
             return;
         };
-        match &file.content {
-            OpenContent::Record(open) => self.close_record(open, commit),
-            OpenContent::Attachment(node, _) => {
-                self.table.forget(node.id.ino, 0);
+        let closed = self.with(&file, |current| {
+            match current {
+                Current::Record(node, record) => self.close_record(node, record, file.writer, commit),
+                Current::Attachment(node, _, mut descriptions) => {
+                    descriptions.closed(file.writer);
+                    drop(descriptions);
+                    self.table.forget(node.id.ino, 0);
+                }
             }
+            Ok(())
+        });
+        if let Err(error) = closed {
+            log::debug!("at a close: {error:#}");
         }
     }
 
-    fn close_record(&self, open: &OpenRecord, commit: bool) {
-        let node = &open.node;
-        let mut record = node.lock();
-        let last_writer = record.closed(open.writer);
+    fn close_record(
+        &self,
+        node: &Arc<RecordNode>,
+        mut record: OrderedGuard<'_, Record>,
+        writer: bool,
+        commit: bool,
+    ) {
+        let last_writer = record.closed(writer);
         if last_writer && commit {
             // Nobody waits for the result: a draft that is kept was reported, and any other stays in memory.
             if let Err(error) = self.settle(node, &mut record, Occasion::Last) {
@@ -178,34 +208,47 @@ impl Vfs {
     /// [`Kind::TooLarge`], [`Kind::Unsupported`]; the volume's.
     pub fn allocate(&self, fh: Fh, how: Allocate, offset: u64, len: u64) -> Result<()> {
         let file = self.files.get(fh)?;
-        let open = match &file.content {
-            OpenContent::Attachment(node, attachment) => {
+        self.with(&file, |current| match current {
+            Current::Attachment(node, attachment, _descriptions) => {
                 node.written();
-                return attachment.allocate(how, offset, len);
+                attachment.allocate(how, offset, len)
             }
-            OpenContent::Record(open) => open,
-        };
+            Current::Record(node, mut record) => {
+                let changed = self.allocate_in_record(node, &mut record, how, (offset, len))?;
+                if changed {
+                    file.written();
+                }
+                Ok(())
+            }
+        })
+    }
+
+    /// Returns whether that changed anything: the space is there, a record's is reserved with it.
+    fn allocate_in_record(
+        &self,
+        node: &RecordNode,
+        record: &mut Record,
+        how: Allocate,
+        (offset, len): (u64, u64),
+    ) -> Result<bool> {
         let zeroes = matches!(
             how,
             Allocate::PunchHole | Allocate::ZeroRange | Allocate::ZeroRangeKeepSize
         );
         let extends = matches!(how, Allocate::Extend | Allocate::ZeroRange);
         let end = offset.saturating_add(len);
-        let mut record = open.node.lock();
         let grows = extends && end > record.content().len() as u64;
         if !grows && !zeroes {
-            // The space is there: a record's is reserved with it.
-            return Ok(());
+            return Ok(false);
         }
-        open.written();
-        self.edit(&open.node, &mut record, |draft| {
+        self.edit(node, record, |draft| {
             if grows {
                 draft.resize(end)?;
             }
             if zeroes {
                 draft.zero(offset, len);
             }
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -215,15 +258,17 @@ impl Vfs {
     /// [`Kind::NoData`] when there is none.
     pub fn seek(&self, fh: Fh, what: Seek, offset: u64) -> Result<u64> {
         let file = self.files.get(fh)?;
-        let size = match &file.content {
-            OpenContent::Attachment(_, attachment) => return attachment.seek(what, offset),
-            OpenContent::Record(open) => open.node.lock().content().len() as u64,
-        };
-        match what {
-            _ if offset >= size => Err(Error::new(Kind::NoData, "beyond the end of the file")),
-            Seek::Data => Ok(offset),
-            Seek::Hole => Ok(size),
-        }
+        self.with(&file, |current| match current {
+            Current::Attachment(_, attachment, descriptions) => {
+                drop(descriptions);
+                attachment.seek(what, offset)
+            }
+            Current::Record(_, record) => match (what, record.content().len() as u64) {
+                (_, size) if offset >= size => Err(Error::new(Kind::NoData, "beyond the end of the file")),
+                (Seek::Data, _) => Ok(offset),
+                (Seek::Hole, size) => Ok(size),
+            },
+        })
     }
 
     /// Copies within the volume, between two attachments.
@@ -232,15 +277,21 @@ impl Vfs {
     /// [`Kind::Unsupported`] when one is a record: the kernel copies by reading and writing then.
     pub fn copy(&self, from: (Fh, u64), to: (Fh, u64), len: usize) -> Result<usize> {
         let (source, target) = (self.files.get(from.0)?, self.files.get(to.0)?);
-        match (&source.content, &target.content) {
-            (OpenContent::Attachment(_, source), OpenContent::Attachment(node, target)) => {
+        // Not held: two attachments could be copied into each other.
+        let source = self.with(&source, |current| match current {
+            Current::Attachment(_, attachment, _) => Ok(Arc::clone(attachment)),
+            Current::Record(..) => Err(no_copy()),
+        })?;
+        self.with(&target, |current| match current {
+            Current::Attachment(node, target, _descriptions) => {
                 node.written();
                 source.copy_to(from.1, target, to.1, len)
             }
-            _ => Err(Error::new(
-                Kind::Unsupported,
-                "records are written through their drafts",
-            )),
-        }
+            Current::Record(..) => Err(no_copy()),
+        })
     }
+}
+
+fn no_copy() -> Error {
+    Error::new(Kind::Unsupported, "records are written through their drafts")
 }

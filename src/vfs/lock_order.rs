@@ -63,6 +63,18 @@ impl<T> Ordered<T> {
         }
     }
 
+    /// As [`lock`](Self::lock), for whoever holds one lock of the same rank already: the caller takes the two in an order of
+    /// its own, always the same.
+    pub(super) fn lock_second(&self) -> OrderedGuard<'_, T> {
+        #[cfg(debug_assertions)]
+        let _held = held::Held::second(self.rank);
+        OrderedGuard {
+            value: self.value.lock(),
+            #[cfg(debug_assertions)]
+            _held,
+        }
+    }
+
     /// Takes it if it is free, which is allowed in any order: who does not wait keeps nobody waiting in a circle.
     pub(super) fn try_lock(&self) -> Option<OrderedGuard<'_, T>> {
         Some(OrderedGuard {
@@ -114,6 +126,20 @@ mod held {
             assert!(
                 out_of_order.is_none(),
                 "a thread waits for {rank:?} while it holds {out_of_order:?}: see the order in vfs/lock_order.rs"
+            );
+            Self::in_any_order(rank)
+        }
+
+        /// One of the same rank may be held already, and nothing later.
+        pub(super) fn second(rank: Rank) -> Self {
+            let in_the_way = with(|held| {
+                let one = held.iter().position(|other| *other == rank);
+                let mut others = held.iter().enumerate().filter(|(at, _)| Some(*at) != one);
+                others.any(|(_, other)| *other >= rank).then_some(rank)
+            });
+            assert!(
+                in_the_way.is_none(),
+                "a thread waits for a second {rank:?} while it holds two, or something later"
             );
             Self::in_any_order(rank)
         }
@@ -203,6 +229,21 @@ mod tests {
         drop(table.lock());
         drop(taken);
         drop(other.lock());
+    }
+
+    #[test]
+    fn of_one_rank_two_can_be_waited_for_and_no_third() {
+        let ([_, content, table], [_, other, _]) = (locks(), locks());
+        let third = Ordered::new(Rank::Content, 0);
+        let held = content.lock();
+        let second = other.lock_second();
+        assert!(panics(|| drop(third.lock_second())), "it would be the third");
+        drop(table.lock());
+        drop(held);
+        drop(content.lock_second());
+        drop(second);
+        let _table = table.lock();
+        assert!(panics(|| drop(other.lock_second())), "the table is the last");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::entries::Place;
 use super::ids::{Ino, ROOT};
 use super::node::{Node, NodeId, stale};
-use super::retries::{Content, KeptDraft, Step, Told};
+use super::retries::{Found, KeptDraft, Step, Told};
 use super::{NodeInfo, Vfs, existing};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
@@ -153,7 +153,7 @@ impl Vfs {
     }
 
     /// A file with its content, which it keeps whatever becomes of its name. None comes with a directory.
-    pub(super) fn look_up_with_content(&self, place: &Place) -> Result<(NodeInfo, Option<Content>)> {
+    pub(super) fn look_up_with_content(&self, place: &Place) -> Result<(NodeInfo, Option<Found>)> {
         for _ in 1..CONTENT_ATTEMPTS {
             match self.try_with_content(place) {
                 // It was replaced by something of another kind between two looks.
@@ -164,7 +164,7 @@ impl Vfs {
         self.try_with_content(place)
     }
 
-    fn try_with_content(&self, place: &Place) -> Result<(NodeInfo, Option<Content>)> {
+    fn try_with_content(&self, place: &Place) -> Result<(NodeInfo, Option<Found>)> {
         let folder = self.folder(place.parent)?;
         if let Some(info) = self.look_up_unsaved(&folder, place) {
             return Ok((info, self.typed(info.ino)));
@@ -180,35 +180,36 @@ impl Vfs {
     }
 
     /// What memory has of a record: who closes it may give it up.
-    fn typed(&self, ino: Ino) -> Option<Content> {
+    fn typed(&self, ino: Ino) -> Option<Found> {
         let node = self.table.get(ino)?;
         let record = node.as_record()?.lock();
         let snapshot = Snapshot {
             attributes: record.unsaved_attributes()?,
             view: record.content().into(),
         };
-        Some(Content::Typed(snapshot))
+        Some(Found::Typed(snapshot))
     }
 
     /// The content of a file of which this was `seen`, or of another that has its name by now.
-    pub(super) fn content(&self, folder: &Folder, name: &EntryName, seen: &Attributes) -> Result<Content> {
+    pub(super) fn content(&self, folder: &Folder, name: &EntryName, seen: &Attributes) -> Result<Found> {
         if seen.kind == NodeKind::Attachment {
-            return Ok(Content::Attachment(self.open_for_any_use(folder, name)?));
+            return Ok(Found::Attachment(self.open_for_any_use(folder, name)?));
         }
         let record = folder.record(name);
         if seen.kept_draft {
-            let draft = record.load_draft()?.ok_or_else(stale)?;
+            let mut draft = record.load_draft()?.ok_or_else(stale)?;
             if (draft.text().len() as u64, draft.changed) != (seen.size, seen.mtime) {
                 // Another session kept another one meanwhile.
                 return Err(stale());
             }
-            return Ok(Content::Kept(Box::new(KeptDraft {
+            draft.number = Some(seen.number);
+            return Ok(Found::Kept(Box::new(KeptDraft {
                 draft: draft.within(self.limits.memory())?,
                 beneath: record.open().ok().map(|snapshot| snapshot.attributes),
                 shown: *seen,
             })));
         }
-        record.open_seen(seen).map(Content::Record)
+        record.open_seen(seen).map(Found::Record)
     }
 
     /// A directory that goes on being served from where it was found.

@@ -225,10 +225,15 @@ impl Vfs {
         let (attributes, written) = match &node {
             Node::Directory(id) => (self.directory_attributes(*id, place.as_ref())?, false),
             Node::Record(record) => {
-                let (in_memory, written) = {
-                    let record = record.lock();
-                    (record.attributes(), record.is_unsaved() || record.has_writers())
+                let (in_memory, written, is_former) = {
+                    let content = record.lock();
+                    let written = content.is_unsaved() || content.has_writers();
+                    (content.attributes(), written, record.is_former())
                 };
+                if is_former {
+                    // Renamed while it was waited for: its number stands for what it became.
+                    return self.getattr(ino);
+                }
                 // What was opened is what is read, and nothing else.
                 match in_memory {
                     Some(attributes) => (attributes, written),
@@ -281,24 +286,21 @@ impl Vfs {
     }
 
     /// What statfs shows.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn statfs(&self) -> Result<FileSystem> {
+    pub fn statfs(&self) -> FileSystem {
         let mut remembered = self.usage.lock();
         let usage = match *remembered {
             Some((counted, usage)) if counted.elapsed() < USAGE_LIFETIME => usage,
             _ => {
-                let usage = self.store.usage()?;
+                let usage = self.store.usage();
                 *remembered = Some((Stopwatch::start(), usage));
                 usage
             }
         };
-        Ok(FileSystem {
+        FileSystem {
             used: usage.bytes,
             free: NOMINAL_FREE,
             files: usage.files,
-        })
+        }
     }
 
     fn info(&self, ino: Ino, parent: Option<Ino>, attributes: Attributes, written: bool) -> NodeInfo {

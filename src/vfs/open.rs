@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::entries::Place;
 use super::ids::{Fh, Ino};
 use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
-use super::open_file::{OpenContent, OpenFile, OpenRecord};
+use super::open_file::{Content, Holding, OpenFile};
 use super::record_state::{Held, Pages, Record, RecordState};
-use super::retries::{Content, Retried};
+use super::retries::{Found, Retried};
 use super::{NodeInfo, Vfs, access, below_root, not_found};
 use crate::budget::Charge;
 use crate::clock::Stopwatch;
@@ -49,7 +49,7 @@ struct Opening {
 #[derive(Default)]
 pub(super) struct Again {
     /// What was looked up for it.
-    pub(super) content: Option<Content>,
+    pub(super) content: Option<Found>,
     /// Nobody tries again after that.
     pub(super) is_last_try: bool,
 }
@@ -59,6 +59,22 @@ impl From<Option<Retried>> for Again {
         Self {
             is_last_try: retried.is_some(),
             content: retried.and_then(|retried| retried.found),
+        }
+    }
+}
+
+impl From<Opening> for Holding {
+    fn from(
+        Opening {
+            mode, opener, slot, ..
+        }: Opening,
+    ) -> Self {
+        Self {
+            opener,
+            writer: mode.write,
+            append: mode.append,
+            synchronous: mode.synchronous,
+            slot,
         }
     }
 }
@@ -169,18 +185,12 @@ impl Vfs {
     }
 
     fn opened_record(&self, node: Arc<RecordNode>, opening: Opening, keep_cache: bool) -> Opened {
-        let Opening {
-            mode, opener, slot, ..
-        } = opening;
-        let open = OpenRecord::new(node, opener, mode.write, mode.synchronous);
+        let mode = opening.mode;
+        let file = OpenFile::new(Content::Record(node), opening.into());
         if mode.truncate {
-            open.written();
+            file.written();
         }
-        let fh = self.files.add(OpenFile {
-            content: OpenContent::Record(open),
-            append: mode.append,
-            _slot: slot,
-        });
+        let fh = self.files.add(file);
         Opened {
             fh,
             keep_cache,
@@ -201,7 +211,7 @@ impl Vfs {
         mode: OpenMode,
         again: Again,
     ) -> Result<bool> {
-        let is_its = |content: &Content| {
+        let is_its = |content: &Found| {
             // What was committed here since is newer.
             let attributes = content.attributes();
             attributes.is_ok_and(|attributes| self.is_known_record(node.id, &attributes))
@@ -230,25 +240,25 @@ impl Vfs {
 
     /// The kernel has another lookup's answer, which came at the same time, and the node is not what the name leads to any
     /// more. Who has it open has what it was then; where nobody has, it becomes what was found under its name.
-    fn load_anyway(&self, node: &RecordNode, record: &mut Record, content: Option<Content>) -> Result<bool> {
+    fn load_anyway(&self, node: &RecordNode, record: &mut Record, content: Option<Found>) -> Result<bool> {
         if record.attributes().is_some() {
             return Ok(false);
         }
         match content {
-            Some(Content::Typed(typed)) => self.hold(record, typed),
-            Some(content @ (Content::Record(_) | Content::Kept(_))) => {
+            Some(Found::Typed(typed)) => self.hold(record, typed),
+            Some(content @ (Found::Record(_) | Found::Kept(_))) => {
                 self.table.became(node.id, &content.attributes()?);
                 // The kernel was told another size.
                 self.pages.drop_attributes(node.id.ino);
                 record.pages = Pages::Any;
                 self.take(record, Some(content))
             }
-            Some(Content::Attachment(_)) | None => Err(not_found()),
+            Some(Found::Attachment(_)) | None => Err(not_found()),
         }
     }
 
     /// The content of what has the name now that a node had last. None where that is nothing, or a directory.
-    fn content_at_last_place(&self, node: NodeId) -> Result<Option<Content>> {
+    fn content_at_last_place(&self, node: NodeId) -> Result<Option<Found>> {
         let Some(place) = self.table.last_place(node) else {
             return Ok(None);
         };
@@ -263,18 +273,18 @@ impl Vfs {
     }
 
     /// Returns whether the kernel's pages hold this content.
-    fn take(&self, record: &mut Record, content: Option<Content>) -> Result<bool> {
+    fn take(&self, record: &mut Record, content: Option<Found>) -> Result<bool> {
         match content {
-            Some(Content::Record(snapshot)) => self.hold(record, snapshot),
-            Some(Content::Kept(_)) if record.draft().is_some() => {
+            Some(Found::Record(snapshot)) => self.hold(record, snapshot),
+            Some(Found::Kept(_)) if record.draft().is_some() => {
                 // The very draft that memory has, by its version.
                 Ok(false)
             }
-            Some(Content::Kept(kept)) => {
+            Some(Found::Kept(kept)) => {
                 record.found_kept(kept.draft, kept.beneath, kept.shown);
                 Ok(false)
             }
-            Some(Content::Typed(_) | Content::Attachment(_)) | None => Err(stale()),
+            Some(Found::Typed(_) | Found::Attachment(_)) | None => Err(stale()),
         }
     }
 
@@ -337,14 +347,17 @@ impl Vfs {
             // Others write to it too: the kernel must not go by the old size.
             self.pages.drop_attributes(node.id.ino);
         }
-        if mode.truncate {
-            node.written();
-            attachment.resize(0)?;
-        }
         let keep_cache = {
             let mut open = node.lock();
+            if node.is_former() {
+                return Err(stale());
+            }
+            if mode.truncate {
+                node.written();
+                attachment.resize(0)?;
+            }
             let pages = std::mem::replace(&mut open.pages, Pages::Of(attributes.version));
-            open.opened(&attachment);
+            open.opened(&attachment, mode.write);
             is_same_file && pages == Pages::Of(attributes.version) && !mode.truncate
         };
         Ok(self.opened_attachment(node, attachment, opening, keep_cache))
@@ -359,7 +372,7 @@ impl Vfs {
         again: &Again,
     ) -> Result<Arc<Attachment>> {
         let found = match &again.content {
-            Some(Content::Attachment(found)) if found.writable() || !mode.write => Ok(Arc::clone(found)),
+            Some(Found::Attachment(found)) if found.writable() || !mode.write => Ok(Arc::clone(found)),
             _ => self.open_named_attachment(node, mode, again.is_last_try),
         };
         let id = self.table.id(node.id);
@@ -399,11 +412,8 @@ impl Vfs {
         opening: Opening,
         keep_cache: bool,
     ) -> Opened {
-        let fh = self.files.add(OpenFile {
-            content: OpenContent::Attachment(node, attachment),
-            append: opening.mode.append,
-            _slot: opening.slot,
-        });
+        let content = Content::Attachment(node, attachment);
+        let fh = self.files.add(OpenFile::new(content, opening.into()));
         Opened {
             fh,
             keep_cache,
@@ -529,7 +539,7 @@ impl Vfs {
             Node::Directory(_) | Node::Record(_) => return Err(stale()),
         };
         node.written();
-        node.lock().opened(&attachment);
+        node.lock().opened(&attachment, opening.mode.write);
         let info = self.info(node.id.ino, None, attributes, true);
         Ok((info, self.opened_attachment(node, attachment, opening, false)))
     }

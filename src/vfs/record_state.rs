@@ -84,14 +84,41 @@ pub(super) enum Pages {
     Any,
 }
 
+/// How many have a file open, and how many among them may write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Opens {
+    all: u32,
+    writers: u32,
+}
+
+impl Opens {
+    pub(super) fn add(&mut self, writer: bool) {
+        self.all += 1;
+        self.writers += u32::from(writer);
+    }
+
+    /// Returns whether it was the last that may write.
+    pub(super) fn remove(&mut self, writer: bool) -> bool {
+        self.all = self.all.saturating_sub(1);
+        self.writers = self.writers.saturating_sub(u32::from(writer));
+        writer && self.writers == 0
+    }
+
+    pub(super) fn any(self) -> bool {
+        self.all > 0
+    }
+
+    pub(super) fn any_writer(self) -> bool {
+        self.writers > 0
+    }
+}
+
 /// A record that the kernel knows.
 #[derive(Default)]
 pub(super) struct Record {
     state: RecordState,
     pub(super) pages: Pages,
-    /// Open handles, and those among them that may write.
-    opens: u32,
-    writers: u32,
+    opens: Opens,
     /// The kernel wrote pages back that a program had mapped, since the last commit. It does not say through which
     /// descriptor: every one that may write has written, then.
     pub(super) written_back: bool,
@@ -143,12 +170,18 @@ impl RecordState {
 }
 
 impl Record {
-    /// A record of which the kernel may have pages, of whatever content.
-    pub(super) fn under_known_number() -> Self {
+    /// A record that was an attachment: these have it open, and the kernel may have pages of it.
+    pub(super) fn that_was_attachment(opens: Opens) -> Self {
         Self {
             pages: Pages::Any,
+            opens,
             ..Self::default()
         }
+    }
+
+    /// It is an attachment by now. Returns who goes on with that.
+    pub(super) fn hand_over(&mut self) -> Opens {
+        std::mem::take(self).opens
     }
 
     pub(super) fn state(&self) -> &RecordState {
@@ -156,11 +189,11 @@ impl Record {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.opens > 0
+        self.opens.any()
     }
 
     pub(super) fn has_writers(&self) -> bool {
-        self.writers > 0
+        self.opens.any_writer()
     }
 
     /// Whether memory has text that the volume has not.
@@ -207,8 +240,7 @@ impl Record {
 
     /// A handle is opened.
     pub(super) fn opened(&mut self, writer: bool) {
-        self.opens += 1;
-        self.writers += u32::from(writer);
+        self.opens.add(writer);
         if self.pages == Pages::None {
             self.pages = Pages::Any;
         }
@@ -216,9 +248,7 @@ impl Record {
 
     /// A handle is closed. Returns whether it was the last that may write.
     pub(super) fn closed(&mut self, writer: bool) -> bool {
-        self.opens = self.opens.saturating_sub(1);
-        self.writers = self.writers.saturating_sub(u32::from(writer));
-        writer && self.writers == 0
+        self.opens.remove(writer)
     }
 
     /// Whether that is what is read already.

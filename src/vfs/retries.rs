@@ -38,7 +38,7 @@ struct Retry {
     told: Told,
     /// The last name of the path; none where the call has two paths.
     last: Option<EntryName>,
-    found: Option<Content>,
+    found: Option<Found>,
     stage: Stage,
 }
 
@@ -63,7 +63,7 @@ enum Stage {
 }
 
 /// A file that was looked up for the operation that follows: what it was then.
-pub(super) enum Content {
+pub(super) enum Found {
     Record(Snapshot),
     /// What memory had of a record, and the volume had not.
     Typed(Snapshot),
@@ -82,7 +82,7 @@ pub(super) struct Step {
 /// An operation at the end of a second walk.
 pub(super) struct Retried {
     /// What was looked up for it. The kernel may have another lookup's answer, which came at the same time.
-    pub(super) found: Option<Content>,
+    pub(super) found: Option<Found>,
     /// As in [`Step`].
     pub(super) is_led: bool,
 }
@@ -106,7 +106,7 @@ pub(super) struct KeptDraft {
     pub(super) shown: Attributes,
 }
 
-impl Content {
+impl Found {
     /// Whose content it is.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl Retries {
     }
 
     /// This is what the operation that follows gets.
-    pub(super) fn found(&self, thread: u32, found: Content) {
+    pub(super) fn found(&self, thread: u32, found: Found) {
         if let Some(retry) = self.by_thread.lock().get_mut(&thread) {
             retry.found = Some(found);
         }

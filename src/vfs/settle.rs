@@ -11,7 +11,7 @@ use super::{Target, Vfs};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
-use crate::store::{Draft, Folder, Snapshot, Uncommitted};
+use crate::store::{Draft, Folder, Snapshot, Survey, Uncommitted};
 use crate::volume::Durability;
 
 /// How often drafts that nobody has open, and that the volume did not take, are tried again.
@@ -42,7 +42,10 @@ impl Vfs {
             },
         );
         match (was_unsaved, record.is_unsaved()) {
-            (false, true) => self.table.drafting_begins(node.id),
+            (false, true) => {
+                self.table.drafting_begins(node.id);
+                self.table.typed(node.id);
+            }
             // It may have its name back, and nothing was typed after all.
             (false, false) => self.table.drafting_ends(node.id),
             (true, _) => {}
@@ -62,7 +65,17 @@ impl Vfs {
                 Ok(())
             }
             // Without a name, the draft lives in memory as long as somebody has it open: as any removed file.
-            None if self.table.is_displaced(node.id) => Err(stale()),
+            None if self.table.is_displaced(node.id) => {
+                self.store.report(&Event::Denied {
+                    op: Op::Write,
+                    path: self.path(Target::Inode(node.id.ino)),
+                    kind: Kind::Stale,
+                    reason: "others replaced the record since it was opened, and the new one was written, removed or \
+                             renamed here since"
+                        .to_owned(),
+                });
+                Err(stale())
+            }
             Some(false) | None => Ok(()),
         }
     }
@@ -115,8 +128,10 @@ impl Vfs {
     }
 
     fn commit(&self, node: &RecordNode, record: &mut Record, occasion: Occasion) -> Result<()> {
-        let Some(place) = self.place_to_commit(node)? else {
-            return Ok(());
+        let place = match self.place_to_commit(node) {
+            Ok(Some(place)) => place,
+            Ok(None) => return Ok(()),
+            Err(why) => return self.not_taken(node, record, why, occasion),
         };
         if occasion != Occasion::End {
             // Losing it would be worse than saving what cannot be taken note of.
@@ -230,10 +245,7 @@ impl Vfs {
 
     /// The drafts that could not be committed, at most so many: those that only memory has, and those that the volume
     /// keeps.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub fn uncommitted(&self, most: usize) -> Result<Vec<Uncommitted>> {
+    pub fn uncommitted(&self, most: usize) -> Survey<Uncommitted> {
         let mut found = Vec::new();
         for node in self.table.drafting() {
             let why = node.lock().trouble().map(ToString::to_string);
@@ -245,8 +257,9 @@ impl Vfs {
                 found.push(Uncommitted { path, reason });
             }
         }
-        found.extend(self.store.uncommitted(most - found.len())?);
-        Ok(found)
+        let mut kept = self.store.uncommitted(most - found.len());
+        found.append(&mut kept.found);
+        Survey { found, ..kept }
     }
 
     /// Settles the drafts that nobody can write to any more.

@@ -194,6 +194,15 @@ impl Table {
         }
     }
 
+    /// Something was typed into the node. Who has an older one of its name open cannot put that in its place any more.
+    pub(super) fn typed(&self, node: NodeId) {
+        let mut inner = self.inner.lock();
+        let entry = inner.current(node).filter(|entry| entry.link == Link::Here);
+        if let Some(place) = entry.map(|entry| entry.place.clone()) {
+            inner.supersede(&place);
+        }
+    }
+
     pub(super) fn drafting_ends(&self, node: NodeId) {
         let mut inner = self.inner.lock();
         if inner.current(node).is_some() {
@@ -203,16 +212,20 @@ impl Table {
     }
 
     /// Gives a node its name back that others put another file at: what is typed into it is not lost. Returns whether the
-    /// name leads elsewhere no more; none where it has no name to come back to, or another draft has it.
+    /// name leads elsewhere no more; none where it has no name to come back to, or what has the name now was typed here, or is
+    /// being removed or renamed.
     pub(super) fn reclaim(&self, node: NodeId) -> Option<bool> {
         let mut inner = self.inner.lock();
         let entry = inner.current(node)?;
         match entry.link {
             Link::Here => return Some(false),
-            Link::Removed => return None,
+            Link::Removed | Link::Superseded => return None,
             Link::Displaced => {}
         }
         let place = entry.place.clone();
+        if inner.changing.contains(&place) {
+            return None;
+        }
         let taken = inner.names.get(&place);
         if taken.is_some_and(|other| inner.drafting.contains(other)) {
             return None;
@@ -224,9 +237,24 @@ impl Table {
     /// Whether others put another file where the node was.
     pub(super) fn is_displaced(&self, node: NodeId) -> bool {
         let inner = self.inner.lock();
-        inner
-            .current(node)
-            .is_some_and(|entry| entry.link == Link::Displaced)
+        let entry = inner.current(node);
+        entry.is_some_and(|entry| matches!(entry.link, Link::Displaced | Link::Superseded))
+    }
+
+    /// These names are removed or renamed from now on, until what is returned is dropped: no node takes one of them back
+    /// meanwhile. None when they lead to other nodes than these by now.
+    pub(super) fn change_names(&self, names: &[(&Place, Option<NodeId>)]) -> Option<Changing<'_>> {
+        let mut inner = self.inner.lock();
+        let leads_to = |place: &Place| {
+            let entry = inner.entries.get(inner.names.get(place)?);
+            entry.map(|entry| entry.node.id())
+        };
+        if names.iter().any(|(place, node)| leads_to(place) != *node) {
+            return None;
+        }
+        let places: Vec<Place> = names.iter().map(|(place, _)| (*place).clone()).collect();
+        inner.changing.extend(places.iter().cloned());
+        Some(Changing { table: self, places })
     }
 
     /// All records with a draft that only memory has.
@@ -297,43 +325,46 @@ impl Table {
     /// The name is gone: whatever has it open goes on without it.
     pub(super) fn unlink(&self, place: &Place) -> Option<Node> {
         let mut inner = self.inner.lock();
+        inner.supersede(place);
         let ino = inner.names.remove(place)?;
         inner.unlinked(ino, Link::Removed)
     }
 
-    /// The node at `from` is at `to` now; what was there before is unlinked, and returned.
-    pub(super) fn rename(&self, from: &Place, to: Place) -> Option<Node> {
+    /// The node at `from` is at `to` now; what was there before is unlinked.
+    pub(super) fn rename(&self, from: &Place, to: Place) {
         let mut inner = self.inner.lock();
-        let replaced = inner.names.remove(&to);
-        let replaced = replaced.and_then(|ino| inner.unlinked(ino, Link::Removed));
+        inner.replace(from, &to);
         if let Some(ino) = inner.names.remove(from) {
             inner.link(ino, to);
         }
-        replaced
     }
 
-    /// What was at `from` is at `to` and of another kind: the number stands for another node from now on. Returns the
-    /// nodes that have no name any more: what it stood for, and what was at `to` before.
-    pub(super) fn transform(&self, from: &Place, to: Place, attributes: &Attributes) -> Vec<Node> {
+    /// What was at `from` is at `to` and of another kind: the number stands for another node from now on, which `make`
+    /// makes. What was at `to` before is unlinked. Returns the number.
+    pub(super) fn transform(
+        &self,
+        from: &Place,
+        to: Place,
+        attributes: &Attributes,
+        make: impl FnOnce(NodeId) -> Node,
+    ) -> Option<Ino> {
         let mut inner = self.inner.lock();
-        let replaced = inner.names.remove(&to);
-        let replaced = replaced.and_then(|ino| inner.unlinked(ino, Link::Removed));
-        let ino = inner.names.get(from).copied();
-        let former = ino.and_then(|ino| {
-            let id = inner.next_id(ino);
-            let entry = inner.entries.get_mut(&ino)?;
-            let node = Node::under_known_number(id, attributes.kind);
-            let former = std::mem::replace(&mut entry.node, node);
-            inner.drafting.remove(&ino);
-            inner.bind(ino, attributes);
-            inner.link(ino, to);
-            Some(former)
-        });
-        former.into_iter().chain(replaced).collect()
+        inner.replace(from, &to);
+        let ino = inner.names.get(from).copied()?;
+        let node = make(inner.next_id(ino));
+        if let Some(entry) = inner.entries.get_mut(&ino) {
+            entry.node = node;
+        }
+        inner.drafting.remove(&ino);
+        inner.bind(ino, attributes);
+        inner.link(ino, to);
+        Some(ino)
     }
 
     pub(super) fn exchange(&self, one: &Place, other: &Place) {
         let mut inner = self.inner.lock();
+        inner.supersede(one);
+        inner.supersede(other);
         let (first, second) = (inner.names.remove(one), inner.names.remove(other));
         for (ino, place) in [(first, other), (second, one)] {
             if let Some(ino) = ino {
@@ -350,6 +381,24 @@ impl Table {
         }
         inner.drop_unused(ino);
         !inner.entries.contains_key(&ino)
+    }
+}
+
+/// Names that are being changed: see [`Table::change_names`].
+#[must_use]
+pub(super) struct Changing<'a> {
+    table: &'a Table,
+    places: Vec<Place>,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        let changing = &mut self.table.inner.lock().changing;
+        for place in &self.places {
+            if let Some(at) = changing.iter().position(|other| other == place) {
+                changing.swap_remove(at);
+            }
+        }
     }
 }
 

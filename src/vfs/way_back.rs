@@ -86,7 +86,7 @@ impl Vfs {
         Ok(())
     }
 
-    fn held(&self, snapshot: Snapshot) -> Held {
+    pub(super) fn held(&self, snapshot: Snapshot) -> Held {
         Held {
             _memory: self.limits.hold_counted(snapshot.view.len() as u64),
             snapshot,

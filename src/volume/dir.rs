@@ -54,14 +54,29 @@ impl Dir {
         }
     }
 
+    /// The directory that somebody has opened at `path`.
+    pub fn opened(fd: OwnedFd, path: &Path) -> Self {
+        Self::from_fd(fd, path)
+    }
+
     /// Where it was when it was opened, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What went wrong here with `entry`, which may be `.`.
+    /// What went wrong here with `entry`, which may be `.`; and where this directory may not be entered, that, for it is what
+    /// has to be mended.
     pub(super) fn failed(&self, errno: Errno, doing: &'static str, entry: &str) -> Error {
-        Error::os(errno, doing).at_entry(&self.path, entry)
+        match errno == Errno::ACCESS && self.is_closed() {
+            true => Error::os(errno, "entering a directory").at_entry(&self.path, "."),
+            false => Error::os(errno, doing).at_entry(&self.path, entry),
+        }
+    }
+
+    /// Whether nothing in it can be reached.
+    fn is_closed(&self) -> bool {
+        let entered = rustix::fs::accessat(&self.fd, ".", rustix::fs::Access::EXEC_OK, AtFlags::EACCESS);
+        entered == Err(Errno::ACCESS)
     }
 
     pub(super) fn open(&self, name: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
@@ -245,11 +260,26 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn make_dir(&self, name: &str) -> Result<Self> {
-        let like = self.stat_self()?;
+        self.make_dir_like(name, &self.stat_self()?)
+    }
+
+    /// As [`make_dir`](Self::make_dir), for its owner alone.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn make_private_dir(&self, name: &str) -> Result<Self> {
+        let like = Stat {
+            mode: 0o700,
+            ..self.stat_self()?
+        };
+        self.make_dir_like(name, &like)
+    }
+
+    fn make_dir_like(&self, name: &str, like: &Stat) -> Result<Self> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
             .map_err(|errno| self.failed(errno, "making a directory", name))?;
         let dir = self.open_dir(name)?;
-        inherit_owner(&dir, &like, &dir.stat_self()?);
+        inherit_owner(&dir, like, &dir.stat_self()?);
         set_mode(&dir, like.mode).map_err(|errno| self.failed(errno, "setting a directory's mode", name))?;
         Ok(dir)
     }
@@ -259,9 +289,18 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn open_or_make_dir(&self, name: &str) -> Result<Self> {
+        self.open_or_make_dir_by(name, Self::make_dir)
+    }
+
+    /// As [`open_or_make_dir`](Self::open_or_make_dir), with what makes it.
+    pub(super) fn open_or_make_dir_by(
+        &self,
+        name: &str,
+        make: fn(&Self, &str) -> Result<Self>,
+    ) -> Result<Self> {
         use crate::error::Kind;
         match self.open_dir(name) {
-            Err(error) if error.kind() == Kind::NotFound => match self.make_dir(name) {
+            Err(error) if error.kind() == Kind::NotFound => match make(self, name) {
                 // Made by somebody else meanwhile; or a symbolic link, which opening refuses again.
                 Err(error) if error.kind() == Kind::Exists => self.open_dir(name),
                 result => result,
@@ -282,6 +321,14 @@ impl Dir {
         };
         rustix::fs::renameat_with(&self.fd, from, &target.fd, to, flags)
             .map_err(|errno| target.failed(errno, "renaming to", to))
+    }
+
+    /// Whether the file system can exchange two entries: asked with names that nothing has.
+    pub fn can_exchange(&self) -> bool {
+        const NOTHING: [&str; 2] = [".tenantfs-tmp-none", ".tenantfs-tmp-nothing"];
+        let [one, other] = NOTHING;
+        let asked = rustix::fs::renameat_with(&self.fd, one, &self.fd, other, RenameFlags::EXCHANGE);
+        asked == Err(Errno::NOENT)
     }
 
     /// Removes the name of a file.

@@ -21,6 +21,16 @@ const LONGEST_SHOWN: usize = 80;
 /// The extended attribute that holds the name that an entry had before it got one of ours, where that does not tell.
 const FORMER_NAME: &str = "user.tenantfs.name";
 
+/// The extended attribute that says since when a file waits that was written anew meanwhile: two times, the second being
+/// when that was said. It holds as long as nothing else changes the file's inode.
+const WAITS: &str = "user.tenantfs.waits";
+
+/// The longest that it can be, in bytes.
+const LONGEST_WAITS: usize = 64;
+
+/// Between reading the clock and the change of the inode that comes of it there is less than so much, in milliseconds.
+const SAID_WITHIN_MILLIS: i64 = 1000;
+
 /// The longest name, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -74,6 +84,30 @@ impl Dir {
         changed.map_err(|errno| self.failed(errno, "noting a name", entry))
     }
 
+    /// Since when `entry`, which has these attributes, waits under a name of ours: since its inode changed last, for it got
+    /// that name then, unless [`set_waits_since`](Self::set_waits_since) said another time.
+    pub fn waits_since(&self, entry: &str, stat: &Stat) -> Timestamp {
+        let mut buffer = [0; LONGEST_WAITS];
+        let read = rustix::fs::lgetxattr(self.proc_path(entry), WAITS, &mut buffer[..]);
+        let said = std::str::from_utf8(buffer.get(..read.unwrap_or(0)).unwrap_or_default());
+        let times = said.ok().and_then(|said| said.split_once(' '));
+        let times = times.and_then(|(since, said)| Some((Timestamp::parse(since)?, Timestamp::parse(said)?)));
+        match times {
+            Some((since, said)) if stat.ctime.millis_since(said).abs() < SAID_WITHIN_MILLIS => since,
+            _ => stat.ctime,
+        }
+    }
+
+    /// Has `entry`, which was written anew, go on waiting since `since`.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::error::Kind::Unsupported) where the file system has no user attributes.
+    pub fn set_waits_since(&self, entry: &str, since: Timestamp, now: Timestamp) -> Result<()> {
+        let said = format!("{since} {now}");
+        rustix::fs::lsetxattr(self.proc_path(entry), WAITS, said.as_bytes(), XattrFlags::empty())
+            .map_err(|errno| self.failed(errno, "noting since when it waits", entry))
+    }
+
     /// The xattr calls know no directory handles; a magic link of our own descriptor is the next best thing, and the
     /// entry's name is not followed (`l*xattr`).
     fn proc_path(&self, name: &str) -> String {
@@ -107,6 +141,14 @@ impl Times {
             last_modification: timespec(self.mtime),
         }
     }
+}
+
+/// Notes the name of ours that an open file is going to get is for, where that does not tell: see [`Dir::former_name`].
+///
+/// # Errors
+/// [`Unsupported`](crate::error::Kind::Unsupported) where the file system has no user attributes.
+pub fn set_former_name(file: &File, name: &str) -> Result<()> {
+    rustix::fs::fsetxattr(file, FORMER_NAME, name.as_bytes(), XattrFlags::empty()).doing("noting a name")
 }
 
 /// As [`Dir::shown`], of an open file.
@@ -179,11 +221,7 @@ impl Shown {
         let number = || {
             let number = u32::from_str_radix(words.next()?, 16).ok()?;
             let size = words.next()?.parse().ok()?;
-            let (seconds, nanos) = words.next()?.split_once('.')?;
-            let mtime = Timestamp {
-                seconds: seconds.parse().ok()?,
-                nanos: nanos.parse().ok()?,
-            };
+            let mtime = Timestamp::parse(words.next()?)?;
             Some(Numbered { number, size, mtime })
         };
         Self {
@@ -201,7 +239,7 @@ impl fmt::Display for Shown {
         }
         match self.number {
             Some(Numbered { number, size, mtime }) => {
-                write!(f, " {number:x} {size} {}.{:09}", mtime.seconds, mtime.nanos)
+                write!(f, " {number:x} {size} {mtime}")
             }
             None => Ok(()),
         }

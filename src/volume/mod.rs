@@ -17,10 +17,12 @@
 //! ```
 
 mod ahead;
+mod descent;
 mod dir;
 mod inherit;
 mod listing;
 mod metadata;
+mod pieces;
 mod read;
 mod staged;
 mod stat;
@@ -35,14 +37,17 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 pub use ahead::ReadAhead;
+pub use descent::Descent;
 pub use dir::{Access, Dir, Lock, Rename};
-pub use metadata::{Numbered, Shown, Times, set_shown, set_times, shown};
+pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
+pub use pieces::Pieces;
 pub use read::{Reading, read_at_most, read_whole};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version, stat};
 pub use watch::{Change, Watch, Watcher, Watching};
 
 use crate::error::{Error, Result};
+use crate::escape::quoted;
 
 /// The directory tree that holds every tenant's data.
 #[derive(Debug)]
@@ -77,7 +82,8 @@ impl Volume {
         let stat = root.stat_self()?;
         if stat.mode & 0o002 != 0 {
             return Err(Error::config(format!(
-                "the volume {shown} is writable by others, who could plant records in it; run: chmod o-w {shown}"
+                "the volume {shown} is writable by others, who could plant records in it; run: chmod o-w {}",
+                quoted(path)
             )));
         }
         Ok(Self {

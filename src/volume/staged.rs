@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 
@@ -69,6 +70,18 @@ impl<'dir> Staged<'dir> {
         Ok(staged)
     }
 
+    /// An empty file in `dir`, for its owner alone.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn private(dir: &'dir Dir) -> Result<Self> {
+        let like = Stat {
+            mode: 0o600,
+            ..dir.stat_self()?
+        };
+        Self::new(dir, &like)
+    }
+
     /// Its permission bits on the volume.
     pub fn mode(&self) -> u16 {
         self.mode
@@ -86,6 +99,27 @@ impl<'dir> Staged<'dir> {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.file.write_all(bytes).doing("writing to the volume");
         written.map_err(|error| error.at(self.dir.path()))
+    }
+
+    /// Writes `bytes` at `offset`: what is left out is a hole.
+    ///
+    /// # Errors
+    /// The operating system's: [`NoSpace`](crate::error::Kind::NoSpace) among them.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let written = self
+            .file
+            .write_all_at(bytes, offset)
+            .doing("writing to the volume");
+        written.map_err(|error| error.at(self.dir.path()))
+    }
+
+    /// Says how large the file is, where it ends with a hole.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn set_size(&self, size: u64) -> Result<()> {
+        let set = self.file.set_len(size).doing("writing to the volume");
+        set.map_err(|error| error.at(self.dir.path()))
     }
 
     /// Gives the file its name, atomically, in place of whatever file has it.

@@ -22,6 +22,7 @@ mod operations;
 mod power_cut;
 mod refused;
 mod scene;
+mod scenes;
 mod shutdown;
 mod strace;
 mod volume;

@@ -10,7 +10,8 @@ use std::fs;
 
 use crate::common::Layout;
 use crate::report;
-use crate::scene::{SCENES, Scene};
+use crate::scene::Scene;
+use crate::scenes::SCENES;
 use crate::strace::{self, Call};
 use crate::volume::{Reader, sealing};
 
@@ -27,6 +28,7 @@ enum Step {
     Written(usize),
     Link(usize, String),
     Rename(String, String),
+    Exchange(String, String),
     Unlink(String),
     /// What was done in a directory.
     FlushNames(String),
@@ -136,10 +138,16 @@ fn steps(calls: &[Call], root: &str) -> Vec<Step> {
                 let number = path.strip_prefix("/proc/self/fd/").unwrap();
                 Some(Step::Link(files[number], within(arguments[2], arguments[3])))
             }
-            ("renameat2", _) => Some(Step::Rename(
-                within(arguments[0], arguments[1]),
-                within(arguments[2], arguments[3]),
-            )),
+            ("renameat2", _) => {
+                let (from, to) = (
+                    within(arguments[0], arguments[1]),
+                    within(arguments[2], arguments[3]),
+                );
+                Some(match call.arguments.contains("RENAME_EXCHANGE") {
+                    true => Step::Exchange(from, to),
+                    false => Step::Rename(from, to),
+                })
+            }
             ("unlinkat", _) => Some(Step::Unlink(within(arguments[0], arguments[1]))),
             _ => None,
         });
@@ -196,7 +204,7 @@ fn disks(before: &Tree, steps: &[Step], rules: Rules) -> Vec<Tree> {
                 kept.extend::<Vec<&Step>>(flushed);
                 pending = rest;
             }
-            Step::Link(..) | Step::Rename(..) | Step::Unlink(_) => pending.push(step),
+            Step::Link(..) | Step::Rename(..) | Step::Exchange(..) | Step::Unlink(_) => pending.push(step),
         }
     }
     let mut found = BTreeSet::new();
@@ -230,7 +238,9 @@ fn is_in(step: &Step, directory: &str) -> bool {
     let parent = |path: &str| path.rsplit_once('/').unwrap().0.to_owned();
     match step {
         Step::Link(_, path) | Step::Unlink(path) => parent(path) == directory,
-        Step::Rename(from, to) => [from, to].iter().any(|path| parent(path) == directory),
+        Step::Rename(from, to) | Step::Exchange(from, to) => {
+            [from, to].iter().any(|path| parent(path) == directory)
+        }
         _ => false,
     }
 }
@@ -254,6 +264,12 @@ fn apply(before: &Tree, names: &[&Step], contents: &[Vec<u8>]) -> Tree {
             Step::Rename(from, to) => {
                 if let Some(bytes) = tree.remove(from) {
                     tree.insert(to.clone(), bytes);
+                }
+            }
+            Step::Exchange(one, other) => {
+                if let (Some(first), Some(second)) = (tree.remove(one), tree.remove(other)) {
+                    tree.insert(one.clone(), second);
+                    tree.insert(other.clone(), first);
                 }
             }
             Step::Unlink(path) => drop(tree.remove(path)),

@@ -1,4 +1,4 @@
-//! What users do with records, one request that changes the volume at a time, and every state that may be met meanwhile.
+//! How what a user does with a record is played, and what must hold when that is cut short.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::common::{ALICE, Conversation, Layout, Mount, Volume, eventually, is_mounted};
+use crate::scenes::SCENES;
 use crate::strace::{Call, Fault, Point, Watched};
 use crate::volume::{Reader, State, files_below, is_state, leftovers, plant, sealing, shown};
 
@@ -16,279 +17,26 @@ pub(crate) struct Scene {
     pub(crate) name: &'static str,
     pub(crate) options: &'static [&'static str],
     /// What the service has stored before.
-    stored: State,
+    pub(crate) stored: State,
     /// Those of the records, at whatever time, that have a secret.
-    with_secret: &'static [&'static str],
+    pub(crate) with_secret: &'static [&'static str],
     /// Python that leads up to it.
-    begin: &'static str,
+    pub(crate) begin: &'static str,
     /// The statement that counts.
-    act: &'static str,
+    pub(crate) act: &'static str,
     /// What it says when nothing is in its way.
     pub(crate) says: &'static str,
     /// What readers of the volume may find, the old first and the new last.
-    states: &'static [State],
+    pub(crate) states: &'static [State],
     /// What the mount may show after another start: attachments and drafts too. The last is what it shows when the statement
     /// was done.
-    shows: &'static [State],
+    pub(crate) shows: &'static [State],
     /// What the user has typed, and where, when the statement is about that.
-    typed: Option<(&'static str, &'static str)>,
+    pub(crate) typed: Option<(&'static str, &'static str)>,
     /// What is done after another start, and what is on the volume then.
-    again: &'static str,
-    finally: State,
+    pub(crate) again: &'static str,
+    pub(crate) finally: State,
 }
-
-const X: &str = "schedules/x.json";
-const Y: &str = "schedules/y.json";
-const T: &str = "schedules/t";
-const OLD: &str = r#"{"n": 1}"#;
-const NEW: &str = r#"{"n": 2}"#;
-const OTHER: &str = r#"{"n": 0}"#;
-const HALF: &str = r#"{"n": "#;
-
-/// What most scenes have in common: a record that is there, with a secret, and rewritten in the end.
-const COMMON: Scene = Scene {
-    name: "",
-    options: &[],
-    stored: &[(X, OLD)],
-    with_secret: &[X, Y],
-    begin: "",
-    act: "",
-    says: "ok",
-    states: &[&[(X, OLD)], &[(X, NEW)]],
-    shows: &[&[(X, OLD)], &[(X, NEW)]],
-    typed: None,
-    again: "put(X, NEW)",
-    finally: &[(X, NEW)],
-};
-
-pub(crate) const SCENES: &[Scene] = &[
-    Scene {
-        name: "the first commit of a record",
-        stored: &[],
-        with_secret: &[],
-        begin: "f = typing(X, NEW)",
-        act: "os.close(f)",
-        states: &[&[], &[(X, NEW)]],
-        shows: &[&[], &[(X, NEW)]],
-        typed: Some((X, NEW)),
-        ..COMMON
-    },
-    Scene {
-        name: "a commit at close",
-        begin: "f = typing(X, NEW)",
-        act: "os.close(f)",
-        typed: Some((X, NEW)),
-        ..COMMON
-    },
-    Scene {
-        name: "a commit at close with --commit fsync",
-        options: &["--commit", "fsync"],
-        begin: "f = typing(X, NEW)",
-        act: "os.close(f)",
-        typed: Some((X, NEW)),
-        ..COMMON
-    },
-    Scene {
-        name: "a commit by fsync",
-        options: &["--commit", "fsync"],
-        begin: "f = typing(X, NEW)",
-        act: "os.fsync(f)",
-        typed: Some((X, NEW)),
-        ..COMMON
-    },
-    Scene {
-        name: "keeping a draft",
-        begin: "f = typing(X, HALF)",
-        act: "os.close(f)",
-        says: "EINVAL",
-        states: &[&[(X, OLD)]],
-        shows: &[&[(X, OLD)], &[(X, HALF)]],
-        typed: Some((X, HALF)),
-        ..COMMON
-    },
-    Scene {
-        name: "replacing a draft",
-        begin: "draft(X, '{\"n\": 3,'); f = typing(X, HALF)",
-        act: "os.close(f)",
-        says: "EINVAL",
-        states: &[&[(X, OLD)]],
-        shows: &[&[(X, r#"{"n": 3,"#)], &[(X, HALF)]],
-        typed: Some((X, HALF)),
-        ..COMMON
-    },
-    Scene {
-        name: "completing a draft",
-        begin: "draft(X, HALF); f = os.open(X, os.O_WRONLY | os.O_APPEND); os.write(f, b'2}')",
-        act: "os.close(f)",
-        shows: &[&[(X, HALF)], &[(X, NEW)]],
-        typed: Some((X, NEW)),
-        ..COMMON
-    },
-    Scene {
-        name: "truncating by path",
-        act: "os.truncate(X, 0)",
-        states: &[&[(X, OLD)]],
-        shows: &[&[(X, OLD)], &[(X, "")]],
-        ..COMMON
-    },
-    Scene {
-        name: "renaming a record",
-        act: "os.rename(X, Y)",
-        states: &[&[(X, OLD)], &[(Y, OLD)]],
-        shows: &[&[(X, OLD)], &[(Y, OLD)]],
-        again: "move(X, Y)",
-        finally: &[(Y, OLD)],
-        ..COMMON
-    },
-    Scene {
-        name: "renaming a record over one with a secret",
-        stored: &[(X, OLD), (Y, OTHER)],
-        with_secret: &[Y],
-        act: "os.rename(X, Y)",
-        states: &[&[(X, OLD), (Y, OTHER)], &[(X, OLD), (Y, OLD)], &[(Y, OLD)]],
-        shows: &[&[(X, OLD), (Y, OTHER)], &[(X, OLD), (Y, OLD)], &[(Y, OLD)]],
-        again: "move(X, Y)",
-        finally: &[(Y, OLD)],
-        ..COMMON
-    },
-    Scene {
-        name: "renaming a record that has a draft",
-        begin: "draft(X, HALF)",
-        act: "os.rename(X, Y)",
-        states: &[&[(X, OLD)], &[(Y, OLD)]],
-        shows: &[
-            &[(X, HALF)],
-            &[(X, HALF), (Y, OLD)],
-            &[(X, HALF), (Y, HALF)],
-            &[(Y, HALF)],
-        ],
-        again: "os.path.exists(Y) or move(X, Y); remove(X); put(Y, NEW)",
-        finally: &[(Y, NEW)],
-        ..COMMON
-    },
-    Scene {
-        name: "renaming an attachment over a record",
-        begin: "put(T, NEW)",
-        act: "os.rename(T, X)",
-        shows: &[&[(T, NEW), (X, OLD)], &[(T, NEW), (X, NEW)], &[(X, NEW)]],
-        ..COMMON
-    },
-    Scene {
-        name: "renaming a record to an attachment",
-        act: "os.rename(X, T)",
-        states: &[&[(X, OLD)], &[]],
-        shows: &[&[(X, OLD)], &[(T, OLD), (X, OLD)], &[(T, OLD)]],
-        ..COMMON
-    },
-    Scene {
-        name: "the commit of a record that was renamed away",
-        begin: "os.rename(X, T); f = typing(X, NEW)",
-        act: "os.close(f)",
-        states: &[&[], &[(X, NEW)]],
-        shows: &[&[(T, OLD)], &[(T, OLD), (X, NEW)]],
-        typed: Some((X, NEW)),
-        ..COMMON
-    },
-    Scene {
-        name: "removing a record",
-        act: "os.remove(X)",
-        states: &[&[(X, OLD)], &[]],
-        shows: &[&[(X, OLD)], &[]],
-        ..COMMON
-    },
-    Scene {
-        name: "the commit of a record that was removed",
-        begin: "os.remove(X); f = typing(X, NEW)",
-        act: "os.close(f)",
-        states: &[&[], &[(X, NEW)]],
-        shows: &[&[], &[(X, NEW)]],
-        typed: Some((X, NEW)),
-        ..COMMON
-    },
-    Scene {
-        name: "renaming an attachment to a record that was removed",
-        begin: "os.remove(X); put(T, NEW)",
-        act: "os.rename(T, X)",
-        states: &[&[], &[(X, NEW)]],
-        shows: &[&[(T, NEW)], &[(T, NEW), (X, NEW)], &[(X, NEW)]],
-        ..COMMON
-    },
-    Scene {
-        name: "removing a record again",
-        begin: "os.remove(X); put(X, NEW)",
-        act: "os.remove(X)",
-        states: &[&[(X, NEW)], &[]],
-        shows: &[&[(X, NEW)], &[]],
-        ..COMMON
-    },
-    Scene {
-        name: "removing a directory in which a record was removed",
-        begin: "os.mkdir(D); move(X, D + '/x.json'); os.remove(D + '/x.json')",
-        act: "os.rmdir(D)",
-        states: &[&[]],
-        shows: &[&[]],
-        again: "os.makedirs(D, exist_ok=True); put(D + '/x.json', NEW); move(D + '/x.json', X)",
-        ..COMMON
-    },
-    Scene {
-        name: "making a directory that was removed",
-        begin: "os.mkdir(D); move(X, D + '/x.json'); os.remove(D + '/x.json'); os.rmdir(D)",
-        act: "os.mkdir(D)",
-        states: &[&[]],
-        shows: &[&[]],
-        again: "os.makedirs(D, exist_ok=True); put(D + '/x.json', NEW); move(D + '/x.json', X)",
-        ..COMMON
-    },
-    Scene {
-        name: "renaming a directory to one that was removed",
-        begin: "os.mkdir(D); move(X, D + '/x.json'); os.remove(D + '/x.json'); os.rmdir(D); os.mkdir(E)",
-        act: "os.rename(E, D)",
-        states: &[&[]],
-        shows: &[&[]],
-        again: "os.makedirs(D, exist_ok=True); put(D + '/x.json', NEW); move(D + '/x.json', X)",
-        // Killed in between, it waits beside the new directory: nothing is lost, and nothing asks for it.
-        with_secret: &[],
-        ..COMMON
-    },
-    Scene {
-        name: "removing a record that has a draft",
-        with_secret: &[],
-        begin: "draft(X, HALF)",
-        act: "os.remove(X)",
-        states: &[&[(X, OLD)], &[]],
-        shows: &[&[(X, HALF)], &[]],
-        again: "remove(X)",
-        finally: &[],
-        ..COMMON
-    },
-    Scene {
-        name: "changing a record's mode",
-        act: "os.chmod(X, 0o600)",
-        states: &[&[(X, OLD)]],
-        shows: &[&[(X, OLD)]],
-        ..COMMON
-    },
-    Scene {
-        name: "making a directory",
-        stored: &[],
-        with_secret: &[],
-        act: "os.mkdir('results/below')",
-        states: &[&[]],
-        shows: &[&[]],
-        again: "os.makedirs('results/below', exist_ok=True); put('results/below/t', NEW)",
-        finally: &[],
-        ..COMMON
-    },
-    Scene {
-        name: "creating an attachment",
-        stored: &[],
-        with_secret: &[],
-        act: "os.open(T, os.O_WRONLY | os.O_CREAT)",
-        states: &[&[]],
-        shows: &[&[], &[(T, "")]],
-        ..COMMON
-    },
-];
 
 /// A call of a scene's.
 pub(crate) type ScenePoint = (&'static Scene, Point);
@@ -313,7 +61,7 @@ pub(crate) fn every_point(layout: Layout, reader: &mut Reader) -> Vec<ScenePoint
 
 /// The words of the scenes.
 const WORDS: &str = r#"
-import errno, os
+import ctypes, errno, os
 X, Y, T = 'schedules/x.json', 'schedules/y.json', 'schedules/t'
 D, E = 'schedules/d', 'schedules/e'
 NEW, HALF = '{"n": 2}', '{"n": '
@@ -323,6 +71,10 @@ def typing(path, text):
     return file
 def put(path, text):
     os.close(typing(path, text))
+def exchange(one, other):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, one.encode(), -100, other.encode(), 2):
+        raise OSError(ctypes.get_errno(), 'renameat2')
 def draft(path, text):
     try:
         put(path, text)

@@ -135,7 +135,7 @@ pub(crate) fn leftovers(volume: &Volume) -> Vec<PathBuf> {
             nanos: 0,
         };
         assert!(
-            Reserved::Temporary.is_outdated(&stat, later, Duration::ZERO),
+            Reserved::Temporary.is_outdated(stat.ctime, later, Duration::ZERO),
             "{path:?} is never swept"
         );
     }

@@ -10,6 +10,7 @@ mod common;
 mod arena;
 mod exhaustion;
 mod names;
+mod operator;
 mod parsers;
 mod planted;
 mod races;

@@ -384,6 +384,8 @@ fn our_own_names_are_refused_with_a_line() {
         ".tenantfs-tmp-0123456789abcdef",
         ".tenantfs-draft-0123456789abcdef",
         ".tenantfs-away-0123456789abcdef",
+        ".tenantfs-secrets-x.json~",
+        ".tenantfs-moved-sub~",
         ".tenantfs-erasure-0",
     ];
     python(ALICE.uid, &arena.alice, "open('results/x', 'w').write('x')", &[]);

@@ -13,7 +13,7 @@ use source::{Source, binary, library, source_dir, tokens};
 
 /// The rows, topmost first. A module imports only from rows above its own.
 const ROWS: &[&[&str]] = &[
-    &["error", "clock"],
+    &["error", "clock", "escape"],
     &["identity", "keyfile", "name"],
     &["seal"],
     &["budget", "event", "layout", "record", "volume"],

@@ -12,10 +12,13 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    COLLIDING, SENTINEL, ask, asked, audited, command, erased, files, json_lines, populate, stderr, stdout,
+    COLLIDING, SENTINEL, ask, asked, audited, command, erased, files, json_lines, populate, record_of,
+    stderr, stdout,
 };
 use crate::common::daemon::Daemon;
-use crate::common::{ALICE, BOB, Conversation, LAYOUTS, Layout, SERVICE_UID, Volume, errno, run, shell};
+use crate::common::{
+    ALICE, BOB, Conversation, LAYOUTS, Layout, SERVICE_UID, Volume, errno, run, shell, tenantfs,
+};
 
 #[test]
 fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
@@ -294,4 +297,27 @@ fn two_erasures_of_one_user_are_never_at_work_at_a_time() {
     let receipt: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(receipt["erased"]["begun"], "2026-01-01T00:00:00Z");
     assert!(!journal.exists());
+}
+
+#[test]
+fn that_no_audit_log_is_kept_is_said_once_by_each_command() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    volume.plant(&ALICE, "schedules", "x.json", record_of("alice", 1));
+    let mount = volume.mount(&ALICE);
+    mount.shell("rm schedules/x.json");
+    drop(mount);
+    let commands: [(&str, &[&str]); 2] = [
+        ("restore", &["schedules/x.json", "--user-id", "alice"]),
+        ("erase", &["--user-id", "alice", "--yes"]),
+    ];
+    for (name, options) in commands {
+        let mut command = tenantfs();
+        command.env("TENANTFS_LOG", "warn").arg(name).args(options);
+        command.args(["--layout", "resource-first", "--volume"]);
+        command.arg(volume.root());
+        let output = run(command, "");
+        let said = stderr(&output);
+        assert!(output.status.success(), "{name}: {said}");
+        assert_eq!(said.matches("no audit log is kept").count(), 1, "{name}: {said}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{fs, thread};
@@ -169,4 +169,64 @@ fn an_export_is_its_owners_alone() {
         fs::metadata(&archive).unwrap().permissions().mode() & 0o777,
         0o600
     );
+}
+
+#[test]
+fn an_export_to_a_directory_that_is_there_is_its_owners_alone_too() {
+    let volume = Volume::new(Layout::default());
+    volume.plant(&ALICE, "schedules", "sub/a.json", record_of("alice", 1));
+    let to = volume.base().join("out");
+    fs::create_dir(&to).unwrap();
+    chown(&to, Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+    let options = ["--user-id", "alice", "--to", to.to_str().unwrap()];
+    asked(&volume, "export", &options);
+    for (path, mode) in [
+        ("schedules", 0o700),
+        ("schedules/sub", 0o700),
+        ("schedules/sub/a.json", 0o600),
+        ("MANIFEST.sha256", 0o600),
+    ] {
+        let found = fs::metadata(to.join(path)).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, mode, "{path}");
+    }
+    // What is there is not written over.
+    assert_eq!(ask(&volume, "export", &options).status.code(), Some(2));
+}
+
+#[test]
+fn an_export_is_no_directory_that_is_called_as_an_archive() {
+    let volume = Volume::new(Layout::default());
+    volume.plant(&ALICE, "schedules", "a.json", record_of("alice", 1));
+    for name in [
+        "x.tar",
+        "x.tgz",
+        "x.tar.gz",
+        "X.TAR.ZST",
+        "x.tar.xz",
+        "x.zip",
+        "x.zst",
+    ] {
+        let to = volume.base().join(name);
+        let output = ask(
+            &volume,
+            "export",
+            &["--user-id", "alice", "--to", to.to_str().unwrap()],
+        );
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(
+            said.contains("name a file *.tar.zst") && said.contains("or write - for"),
+            "{name}: {said}"
+        );
+        assert!(!to.exists(), "{name}");
+    }
+    // With a slash, it is said to be a directory.
+    let to = volume.base().join("x.tar/");
+    asked(
+        &volume,
+        "export",
+        &["--user-id", "alice", "--to", to.to_str().unwrap()],
+    );
+    assert!(to.join("schedules/a.json").exists());
 }

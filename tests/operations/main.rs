@@ -215,6 +215,9 @@ fn a_directory_that_cannot_be_read_is_said_and_the_rest_is_done() {
     }
     assert_eq!(json_lines(&stdout(&listed))[0]["id"], "y");
     assert!(volume.base().join("out/schedules/y.json").exists());
-    assert!(!volume.path(&ALICE, "schedules", "y.json").exists());
+    assert!(
+        volume.path(&ALICE, "schedules", "y.json").exists(),
+        "all is erased, or nothing"
+    );
     set_mode(&closed, 0o750);
 }

@@ -7,8 +7,11 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use super::{ask, erased, json_lines, record_of, stderr, stdout};
-use crate::common::{ALICE, LAYOUTS, Layout, SERVICE_UID, Volume, run, set_mode};
+use serde_json::Value;
+
+use super::{ask, erased, files, json_lines, record_of, stderr, stdout};
+use crate::common::daemon::Daemon;
+use crate::common::{ALICE, BOB, LAYOUTS, Layout, SERVICE_UID, Volume, run, set_mode};
 
 /// A directory of the volume that its account may not enter, until this is dropped.
 struct Closed {
@@ -161,20 +164,72 @@ fn an_erasure_that_cannot_begin_names_the_directory_and_keeps_nobody_out() {
 }
 
 #[test]
-fn an_erasure_that_cannot_enter_a_directory_names_it_and_erases_the_rest() {
+fn an_erasure_that_cannot_enter_a_directory_names_it_and_erases_nothing() {
+    for layout in LAYOUTS {
+        for of_bob in [false, true] {
+            let volume = volume(layout);
+            volume.plant(&BOB, "schedules", "sub/x.json", record_of("bob", 1));
+            let directory = match of_bob {
+                // Something of alice's may have been put there.
+                true => volume.path(&BOB, "schedules", "sub"),
+                false => nested(&volume),
+            };
+            let before = files(&volume.root());
+            {
+                let closed = Closed::new(directory);
+                let output = erased(&volume, &["--user-id", "alice"]);
+                closed.assert_named_by(&output, 6);
+                let said = stderr(&output);
+                assert_eq!(said.matches("EACCES").count(), 1, "each place once: {said}");
+                assert!(said.contains("nothing was erased"), "{said}");
+            }
+            assert_eq!(files(&volume.root()), before);
+            assert_alice_gets_in_and_sees(&volume, "./sub/x.json\n./y.json\n");
+            assert!(erased(&volume, &["--user-id", "alice"]).status.success());
+            assert!(!home(&volume).exists());
+        }
+    }
+}
+
+/// What cannot be known before it is read: whose a text is that is no record.
+#[test]
+fn an_erasure_that_left_something_is_not_finished_and_keeps_the_user_out() {
     for layout in LAYOUTS {
         let volume = volume(layout);
-        {
-            let closed = Closed::new(nested(&volume));
+        let unclear = volume.plant(&ALICE, "schedules", "unclear.json", r#"{"user_id":"#);
+        for run in 0..2 {
             let output = erased(&volume, &["--user-id", "alice"]);
-            closed.assert_named_by(&output, 6);
             let said = stderr(&output);
-            assert_eq!(said.matches("EACCES").count(), 1, "each place once: {said}");
+            assert_eq!(output.status.code(), Some(6), "{said}");
+            assert!(
+                said.contains("unclear.json") && said.contains("keeps the user out"),
+                "{said}"
+            );
+            let receipt = &json_lines(&stdout(&output))[0]["erased"];
+            assert_eq!(receipt["finished"], Value::Null, "{receipt}");
+            assert_eq!([&receipt["records"], &receipt["left"]], [2, 1], "{receipt}");
+            assert_eq!(marks(&volume.root()).len(), 1, "run {run}: the journal");
+            let mountpoint = volume.base().join(format!("mnt{run}"));
+            fs::create_dir(&mountpoint).unwrap();
+            let refused = run_mount(&volume, &mountpoint);
+            assert!(refused.contains("being erased"), "{refused}");
         }
-        assert_alice_gets_in_and_sees(&volume, "./sub/x.json\n");
-        assert!(erased(&volume, &["--user-id", "alice"]).status.success());
-        assert!(!home(&volume).exists());
+        fs::remove_file(unclear).unwrap();
+        let output = erased(&volume, &["--user-id", "alice"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let receipt = &json_lines(&stdout(&output))[0]["erased"];
+        assert!(receipt["finished"].is_string(), "{receipt}");
+        assert_eq!(receipt["records"], 2, "of all runs: {receipt}");
+        assert_eq!(marks(&volume.root()), [""; 0]);
+        assert_alice_gets_in_and_sees(&volume, "");
     }
+}
+
+/// What a mount says that must not come to be.
+fn run_mount(volume: &Volume, mountpoint: &Path) -> String {
+    let output = run(volume.mount_command(mountpoint, &ALICE, &[]), "");
+    assert!(!output.status.success());
+    stderr(&output)
 }
 
 #[test]
@@ -306,6 +361,94 @@ fn a_mount_names_what_cannot_be_entered_and_has_it_when_it_can_be() {
     }
 }
 
+/// One removed record and one draft in each of alice's directories.
+fn with_a_way_back(layout: Layout) -> Volume {
+    let volume = volume(layout);
+    let mount = volume.mount(&ALICE);
+    mount.shell(
+        "for d in schedules schedules/sub results; do
+             echo '{}' > $d/gone.json; rm $d/gone.json; echo '{' > $d/draft.json || true
+         done",
+    );
+    drop(mount);
+    volume
+}
+
+#[test]
+fn what_was_removed_and_drafts_name_what_cannot_be_entered_and_have_the_rest() {
+    for layout in LAYOUTS {
+        for (directory, listed) in [
+            // Of user-first, everything is in it.
+            (tree as fn(&Volume) -> PathBuf, [1, 0]),
+            (home, [1, 0]),
+            (nested, [2, 2]),
+        ] {
+            let volume = with_a_way_back(layout);
+            let listed = listed[usize::from(layout == Layout::UserFirst)];
+            let closed = Closed::new(directory(&volume));
+            for (name, list) in [("removed", "records"), ("drafts", "drafts")] {
+                let output = ask(&volume, name, &["--user-id", "alice"]);
+                closed.assert_named_by(&output, 6);
+                assert!(!stderr(&output).contains("nothing that was removed"));
+                assert!(!stderr(&output).contains("everything is saved"));
+                let lines = stdout(&output).lines().count();
+                assert_eq!(lines, if listed > 0 { listed + 1 } else { 0 }, "{name}");
+
+                let output = ask(&volume, name, &["--user-id", "alice", "--json"]);
+                closed.assert_named_by(&output, 6);
+                let reply = &json_lines(&stdout(&output))[0][name];
+                assert_eq!(reply[list].as_array().unwrap().len(), listed, "{reply}");
+                assert!(!reply["unreadable"].as_array().unwrap().is_empty(), "{reply}");
+            }
+        }
+    }
+}
+
+#[test]
+fn restoring_and_discarding_name_the_directory_on_the_way_that_cannot_be_entered() {
+    for layout in LAYOUTS {
+        for directory in [tree, home, nested] {
+            let volume = with_a_way_back(layout);
+            let (removed, draft) = ("schedules/sub/gone.json", "schedules/sub/draft.json");
+            {
+                let closed = Closed::new(directory(&volume));
+                for options in [["restore", removed].as_slice(), &["drafts", "--discard", draft]] {
+                    let output = ask(
+                        &volume,
+                        options[0],
+                        &[&options[1..], &["--user-id", "alice"]].concat(),
+                    );
+                    closed.assert_named_by(&output, 6);
+                }
+            }
+            let restored = ask(&volume, "restore", &[removed, "--user-id", "alice"]);
+            assert!(restored.status.success(), "{}", stderr(&restored));
+        }
+    }
+}
+
+#[test]
+fn a_user_is_told_that_a_directory_cannot_be_looked_at_and_not_where_it_is() {
+    let volume = with_a_way_back(Layout::default());
+    let daemon = Daemon::start(&volume, &[]);
+    daemon.login(&ALICE);
+    let closed = Closed::new(nested(&volume));
+    for name in ["removed", "drafts"] {
+        let output = daemon.ask(ALICE.uid, &[name], "");
+        assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+        assert_eq!(stdout(&output).lines().count(), 3);
+        let said = stderr(&output);
+        assert!(
+            said.contains("\"schedules/sub\": ") && said.contains("Permission denied"),
+            "{said}"
+        );
+        assert!(!said.contains(volume.root().to_str().unwrap()), "{said}");
+    }
+    drop(closed);
+    let log = daemon.log();
+    assert!(log.contains(nested(&volume).to_str().unwrap()), "{log}");
+}
+
 #[test]
 fn a_link_where_a_users_directory_belongs_is_told_and_not_taken_for_nothing() {
     for layout in LAYOUTS {
@@ -320,6 +463,8 @@ fn a_link_where_a_users_directory_belongs_is_told_and_not_taken_for_nothing() {
             ("export", &["--user-id", "alice", "--to", to.to_str().unwrap()]),
             ("erase", &["--user-id", "alice", "--yes", "--socket", "/nowhere"]),
             ("migrate", &["--from", &from, "--to", &other]),
+            ("removed", &["--user-id", "alice"]),
+            ("drafts", &["--user-id", "alice"]),
         ] {
             let output = ask(&volume, name, options);
             let said = format!("{}{}", stdout(&output), stderr(&output));

@@ -12,6 +12,7 @@ mod model;
 mod promises;
 mod random;
 mod removed;
+mod renamed;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! What a tenant's directory must be after each operation: the contract of the store, said once more in terms of maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenantfs::error::Kind;
 use tenantfs::record::Lens;
@@ -28,13 +29,19 @@ pub(crate) enum Node {
 }
 
 /// A directory, and what the store keeps beside its entries.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tree {
+    /// No other directory has it, ever.
+    id: u64,
     pub(crate) entries: BTreeMap<String, Node>,
     /// Drafts by the record's name.
     pub(crate) kept: BTreeMap<String, Vec<u8>>,
     /// Records that were renamed away and left secrets for the next one of their name.
     pub(crate) away: BTreeMap<String, Vec<u8>>,
+    /// The secrets of records that were renamed to another record's name.
+    pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+    /// The directory that had each name last and was renamed; whether the next one of its name has what it had for that.
+    pub(crate) moved: BTreeMap<String, (u64, bool)>,
     /// Records that were removed, and wait.
     pub(crate) removed: BTreeMap<String, Vec<u8>>,
     /// Directories that were removed with something waiting in them.
@@ -51,6 +58,22 @@ pub(crate) enum Sight {
 
 pub(crate) fn is_record(name: &str) -> bool {
     name.ends_with(".json")
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            entries: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            away: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            removed_folders: BTreeMap::new(),
+        }
+    }
 }
 
 impl Tree {
@@ -96,12 +119,21 @@ impl Tree {
     }
 
     fn has_waiting(&self) -> bool {
-        !(self.away.is_empty() && self.removed.is_empty() && self.removed_folders.is_empty())
+        !(self.away.is_empty()
+            && self.secrets.is_empty()
+            && self.moved.is_empty()
+            && self.removed.is_empty()
+            && self.removed_folders.is_empty())
     }
 
     /// What left its secret to the next record of a name.
     fn left(&self, lens: &Lens, name: &str) -> Option<&Vec<u8>> {
-        let candidates = [self.removed.get(name), self.away.get(name)];
+        // Where there are two, these came last.
+        let candidates = [
+            self.secrets.get(name),
+            self.removed.get(name),
+            self.away.get(name),
+        ];
         let has_secret = |stored: &&Vec<u8>| lens.view(stored).unwrap().has_secret;
         candidates.into_iter().flatten().find(has_secret)
     }
@@ -109,6 +141,73 @@ impl Tree {
     fn supersede_left(&mut self, name: &str) {
         self.removed.remove(name);
         self.away.remove(name);
+        self.secrets.remove(name);
+    }
+
+    /// Leaves the secrets of `stored` to the next record of a name.
+    fn leave_secrets(&mut self, lens: &Lens, name: &str, stored: &[u8]) {
+        self.supersede_left(name);
+        let secrets = lens.put(Some(stored), b"{}").unwrap().stored;
+        self.secrets.insert(name.to_owned(), secrets);
+    }
+
+    /// The directory with this id, wherever it is by now.
+    fn find(&self, id: u64) -> Option<&Self> {
+        if self.id == id {
+            return Some(self);
+        }
+        let live = self.entries.values().filter_map(|node| match node {
+            Node::Directory(tree) => Some(tree),
+            _ => None,
+        });
+        live.chain(self.removed_folders.values())
+            .find_map(|tree| tree.find(id))
+    }
+
+    /// Has what the directory that was moved away from `name` has for the next one wait as if that had been removed.
+    fn gather(&mut self, lens: &Lens, world: &Self, name: &str, heir: Option<u64>) {
+        let Some((id, false)) = self.moved.get(name).copied() else {
+            return;
+        };
+        self.moved.insert(name.to_owned(), (id, true));
+        if let Some(former) = world.find(id).filter(|_| heir != Some(id)) {
+            former.copy(lens, self.removed_folders.entry(name.to_owned()).or_default());
+        }
+    }
+
+    fn copy(&self, lens: &Lens, waiting: &mut Self) {
+        let records = [&self.removed, &self.away, &self.secrets];
+        let records = records.into_iter().flat_map(BTreeMap::keys);
+        let names: BTreeSet<_> = records.chain(self.entries.keys()).collect();
+        for name in names.into_iter().filter(|name| is_record(name)) {
+            let stored = match self.entries.get(name) {
+                Some(Node::Record(stored)) => {
+                    Some(stored).filter(|stored| lens.view(stored).unwrap().has_secret)
+                }
+                Some(_) => None,
+                None => self.left(lens, name),
+            };
+            if let Some(stored) = stored {
+                let secrets = lens.put(Some(stored), b"{}").unwrap().stored;
+                waiting.secrets.insert(name.clone(), secrets);
+            }
+        }
+        let mut folders: BTreeMap<_, _> = self.moved.iter().map(|(name, moved)| (name, *moved)).collect();
+        folders.extend(
+            self.removed_folders
+                .iter()
+                .map(|(name, tree)| (name, (tree.id, false))),
+        );
+        for (name, node) in &self.entries {
+            match node {
+                Node::Directory(tree) => _ = folders.insert(name, (tree.id, false)),
+                _ => _ = folders.remove(name),
+            }
+        }
+        let unsettled = folders.into_iter().filter(|(_, (_, is_settled))| !is_settled);
+        waiting
+            .moved
+            .extend(unsettled.map(|(name, moved)| (name.clone(), moved)));
     }
 
     pub(crate) fn save(&mut self, lens: &Lens, name: &str, text: &[u8]) -> Outcome {
@@ -159,11 +258,13 @@ impl Tree {
         Ok(())
     }
 
-    pub(crate) fn make_folder(&mut self, name: &str) -> Outcome {
+    /// `world` is the tenant's root.
+    pub(crate) fn make_folder(&mut self, lens: &Lens, world: &Self, name: &str) -> Outcome {
         if is_record(name) {
             return Err(Kind::NotPermitted);
         }
         self.vacant(name)?;
+        self.gather(lens, world, name, None);
         let tree = self.removed_folders.remove(name).unwrap_or_default();
         self.entries.insert(name.to_owned(), Node::Directory(tree));
         Ok(())
@@ -222,6 +323,8 @@ impl Tree {
     pub(crate) fn expire(&mut self) {
         self.removed.clear();
         self.removed_folders.clear();
+        self.secrets.clear();
+        self.moved.clear();
         for node in self.entries.values_mut() {
             if let Node::Directory(tree) = node {
                 tree.expire();
@@ -230,31 +333,47 @@ impl Tree {
     }
 
     /// Takes over what waits in a directory of the same name that was removed.
-    fn adopt(&mut self, removed: Self) {
-        for (name, stored) in removed.removed {
-            if !self.removed.contains_key(&name) {
-                self.removed.insert(name.clone(), stored);
-                self.settle_left(&name);
+    fn adopt(&mut self, lens: &Lens, removed: Self) {
+        let records = [&removed.removed, &removed.away, &removed.secrets];
+        let records: BTreeSet<_> = records.into_iter().flat_map(BTreeMap::keys).collect();
+        for name in records {
+            if self.left(lens, name).is_none() {
+                let pairs = [
+                    (&removed.removed, &mut self.removed),
+                    (&removed.away, &mut self.away),
+                    (&removed.secrets, &mut self.secrets),
+                ];
+                for (from, to) in pairs {
+                    if let Some(stored) = from.get(name) {
+                        to.entry(name.clone()).or_insert_with(|| stored.clone());
+                    }
+                }
+                if let Some(left) = removed.left(lens, name)
+                    && self.left(lens, name).is_none()
+                {
+                    let secrets = lens.put(Some(left), b"{}").unwrap().stored;
+                    self.secrets.insert(name.clone(), secrets);
+                }
             }
+            self.settle_left(name);
         }
-        for (name, stored) in removed.away {
-            if !self.away.contains_key(&name) {
-                self.away.insert(name.clone(), stored);
-                self.settle_left(&name);
-            }
+        for (name, moved) in removed.moved {
+            self.moved.entry(name).or_insert(moved);
         }
         for (name, tree) in removed.removed_folders {
             match self.entries.get_mut(&name) {
                 _ if self.removed_folders.contains_key(&name) => {}
-                Some(Node::Directory(folder)) => folder.adopt(tree),
+                Some(Node::Directory(folder)) => folder.adopt(lens, tree),
                 _ => _ = self.removed_folders.insert(name, tree),
             }
         }
     }
 
     /// Has the records of `heir` that have no secret get the one that waits for them here.
-    fn bequeath(&self, lens: &Lens, heir: &mut Self) {
-        for name in self.removed.keys().chain(self.away.keys()) {
+    fn bequeath(&mut self, lens: &Lens, world: &Self, heir: &mut Self) {
+        let records = [&self.removed, &self.away, &self.secrets];
+        let records: BTreeSet<_> = records.into_iter().flat_map(BTreeMap::keys).collect();
+        for name in records {
             let Some(Node::Record(stored)) = heir.entries.get(name) else {
                 continue;
             };
@@ -265,9 +384,12 @@ impl Tree {
                 heir.supersede_left(name);
             }
         }
-        for (name, removed) in &self.removed_folders {
-            if let Some(Node::Directory(heir)) = heir.entries.get_mut(name) {
-                removed.bequeath(lens, heir);
+        for (name, node) in &mut heir.entries {
+            if let Node::Directory(heir) = node {
+                self.gather(lens, world, name, Some(heir.id));
+                if let Some(removed) = self.removed_folders.get_mut(name) {
+                    removed.bequeath(lens, world, heir);
+                }
             }
         }
     }
@@ -325,6 +447,8 @@ impl Tree {
                 if self.at(source).kept.contains_key(from) || self.at(target).kept.contains_key(to) {
                     return Err(Kind::Busy);
                 }
+                self.share_secrets(lens, (source, from), (target, to));
+                self.share_secrets(lens, (target, to), (source, from));
                 let one = self.at(source).entries[from].clone();
                 let two = self.at(target).entries.insert(to.to_owned(), one).unwrap();
                 self.at(source).entries.insert(from.to_owned(), two);
@@ -386,6 +510,24 @@ impl Tree {
         }
     }
 
+    /// Gives the secrets of the first record to the second, if that has none.
+    fn share_secrets(&mut self, lens: &Lens, (source, from): (&Path, &str), (target, to): (&Path, &str)) {
+        let (one, other) = (
+            self.at(source).entries[from].clone(),
+            self.at(target).entries[to].clone(),
+        );
+        if let (Node::Record(one), Node::Record(other)) = (one, other) {
+            let (has_secret, view) = (lens.view(&one).unwrap().has_secret, lens.view(&other).unwrap());
+            if has_secret && !view.has_secret {
+                self.at(target).save(lens, to, &view.text).unwrap();
+                let shared = lens.put(Some(&one), &view.text).unwrap().stored;
+                self.at(target)
+                    .entries
+                    .insert(to.to_owned(), Node::Record(shared));
+            }
+        }
+    }
+
     fn move_directory(
         &mut self,
         lens: &Lens,
@@ -393,29 +535,39 @@ impl Tree {
         (target, to): (&Path, &str),
     ) -> Outcome {
         let path = |directory: &Path, name: &str| [directory.as_slice(), &[name.to_owned()]].concat();
-        let removed = match self.at(target).entries.get(to) {
-            Some(Node::Directory(tree)) if !tree.looks_empty() => None,
+        let from_path = path(source, from);
+        let world = self.clone();
+        let id = self.at(&from_path).id;
+        let place = self.at(target);
+        if !place.entries.contains_key(to) {
+            place.gather(lens, &world, to, Some(id));
+        }
+        let mut removed = match place.entries.get(to) {
+            Some(Node::Directory(tree)) if !tree.looks_empty() => return Err(Kind::DirectoryNotEmpty),
             Some(Node::Directory(tree)) => Some(tree.clone()),
-            _ => self.at(target).removed_folders.get(to).cloned(),
+            _ => place.removed_folders.get(to).cloned(),
         };
-        if let Some(removed) = removed {
-            removed.bequeath(lens, self.at(&path(source, from)));
+        if let Some(removed) = &mut removed {
+            removed.bequeath(lens, &world, self.at(&from_path));
+        }
+        // What was gathered in it has been by now.
+        let place = self.at(target);
+        match (removed, place.entries.get_mut(to)) {
+            (Some(removed), Some(Node::Directory(tree))) => *tree = removed,
+            (Some(removed), None) => _ = place.removed_folders.insert(to.to_owned(), removed),
+            _ => {}
         }
         if target.starts_with(&path(source, from)) {
             return Err(Kind::InvalidArgument);
         }
-        if let Some(Node::Directory(occupant)) = self.at(target).entries.get(to)
-            && !occupant.looks_empty()
-        {
-            return Err(Kind::DirectoryNotEmpty);
-        }
         let Some(Node::Directory(mut tree)) = self.at(source).entries.remove(from) else {
             panic!("{from} is no directory");
         };
+        self.at(source).moved.insert(from.to_owned(), (id, false));
         let target = self.at(target);
         target.put_folder_aside(to);
         if let Some(removed) = target.removed_folders.remove(to) {
-            tree.adopt(removed);
+            tree.adopt(lens, removed);
         }
         target.entries.insert(to.to_owned(), Node::Directory(tree));
         Ok(())
@@ -430,6 +582,9 @@ impl Tree {
         let has_secret = |stored: &Vec<u8>| lens.view(stored).unwrap().has_secret;
         let draft = self.at(source).kept.remove(from);
         if let Some(Node::Record(stored)) = self.at(source).entries.remove(from) {
+            if has_secret(&stored) {
+                self.at(source).leave_secrets(lens, from, &stored);
+            }
             let target = self.at(target);
             let replaced = match target.entries.get(to) {
                 Some(Node::Record(replaced)) => Some(replaced),

@@ -146,7 +146,9 @@ fn a_read_only_store_changes_nothing() {
             folder.make_folder(&name("new"), 0o700).map(drop),
             folder.remove_folder(&name("sub")),
             folder.remove(&record),
-            folder.rename(&record, &folder, &name("y.json"), Rename::Replace),
+            folder
+                .rename(&record, &folder, &name("y.json"), Rename::Replace)
+                .map(drop),
             folder.record(&record).set_mode(0o600),
             folder.record(&record).set_times(Default::default()),
             folder.set_own_mode(0o700),
@@ -212,7 +214,9 @@ fn whatever_is_no_file_of_the_tenant_is_hidden_and_in_the_way() {
             Attachment::open(&folder, &entry, Access::Read).map(drop),
             folder.remove(&entry),
             folder.remove_folder(&entry),
-            folder.rename(&entry, &folder, &name("y.json"), Rename::Replace),
+            folder
+                .rename(&entry, &folder, &name("y.json"), Rename::Replace)
+                .map(drop),
             folder.record(&entry).set_mode(0o600),
         ];
         for (index, result) in absent.into_iter().enumerate() {
@@ -361,11 +365,15 @@ fn a_secret_outlives_every_way_of_saving() {
     };
     let from_attachment = |folder: &Folder| {
         Attachment::create(folder, &temporary, 0o600)?.write(0, b"{\"n\":2}")?;
-        folder.rename(&temporary, folder, &record, Rename::Replace)
+        folder
+            .rename(&temporary, folder, &record, Rename::Replace)
+            .map(drop)
     };
     let from_record = |folder: &Folder| {
         folder.record(&name("t.json")).save(b"{\"n\":2}")?;
-        folder.rename(&name("t.json"), folder, &record, Rename::Replace)
+        folder
+            .rename(&name("t.json"), folder, &record, Rename::Replace)
+            .map(drop)
     };
     type Way<'w> = &'w dyn Fn(&Folder) -> tenantfs::error::Result<()>;
     let ways: [Way<'_>; 4] = [&in_place, &backup_first, &from_attachment, &from_record];

@@ -180,11 +180,12 @@ struct Tenant {
 
 impl Tenant {
     fn new(disk: &Disk, user: &'static str) -> Self {
+        let lens = Lens::new(UserId::new(user).unwrap(), vec!["api_key".to_owned()], None);
         let mut model = Tree::default();
-        model.make_folder("schedules").unwrap();
+        model.make_folder(&lens, &Tree::default(), "schedules").unwrap();
         Self {
             user,
-            lens: Lens::new(UserId::new(user).unwrap(), vec!["api_key".to_owned()], None),
+            lens,
             store: open(disk, user),
             model,
         }
@@ -209,6 +210,7 @@ impl Tenant {
         let on_disk = self.on_disk(disk, path);
         let entry = name(step.name);
         let lens = &self.lens;
+        let world = self.model.clone();
         let root = &mut self.model;
         let model = root.at(path);
         let (real, expected): (Result<()>, Outcome) = match &step.act {
@@ -240,7 +242,7 @@ impl Tenant {
             }
             Act::MakeFolder => (
                 folder.make_folder(&entry, 0o700).map(drop),
-                model.make_folder(step.name),
+                model.make_folder(lens, &world, step.name),
             ),
             Act::RemoveFolder => (folder.remove_folder(&entry), model.remove_folder(step.name)),
             Act::Remove => (folder.remove(&entry), model.remove(step.name)),
@@ -258,7 +260,9 @@ impl Tenant {
             }
             Act::Rename(directory, to, how) => {
                 let target = directory.get(&directories);
-                let real = folder.rename(&entry, &self.folder(target), &name(to), *how);
+                let real = folder
+                    .rename(&entry, &self.folder(target), &name(to), *how)
+                    .map(drop);
                 let expected = self.model.rename(lens, (path, step.name), (target, to), *how);
                 (real, expected)
             }
@@ -386,12 +390,16 @@ fn open_keeping(disk: &Disk, user: &str, keep_removed: Duration) -> Store {
 /// The directory on the volume: every byte of every record and attachment, and of our own files as many as there
 /// should be. So nothing is ever empty, without its owner, left behind or lost.
 fn check_disk(directory: &DiskPath, tree: &Tree) {
-    let mut ours = [0, 0, 0];
+    let mut ours = [0; 5];
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap().file_name().into_string().unwrap();
-        let prefixes = [".tenantfs-draft-", ".tenantfs-away-", ".tenantfs-removed-"];
-        if let Some(kind) = prefixes.iter().position(|prefix| entry.starts_with(prefix)) {
+        let prefixes =
+            ["draft", "away", "secrets", "moved", "removed"].map(|kind| format!(".tenantfs-{kind}-"));
+        if let Some(kind) = prefixes
+            .iter()
+            .position(|prefix| entry.starts_with(prefix.as_str()))
+        {
             ours[kind] += 1;
         } else if entry != ".tenantfs-owner" {
             names.insert(entry);
@@ -401,12 +409,22 @@ fn check_disk(directory: &DiskPath, tree: &Tree) {
     let removed = tree.removed.len() + tree.removed_folders.len();
     assert_eq!(
         ours,
-        [tree.kept.len(), tree.away.len(), removed],
-        "drafts, records away, and what was removed"
+        [
+            tree.kept.len(),
+            tree.away.len(),
+            tree.secrets.len(),
+            tree.moved.len(),
+            removed
+        ],
+        "drafts, records away, secrets left, directories moved, and what was removed"
     );
     let waiting = |name: &str| directory.join(format!(".tenantfs-removed-{name}~"));
     for (name, content) in &tree.removed {
         assert_eq!(&fs::read(waiting(name)).unwrap(), content);
+    }
+    for (name, content) in &tree.secrets {
+        let secrets = directory.join(format!(".tenantfs-secrets-{name}~"));
+        assert_eq!(&fs::read(secrets).unwrap(), content);
     }
     for (name, below) in &tree.removed_folders {
         check_disk(&waiting(name), below);

@@ -16,19 +16,19 @@ use tenantfs::volume::{Durability, Rename, Times};
 use super::{Disk, Noted, SECRET, name, principal, replace};
 
 /// A tenant's store, what was told of it, and its `schedules`.
-struct Scene {
-    disk: Disk,
+pub(crate) struct Scene {
+    pub(crate) disk: Disk,
     noted: Arc<Noted>,
-    store: Store,
-    folder: Folder,
+    pub(crate) store: Store,
+    pub(crate) folder: Folder,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|options| options)
     }
 
-    fn with(change: impl FnOnce(Options) -> Options) -> Self {
+    pub(crate) fn with(change: impl FnOnce(Options) -> Options) -> Self {
         let disk = Disk::new(Layout::ResourceFirst);
         let noted = Arc::new(Noted::default());
         let options = change(disk.options());
@@ -43,29 +43,29 @@ impl Scene {
         }
     }
 
-    fn keeping(keep_removed: Duration) -> Self {
+    pub(crate) fn keeping(keep_removed: Duration) -> Self {
         Self::with(|options| Options {
             keep_removed,
             ..options
         })
     }
 
-    fn on_disk(&self, path: &str) -> PathBuf {
+    pub(crate) fn on_disk(&self, path: &str) -> PathBuf {
         self.disk.directory("alice", "schedules").join(path)
     }
 
     /// Puts a record with a secret on the volume, as the service does.
-    fn plant(&self, path: &str) {
+    pub(crate) fn plant(&self, path: &str) {
         let record = format!(r#"{{"user_id": "alice", "n": 1, "api_key": "{SECRET}"}}"#);
         replace(&self.on_disk(path), record.as_bytes());
     }
 
-    fn has_secret(&self, path: &str) -> bool {
+    pub(crate) fn has_secret(&self, path: &str) -> bool {
         fs::read_to_string(self.on_disk(path)).unwrap().contains(SECRET)
     }
 
     /// What was told of secrets, and of what came back.
-    fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let mut told = Vec::new();
         for event in self.noted.events.lock().drain(..) {
             told.extend(match event {
@@ -79,8 +79,8 @@ impl Scene {
         told
     }
 
-    fn removed(&self) -> Vec<String> {
-        let removed = self.store.removed(100).unwrap();
+    pub(crate) fn removed(&self) -> Vec<String> {
+        let removed = self.store.removed(100).found;
         removed.into_iter().map(|removed| removed.path).collect()
     }
 }
@@ -90,7 +90,7 @@ fn kind<T>(result: Result<T>) -> Option<Kind> {
 }
 
 /// `rm -r` of a directory in another.
-fn remove_all(parent: &Folder, directory: &EntryName) {
+pub(crate) fn remove_all(parent: &Folder, directory: &EntryName) {
     let folder = parent.open_folder(directory).unwrap();
     for inner in folder.list().unwrap() {
         match folder.remove(&inner) {
@@ -186,13 +186,14 @@ fn a_restored_record_has_its_content_its_secret_its_mode_and_its_times() {
     let before = fs::read(scene.on_disk("x.json")).unwrap();
     scene.folder.remove(&record).unwrap();
 
-    let [removed] = &scene.store.removed(100).unwrap()[..] else {
+    let [removed] = &scene.store.removed(100).found[..] else {
         panic!("{:?}", scene.removed())
     };
     assert_eq!(removed.path, "schedules/x.json");
     assert!(removed.has_secret);
     assert_eq!(removed.until.millis_since(removed.removed), 3_600_000);
-    assert_eq!(scene.store.removed(0).unwrap(), []);
+    let none = scene.store.removed(0);
+    assert!(none.found.is_empty() && none.more);
 
     scene.store.restore("schedules/x.json").unwrap();
     assert_eq!(fs::read(scene.on_disk("x.json")).unwrap(), before);
@@ -447,7 +448,7 @@ fn a_discarded_draft_shows_the_record_as_it_was_last_committed() {
     folder.record(&record).save(b"{\"n\":1}").unwrap();
     let draft = Draft::new(b"{\"n\":".to_vec(), 1000);
     folder.record(&record).keep(&draft, Durability::Ordered).unwrap();
-    let [uncommitted] = &scene.store.uncommitted(10).unwrap()[..] else {
+    let [uncommitted] = &scene.store.uncommitted(10).found[..] else {
         panic!("one draft")
     };
     scene.store.discard_draft(&uncommitted.path).unwrap();
@@ -482,10 +483,10 @@ fn what_waits_is_counted_as_used() {
     let scene = Scene::new();
     let folder = scene.folder.make_folder(&name("sub"), 0o700).unwrap();
     folder.record(&name("x.json")).save(b"{\"n\":1}").unwrap();
-    let before = scene.store.usage().unwrap();
+    let before = scene.store.usage();
     assert_eq!((before.files, before.bytes), (2, 7));
     remove_all(&scene.folder, &name("sub"));
-    let after = scene.store.usage().unwrap();
+    let after = scene.store.usage();
     assert_eq!((after.files, after.bytes), (1, 7));
 }
 
@@ -512,6 +513,27 @@ fn a_record_that_could_not_be_read_back_is_refused_and_the_old_one_stays() {
         .unwrap();
 }
 
+#[test]
+fn of_more_than_are_asked_for_the_last_removed_are_found() {
+    let scene = Scene::new();
+    let sub = scene.folder.make_folder(&name("sub"), 0o700).unwrap();
+    // The directory that is looked at first has what was removed first.
+    for (folder, numbers) in [(&scene.folder, 0..5), (&sub, 5..10), (&scene.folder, 10..13)] {
+        for number in numbers {
+            let record = name(&format!("{number}.json"));
+            folder.record(&record).save(b"{}").unwrap();
+            folder.remove(&record).unwrap();
+            std::thread::sleep(Duration::from_millis(11));
+        }
+    }
+    let survey = scene.store.removed(6);
+    let found: Vec<_> = survey.found.iter().map(|removed| removed.path.as_str()).collect();
+    let last = ["12", "11", "10", "sub/9", "sub/8", "sub/7"].map(|path| format!("schedules/{path}.json"));
+    assert_eq!(found, last);
+    assert!(survey.more && survey.unreadable.is_empty());
+    assert!(!scene.store.removed(13).more);
+}
+
 /// At each level, one directory more than the one that leads on: all of them are still to be visited on the way back.
 #[test]
 fn drafts_and_removed_records_are_found_however_deep_they_are() {
@@ -531,10 +553,10 @@ fn drafts_and_removed_records_are_found_however_deep_they_are() {
     folder.record(&name("x.json")).save(b"{}").unwrap();
     folder.remove(&name("x.json")).unwrap();
     Attachment::create(&folder, &name("n.txt"), 0o600).unwrap();
-    let uncommitted = scene.store.uncommitted(10).unwrap();
+    let uncommitted = scene.store.uncommitted(10).found;
     assert_eq!(uncommitted[0].path, format!("{deepest}/draft.json"));
     assert_eq!(scene.removed(), [format!("{deepest}/x.json")]);
-    let usage = scene.store.usage().unwrap();
+    let usage = scene.store.usage();
     assert_eq!(usage.files, 2 * levels + 3);
     scene.store.restore(&format!("{deepest}/x.json")).unwrap();
 }

@@ -300,3 +300,42 @@ fn a_draft_in_memory_is_removed_and_what_waits_goes_on_waiting() {
     assert!(mounted.stored("x.json").contains("sk"));
     fs::remove_file(mounted.path("x.json")).unwrap();
 }
+
+#[test]
+fn a_kept_draft_keeps_its_number_when_its_attributes_or_its_name_change() {
+    let mode = Changes {
+        mode: Some(0o600),
+        ..Changes::default()
+    };
+    let times = Changes {
+        times: tenantfs::volume::Times {
+            mtime: Some(tenantfs::clock::now()),
+            ..Default::default()
+        },
+        ..Changes::default()
+    };
+    for change in [Some(mode), Some(times), None] {
+        let mounted = Mounted::new();
+        let (_, fh) = mounted.create("x.json", WRITE);
+        mounted.vfs.write(fh, 0, b"n = 1", false).unwrap();
+        assert!(mounted.vfs.flush(fh, 1).is_err());
+        mounted.vfs.release(fh);
+        let (next, last) = (mounted.again(), mounted.again());
+        let here = next.schedules;
+        let number = next.lookup("x.json").ino;
+        let name = match change {
+            Some(change) => {
+                next.vfs.setattr(number, None, change, 1).unwrap();
+                "x.json"
+            }
+            None => {
+                let renamed = next
+                    .vfs
+                    .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace);
+                renamed.unwrap();
+                "y.json"
+            }
+        };
+        assert_eq!(last.lookup(name).ino, number, "{change:?}");
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod drafts;
+mod handles;
 mod model;
 mod others;
 mod promises;

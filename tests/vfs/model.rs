@@ -30,9 +30,11 @@ enum State {
     Kept(Option<Kind>),
     /// It is no record, and only memory may have it.
     Refused(Option<Kind>),
+    /// It has an attachment's name: what is written is on the volume.
+    Attachment,
 }
 
-/// A record that somebody has open, or that only memory has.
+/// A file that somebody has open, or that only memory has.
 #[derive(Clone, Debug)]
 struct File {
     content: Vec<u8>,
@@ -40,6 +42,8 @@ struct File {
     /// What it is called, or was; and whether that was given away here.
     name: String,
     removed: bool,
+    /// Something else was typed under its name, or that was given away, after others had replaced it.
+    superseded: bool,
 }
 
 /// An open description.
@@ -103,12 +107,17 @@ impl Session {
         if let Some(file) = self.names.get(name) {
             return *file;
         }
-        let state = match self.tree.kept.contains_key(name) {
-            true => State::Kept(None),
-            false => State::Saved,
-        };
+        let state = self.stored_state(name);
         let content = self.stored(lens, name).unwrap();
         self.enter(name, content, state)
+    }
+
+    fn stored_state(&self, name: &str) -> State {
+        match self.tree.kept.contains_key(name) {
+            _ if !is_record(name) => State::Attachment,
+            true => State::Kept(None),
+            false => State::Saved,
+        }
     }
 
     fn enter(&mut self, name: &str, content: Vec<u8>, state: State) -> usize {
@@ -117,6 +126,7 @@ impl Session {
             state,
             name: name.to_owned(),
             removed: false,
+            superseded: false,
         });
         self.names.insert(name.to_owned(), self.files.len() - 1);
         self.files.len() - 1
@@ -125,9 +135,16 @@ impl Session {
     pub(crate) fn open(&mut self, lens: &Lens, slot: usize, name: &str, writes: bool, truncate: bool) {
         let file = match self.visible(lens, name) {
             Some(_) => self.found(lens, name),
-            None => self.enter(name, Vec::new(), State::Typed),
+            None if is_record(name) => {
+                self.supersede(name);
+                self.enter(name, Vec::new(), State::Typed)
+            }
+            None => {
+                self.put_attachment(name, Vec::new());
+                self.enter(name, Vec::new(), State::Attachment)
+            }
         };
-        let wrote = truncate;
+        let wrote = truncate && is_record(name);
         self.handles.insert(slot, Handle { file, writes, wrote });
         if truncate {
             self.edit(file, |text| text.clear()).unwrap();
@@ -136,7 +153,16 @@ impl Session {
 
     fn edit(&mut self, file: usize, change: impl FnOnce(&mut Vec<u8>)) -> Outcome {
         let names = self.names.clone();
-        if !self.unsaved(file) {
+        let was_unsaved = self.unsaved(file);
+        if self.files[file].state == State::Attachment {
+            change(&mut self.files[file].content);
+            let File { name, content, .. } = self.files[file].clone();
+            if self.names.get(&name) == Some(&file) {
+                self.put_attachment(&name, content);
+            }
+            return Ok(());
+        }
+        if !was_unsaved {
             self.take_back(file)?;
         }
         let mut text = self.files[file].content.clone();
@@ -148,16 +174,39 @@ impl Session {
         }
         self.files[file].content = text;
         self.files[file].state = State::Typed;
+        let name = self.files[file].name.clone();
+        if !was_unsaved && self.names.get(&name) == Some(&file) {
+            self.supersede(&name);
+        }
         Ok(())
+    }
+
+    fn put_attachment(&mut self, name: &str, content: Vec<u8>) {
+        self.tree
+            .entries
+            .insert(name.to_owned(), Node::Attachment(content));
+    }
+
+    /// Who has a record of this name open that others replaced cannot put that in its place any more.
+    fn supersede(&mut self, name: &str) {
+        let there = self.names.get(name).copied();
+        for (at, file) in self.files.iter_mut().enumerate() {
+            file.superseded |= file.name == name && Some(at) != there;
+        }
     }
 
     /// What is typed into a record that others replaced gets its name back.
     fn take_back(&mut self, file: usize) -> Outcome {
-        let File { name, removed, .. } = self.files[file].clone();
+        let File {
+            name,
+            removed,
+            superseded,
+            ..
+        } = self.files[file].clone();
         if removed || self.names.get(&name) == Some(&file) {
             return Ok(());
         }
-        if self.unsaved_at(&name).is_some() {
+        if superseded || self.unsaved_at(&name).is_some() {
             return Err(Kind::Stale);
         }
         self.names.insert(name, file);
@@ -165,7 +214,8 @@ impl Session {
     }
 
     pub(crate) fn write(&mut self, slot: usize, change: impl FnOnce(&mut Vec<u8>)) -> Outcome {
-        self.handles.get_mut(&slot).unwrap().wrote = true;
+        let file = self.handles[&slot].file;
+        self.handles.get_mut(&slot).unwrap().wrote |= self.files[file].state != State::Attachment;
         self.edit(self.handles[&slot].file, change)
     }
 
@@ -199,7 +249,7 @@ impl Session {
 
     fn settle(&mut self, lens: &Lens, file: usize, occasion: Occasion) -> Outcome {
         let why = match self.files[file].state {
-            State::Saved => return Ok(()),
+            State::Saved | State::Attachment => return Ok(()),
             State::Typed => return self.commit(lens, file, occasion),
             State::Kept(None) if occasion == Occasion::Sync && !self.files[file].content.is_empty() => {
                 return self.commit(lens, file, occasion);
@@ -281,13 +331,28 @@ impl Session {
         }
     }
 
+    /// Others removed it: who has an attachment open has it without a name.
+    pub(crate) fn removed_by_others(&mut self, name: &str) {
+        if !is_record(name)
+            && let Some(file) = self.names.remove(name)
+        {
+            self.files[file].removed = true;
+        }
+    }
+
     fn lose(&mut self, name: &str) {
         if let Some(file) = self.names.remove(name) {
             self.files[file].removed = true;
-            if !self.is_open(file) {
+            if !self.is_open(file) && self.files[file].state != State::Attachment {
                 self.files[file].state = State::Saved;
             }
         }
+    }
+
+    /// It has the other kind of name now, and is what the volume has there.
+    fn transform(&mut self, lens: &Lens, file: usize, to: &str) {
+        self.files[file].content = self.stored(lens, to).unwrap();
+        self.files[file].state = self.stored_state(to);
     }
 
     pub(crate) fn unlink(&mut self, name: &str) -> Outcome {
@@ -295,6 +360,7 @@ impl Session {
             Err(Kind::NotFound) if self.unsaved_at(name).is_some() => {}
             outcome => outcome?,
         }
+        self.supersede(name);
         self.lose(name);
         Ok(())
     }
@@ -321,6 +387,8 @@ impl Session {
                 outcome => outcome?,
             },
         }
+        self.supersede(from);
+        self.supersede(to);
         match how {
             Rename::Exchange => {
                 let (one, two) = (self.names.remove(from), self.names.remove(to));
@@ -329,10 +397,12 @@ impl Session {
             }
             _ => {
                 self.lose(to);
-                if is_record(from) != is_record(to) {
-                    self.lose(from);
-                }
                 let file = self.names.remove(from);
+                if let Some(file) = file
+                    && is_record(from) != is_record(to)
+                {
+                    self.transform(lens, file, to);
+                }
                 self.move_to(file, to);
             }
         }

@@ -110,7 +110,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]);
     let bits = (any::<u8>(), any::<bool>(), any::<bool>());
     prop_oneof![
-        8 => (0usize..4, records(), modes).prop_map(|(slot, name, mode)| Step::Open(slot, name, mode)),
+        8 => (0usize..4, names(), modes).prop_map(|(slot, name, mode)| Step::Open(slot, name, mode)),
         3 => (0usize..4, texts()).prop_map(|(slot, text)| Step::Write(slot, text)),
         2 => (0usize..4, texts()).prop_map(|(slot, text)| Step::Append(slot, text)),
         5 => (0usize..4, texts()).prop_map(|(slot, text)| Step::Rewrite(slot, text)),
@@ -118,8 +118,8 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => (0usize..4).prop_map(Step::Sync),
         5 => (0usize..4, any::<bool>()).prop_map(|(slot, own)| Step::Flush(slot, own)),
         5 => (0usize..4).prop_map(Step::Release),
-        2 => (records(), 0u64..130).prop_map(|(name, size)| Step::Truncate(name, size)),
-        1 => records().prop_map(Step::Chmod),
+        2 => (names(), 0u64..130).prop_map(|(name, size)| Step::Truncate(name, size)),
+        1 => names().prop_map(Step::Chmod),
         3 => names().prop_map(Step::Unlink),
         6 => (names(), names(), hows).prop_map(|(from, to, how)| Step::Rename(from, to, how)),
         4 => (records(), bits).prop_map(|(name, (n, place, secret))| Step::Plant(name, n, place, secret)),
@@ -358,6 +358,7 @@ impl Run {
                 changed = tree.entries.remove(*name).is_some();
                 if changed {
                     fs::remove_file(self.mounted.path(name)).unwrap();
+                    self.model.removed_by_others(name);
                 }
             }
             Step::Restore(name) => {
@@ -402,18 +403,23 @@ impl Run {
 
     fn check_volume(&self) {
         let tree = &self.model.tree;
-        let mut ours = [0; 3];
+        let mut ours = [0; 4];
         let mut stored = BTreeMap::new();
         for entry in fs::read_dir(self.mounted.path("")).unwrap() {
             let entry = entry.unwrap().file_name().into_string().unwrap();
-            let prefixes = [".tenantfs-draft-", ".tenantfs-away-", ".tenantfs-removed-"];
-            match prefixes.iter().position(|prefix| entry.starts_with(prefix)) {
+            let kinds = ["draft", "away", "secrets", "removed"];
+            let is_of = |kind: &&str| entry.starts_with(&format!(".tenantfs-{kind}-"));
+            match kinds.iter().position(is_of) {
                 Some(kind) => ours[kind] += 1,
                 None if entry == ".tenantfs-owner" => {}
                 None => _ = stored.insert(entry.clone(), self.mounted.stored(&entry)),
             }
         }
-        assert_eq!(ours, [tree.kept.len(), tree.away.len(), tree.removed.len()]);
+        let removed = tree.removed.len();
+        assert_eq!(
+            ours,
+            [tree.kept.len(), tree.away.len(), tree.secrets.len(), removed]
+        );
         let entries = tree.entries.iter().filter_map(|(name, node)| match node {
             Node::Record(bytes) | Node::Attachment(bytes) => {
                 Some((name.clone(), String::from_utf8_lossy(bytes).into_owned()))

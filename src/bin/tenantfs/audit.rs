@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use tenantfs::audit::{self, Findings, OwnEvent};
 use tenantfs::daemon::{Failure, Reply, Request};
 use tenantfs::error::Result;
+use tenantfs::escape::plain;
 
 use crate::cli::{AuditCommand, MineArgs, VerifyAuditArgs};
-use crate::{client, config};
+use crate::{client, config, say};
 
 pub(crate) fn run(command: AuditCommand) -> Result<()> {
     match command {
@@ -19,11 +20,10 @@ pub(crate) fn run(command: AuditCommand) -> Result<()> {
 fn verify(args: VerifyAuditArgs) -> Result<()> {
     let found = config::head_keys(args.sealing_keys).and_then(|keys| audit::verify(&args.files, &keys));
     if args.json {
-        let text = match &found {
-            Ok(findings) => serde_json::to_string(findings),
-            Err(error) => serde_json::to_string(&Reply::Error(Failure::local(error))),
-        };
-        println!("{}", text.map_err(|_| client::unexpected())?);
+        match &found {
+            Ok(findings) => say::json(findings)?,
+            Err(error) => say::json(&Reply::Error(Failure::local(error)))?,
+        }
         return found?.check();
     }
     let findings = found?;
@@ -34,14 +34,14 @@ fn verify(args: VerifyAuditArgs) -> Result<()> {
 fn describe(findings: &Findings) -> String {
     let mut text = String::new();
     for problem in &findings.problems {
-        let _ = writeln!(text, "{}", client::printable(&problem.to_string()));
+        let _ = writeln!(text, "{}", plain(&problem.to_string()));
     }
     let untold = findings.problem_count - findings.problems.len() as u64;
     if untold > 0 {
         let _ = writeln!(text, "… and {untold} more problems");
     }
     for note in &findings.notes {
-        let _ = writeln!(text, "note: {}", client::printable(note));
+        let _ = writeln!(text, "note: {}", plain(note));
     }
     let verdict = match findings.problem_count {
         0 => "as they were written",
@@ -80,10 +80,15 @@ fn event(event: &OwnEvent) -> String {
         reason,
         ..
     } = event;
-    let mut text = format!("{ts} {outcome:6} {op:15} pid {pid:<7}");
+    let mut text = format!(
+        "{} {:6} {:15} pid {pid:<7}",
+        plain(ts),
+        plain(outcome).to_string(),
+        plain(op).to_string()
+    );
     for part in [path, reason] {
         if !part.is_empty() {
-            let _ = write!(text, " {}", client::printable(part));
+            let _ = write!(text, " {}", plain(part));
         }
     }
     text + "\n"

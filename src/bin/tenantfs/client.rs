@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use tenantfs::daemon::{Client, Failure, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
+use tenantfs::escape::plain;
 
 use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
-use crate::{account, config, hygiene, key};
+use crate::{account, config, hygiene, key, say};
 
 pub(crate) fn login(args: LoginArgs) -> Result<()> {
     hygiene::hide_memory();
@@ -22,7 +23,7 @@ pub(crate) fn login(args: LoginArgs) -> Result<()> {
         Ok(reply)
     };
     run(args.client, ask, |reply| match reply {
-        Reply::Session(session) => Ok(session.mountpoint.clone() + "\n"),
+        Reply::Session(session) => Ok(plain(&session.mountpoint).to_string() + "\n"),
         _ => Err(unexpected()),
     })
 }
@@ -83,7 +84,7 @@ pub(crate) fn print(
     if json {
         let failed = |error| Reply::Error(Failure::local(error));
         let shown = reply.as_ref().map_or_else(failed, Reply::clone);
-        println!("{}", serde_json::to_string(&shown).map_err(|_| unexpected())?);
+        say::json(&shown)?;
         return reply?.done().map(drop);
     }
     print!("{}", text(&reply?.done()?)?);
@@ -128,29 +129,19 @@ fn describe(session: &SessionStatus) -> String {
             "suspended: the auth service cannot be asked; comes back by itself when it can".to_owned()
         }
         "restoring" => "restoring: waits for the auth service since the daemon was restarted".to_owned(),
-        other => other.to_owned(),
+        other => plain(other).to_string(),
     };
     let mut text = format!(
         "{}\n  user        {}, uid {}\n  lease       {state}\n  since       {}\n  open files  {}\n",
-        printable(&session.mountpoint),
-        printable(user),
+        plain(&session.mountpoint),
+        plain(user),
         session.uid,
-        session.since,
+        plain(&session.since),
         session.open_files
     );
     for draft in &session.drafts {
-        let (path, reason) = (printable(&draft.path), printable(&draft.reason));
+        let (path, reason) = (plain(&draft.path), plain(&draft.reason));
         let _ = writeln!(text, "  not saved   {path}: {reason}");
     }
     text
-}
-
-/// Names come from users, and go to a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| match c.is_control() {
-            true => c.escape_default().collect::<Vec<_>>(),
-            false => vec![c],
-        })
-        .collect()
 }

@@ -23,6 +23,7 @@ use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings};
 use crate::passed::ToDaemon;
 use crate::serving::{self, Half};
+use crate::trusted::Trust;
 use crate::{account, metrics, socket, verbosity};
 
 /// What each session may remember of views, in bytes: there are many.
@@ -36,17 +37,21 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let listener = match passed.control {
         Some(listener) => listener,
         // Everybody may ask: what they may do, is decided by who they are.
-        None => socket::listen(&settings.control, 0o666, "the control socket", "control.socket")?,
+        None => socket::listen(
+            &settings.control,
+            (0o666, server_uid),
+            "the control socket",
+            "control.socket",
+        )?,
     };
     let metrics_listener = match passed.metrics {
         Some(listener) => Some(listener),
-        None => metrics::listen(settings.serving.metrics.as_ref())?,
+        None => metrics::listen(settings.serving.metrics.as_ref(), server_uid)?,
     };
     let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     if rustix::process::geteuid().is_root() {
-        std::fs::create_dir_all(&places)
-            .doing("making the directory of the mounts")
-            .at(&places)?;
+        // With whatever it is in: the mountpoints are made there by name.
+        Trust::of_caller("--mounts").place_and_make(&places.join("uid"))?;
     }
     let mounter = Half::of(&settings.serving, false, Stdio::inherit())?;
     // Held to the end. A mounter of our own takes another daemon's mounts for a dead one's; one for all knows them.

@@ -9,6 +9,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tenantfs::auth::{ApiKey, key_hash};
 use tenantfs::error::{Doing, Error, Kind, Result};
+use tenantfs::escape::quoted;
 use tenantfs::keyfile::{self, What};
 use zeroize::Zeroizing;
 
@@ -38,7 +39,10 @@ fn read_file(path: &Path) -> Result<ApiKey> {
     let shown = path.display();
     let (file, metadata) = keyfile::open(path, WHAT)?;
     if metadata.mode() & 0o077 != 0 {
-        log::warn!("the API key file {shown} is not its owner's alone; run: chmod go= {shown}");
+        log::warn!(
+            "the API key file {shown} is not its owner's alone; run: chmod go= {}",
+            quoted(path)
+        );
     }
     ApiKey::read_from(file, &shown.to_string())
 }

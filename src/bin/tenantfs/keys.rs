@@ -1,16 +1,22 @@
 //! `tenantfs keys`: making and changing the sealing keys file, of which there is never half a one.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, flock, fsync, linkat, openat, renameat, statat, unlinkat,
+};
+use rustix::io::Errno;
 use tenantfs::error::{At, Doing, Error, Kind, Result};
+use tenantfs::escape::quoted;
 use tenantfs::seal::{NewKeys, SealingKeys};
 
 use crate::cli::KeysCommand;
-use crate::config;
+use crate::trusted::{Place, Trust};
+use crate::{config, say};
 
 pub(crate) fn run(command: KeysCommand) -> Result<()> {
     match command {
@@ -21,10 +27,18 @@ pub(crate) fn run(command: KeysCommand) -> Result<()> {
 
 fn generate(path: &Path) -> Result<()> {
     let new = SealingKeys::generate()?;
-    let staged = Staged::write(path, &new, None)?;
+    let place = Trust::of_caller("the sealing keys file").place(path)?;
+    let staged = Staged::write(&place, &new, None)?;
     // A second name, which replaces nothing; the first one goes with `staged`.
-    match std::fs::hard_link(&staged.path, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+    let linked = linkat(
+        &place.directory,
+        &staged.name,
+        &place.directory,
+        &place.name,
+        AtFlags::empty(),
+    );
+    match linked {
+        Err(Errno::EXIST) => {
             return Err(Error::config(format!(
                 "the sealing keys file {} exists, and may have keys that are needed: add one with `tenantfs keys rotate`, \
                  or name another file",
@@ -34,8 +48,8 @@ fn generate(path: &Path) -> Result<()> {
         linked => named(linked.doing("making the sealing keys file"), path)?,
     }
     drop(staged);
-    sync_directory(path)?;
-    let shown = path.display();
+    sync(&place)?;
+    let shown = quoted(path);
     announce(
         &new,
         &format!(
@@ -47,19 +61,17 @@ fn generate(path: &Path) -> Result<()> {
 
 fn rotate(path: &Path) -> Result<()> {
     // What is replaced is the file, not a link to it.
-    let path = named(
-        std::fs::canonicalize(path).doing("reading the sealing keys file"),
-        path,
-    )?;
+    let place = Trust::of_caller("the sealing keys file").followed(path)?;
+    let path = &place.path;
     // Read as servers do before anything is locked: that never waits for what is no file.
-    SealingKeys::load(&path)?;
-    let (_lock, metadata) = named(lock(&path).doing("locking the sealing keys file"), &path)?;
-    let new = SealingKeys::load(&path)?.rotate()?;
-    let mut staged = Staged::write(&path, &new, Some(&metadata))?;
-    let renamed = std::fs::rename(&staged.path, &path);
-    named(renamed.doing("replacing the sealing keys file"), &path)?;
+    SealingKeys::load(path)?;
+    let (_lock, metadata) = named(lock(&place).doing("locking the sealing keys file"), path)?;
+    let new = SealingKeys::load(path)?.rotate()?;
+    let mut staged = Staged::write(&place, &new, Some(&metadata))?;
+    let renamed = renameat(&place.directory, &staged.name, &place.directory, &place.name);
+    named(renamed.doing("replacing the sealing keys file"), path)?;
     staged.placed = true;
-    sync_directory(&path)?;
+    sync(&place)?;
     announce(
         &new,
         &format!(
@@ -71,13 +83,15 @@ fn rotate(path: &Path) -> Result<()> {
 }
 
 /// The file, locked: two who rotate at a time would lose one of the new keys.
-fn lock(path: &Path) -> std::io::Result<(File, Metadata)> {
+fn lock(place: &Place) -> std::io::Result<(File, Metadata)> {
     loop {
-        let file = File::open(path)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(&place.directory, &place.name, flags, Mode::empty())?);
         flock(&file, FlockOperation::LockExclusive)?;
-        let (locked, named) = (file.metadata()?, path.metadata()?);
+        let locked = file.metadata()?;
+        let named = statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW)?;
         // Whoever had the lock before may have replaced the file.
-        if (locked.dev(), locked.ino()) == (named.dev(), named.ino()) {
+        if (locked.dev(), locked.ino()) == (named.st_dev, named.st_ino) {
             return Ok((file, locked));
         }
     }
@@ -85,31 +99,35 @@ fn lock(path: &Path) -> std::io::Result<(File, Metadata)> {
 
 /// The whole text in a file beside the one that it is to be. Dropped before it is placed, it leaves nothing
 /// behind.
-struct Staged {
-    path: PathBuf,
+struct Staged<'p> {
+    place: &'p Place,
+    name: OsString,
     placed: bool,
 }
 
-impl Staged {
+impl<'p> Staged<'p> {
     /// For its owner alone; with the owner and mode of the file that it will replace.
     ///
     /// # Errors
     /// [`Kind::Config`] when it cannot be written.
-    fn write(target: &Path, new: &NewKeys, replaced: Option<&Metadata>) -> Result<Self> {
-        let written = Self::write_beside(target, new, replaced);
-        named(written.doing("writing the sealing keys file"), target)
+    fn write(place: &'p Place, new: &NewKeys, replaced: Option<&Metadata>) -> Result<Self> {
+        let written = Self::write_beside(place, new, replaced);
+        named(written.doing("writing the sealing keys file"), &place.path)
     }
 
-    fn write_beside(target: &Path, new: &NewKeys, replaced: Option<&Metadata>) -> std::io::Result<Self> {
-        let mut path = target.as_os_str().to_owned();
-        path.push(format!(".{}", new.kid));
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
+    fn write_beside(place: &'p Place, new: &NewKeys, replaced: Option<&Metadata>) -> std::io::Result<Self> {
+        let mut name = place.name.clone();
+        name.push(format!(".{}", new.kid));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(
+            &place.directory,
+            &name,
+            flags,
+            Mode::from_raw_mode(0o600),
+        )?);
         let staged = Self {
-            path: path.into(),
+            place,
+            name,
             placed: false,
         };
         if let Some(replaced) = replaced {
@@ -122,30 +140,27 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for Staged<'_> {
     fn drop(&mut self) {
         if !self.placed
-            && let Err(error) = std::fs::remove_file(&self.path)
+            && let Err(error) = unlinkat(&self.place.directory, &self.name, AtFlags::empty())
         {
-            log::warn!("{} has keys, and stays behind: {error}", self.path.display());
+            log::warn!("{} has keys, and stays behind: {error}", self.name.display());
         }
     }
 }
 
 /// From here on the name survives a power cut.
-fn sync_directory(path: &Path) -> Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    named(synced.doing("making the sealing keys file durable"), path)
+fn sync(place: &Place) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let synced = openat(&place.directory, ".", flags, Mode::empty()).and_then(fsync);
+    named(synced.doing("making the sealing keys file durable"), &place.path)
 }
 
 /// The key's id on standard output, alone; what to do next for people.
 fn announce(new: &NewKeys, next: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{}", new.kid).doing("printing the new key's id")?;
-    eprintln!("{next}");
+    next.lines().for_each(say::note);
     Ok(())
 }
 

@@ -18,8 +18,10 @@ mod metrics;
 mod mount;
 mod mounter;
 mod passed;
+mod say;
 mod serving;
 mod socket;
+mod trusted;
 mod verbosity;
 mod way_back;
 
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever gives commands is told everything; users of the mount see errnos.
-            eprintln!("tenantfs: {}", one_line(&format!("{error:#}")));
+            say::note(format_args!("tenantfs: {error:#}"));
             exit::code(error.kind())
         }
     }
@@ -120,13 +122,4 @@ fn descriptor_named_by(argument: &OsStr) -> Option<i32> {
         .strip_prefix("/dev/fd/")
         .or_else(|| value.strip_prefix("/proc/self/fd/"))?;
     number.parse().ok()
-}
-
-/// An error is one line, whatever the names in it are made of.
-fn one_line(message: &str) -> String {
-    let escaped = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    message.chars().map(escaped).collect()
 }

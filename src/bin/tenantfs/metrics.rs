@@ -19,11 +19,16 @@ const SOCKET_MODE: u32 = 0o600;
 ///
 /// # Errors
 /// [`Kind::Config`](tenantfs::error::Kind::Config) when that cannot be.
-pub(crate) fn listen(endpoint: Option<&Endpoint>) -> Result<Option<Listener>> {
+pub(crate) fn listen(endpoint: Option<&Endpoint>, account: u32) -> Result<Option<Listener>> {
     Ok(match endpoint {
         None => None,
         Some(Endpoint::Unix(path)) => {
-            let listener = socket::listen(path, SOCKET_MODE, "the socket for metrics", "--metrics-listen")?;
+            let listener = socket::listen(
+                path,
+                (SOCKET_MODE, account),
+                "the socket for metrics",
+                "--metrics-listen",
+            )?;
             Some(Listener::Unix(listener))
         }
         Some(Endpoint::Tcp(address)) => {

@@ -43,7 +43,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         true => Stdio::null(),
         false => Stdio::inherit(),
     };
-    let listener = metrics::listen(settings.serving.metrics.as_ref())?;
+    let listener = metrics::listen(settings.serving.metrics.as_ref(), server_uid)?;
     let mounter = Half::of(&settings.serving, true, log)?;
     let audit = serving::open_audit(&settings.serving.on, (server_uid, server_gid))?;
     privilege::drop_to(server_uid, server_gid)?;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit};
-use tenantfs::audit::{self, AuditLog};
+use tenantfs::audit::{self, AuditLog, Destination};
 use tenantfs::auth::{Authenticator, HttpService, Shared, StaticKeysFile};
 use tenantfs::error::{At, Doing, Result};
 use tenantfs::event::{LogObserver, Observer, Observers};
@@ -17,6 +17,7 @@ use tenantfs::volume::Volume;
 use tokio::signal::unix::Signal;
 
 use crate::config::{AuthSource, Serving, VolumeSettings};
+use crate::trusted::Trust;
 use crate::{account, hygiene};
 
 /// As many open files as are allowed, and nothing in swap.
@@ -76,6 +77,9 @@ pub(crate) fn open_audit(on: &VolumeSettings, owner: (u32, u32)) -> Result<Optio
         log::info!("no audit log is kept: see --audit-log");
         return Ok(None);
     };
+    if let (Destination::File(path), true) = (&options.destination, rustix::process::geteuid().is_root()) {
+        Trust::of_caller("--audit-log").and(owner.0).log(path)?;
+    }
     audit::Prepared::open(options, owner).map(Some)
 }
 

@@ -8,13 +8,26 @@ use std::path::Path;
 
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 
-/// Listens at `path`, where whoever `mode` admits may connect. One that nobody listens on any more is replaced. `what` names
+use crate::trusted::Trust;
+
+/// Listens at `path`, where whoever `mode` admits may connect, for a server of this account. One that nobody listens on any more is replaced. `what` names
 /// it in errors, and `setting` where its path comes from.
 ///
 /// # Errors
-/// [`Kind::Config`] when something else is there, or the socket cannot be made.
-pub(crate) fn listen(path: &Path, mode: u32, what: &str, setting: &str) -> Result<UnixListener> {
+/// [`Kind::Config`] when something else is there, when others could put something there, or the socket cannot be made.
+pub(crate) fn listen(
+    path: &Path,
+    (mode, account): (u32, u32),
+    what: &str,
+    setting: &str,
+) -> Result<UnixListener> {
     let shown = path.display();
+    // From here on the path leads where it leads now: whose name and mode is set below, is what is made below.
+    let trust = Trust::of_caller(setting).and(account);
+    match rustix::process::geteuid().is_root() {
+        true => trust.place_and_make(path)?,
+        false => trust.place(path)?,
+    };
     let taken = match std::fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
             return Err(Error::config(format!(
@@ -40,9 +53,6 @@ pub(crate) fn listen(path: &Path, mode: u32, what: &str, setting: &str) -> Resul
 fn bind(path: &Path, mode: u32, taken: bool) -> std::io::Result<UnixListener> {
     if taken {
         std::fs::remove_file(path)?;
-    }
-    if let (Some(directory), true) = (path.parent(), rustix::process::geteuid().is_root()) {
-        std::fs::create_dir_all(directory)?;
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(mode))?;

@@ -1,11 +1,13 @@
 //! How much is logged: TENANTFS_LOG at first, then what SIGUSR1 and SIGUSR2 make of it.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use log::{Level, LevelFilter, Record};
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use tenantfs::error::{Doing, Result};
+use tenantfs::escape::plain;
 use tokio::signal::unix::{SignalKind, signal};
 
 const VARIABLE: &str = "TENANTFS_LOG";
@@ -16,10 +18,10 @@ pub(crate) fn init() {
     match plain_level() {
         // Whatever gets here is written: what gets here, can be changed.
         Some(level) => {
-            env_logger::Builder::new().filter_level(LevelFilter::Trace).init();
+            logger(env_logger::Builder::new().filter_level(LevelFilter::Trace));
             log::set_max_level(level);
         }
-        None => env_logger::Builder::from_env(VARIABLE).init(),
+        None => logger(&mut env_logger::Builder::from_env(VARIABLE)),
     }
     // Sent to every process called tenantfs, they must not end the mounter, or a daemon that has yet to begin.
     let sent = Arc::new(AtomicBool::new(false));
@@ -28,6 +30,21 @@ pub(crate) fn init() {
             log::warn!("ignoring signal {number}: {error}");
         }
     }
+}
+
+/// One line for each message, whoever's words are in it.
+fn logger(builder: &mut env_logger::Builder) {
+    let write = |out: &mut env_logger::fmt::Formatter, record: &Record<'_>| {
+        let (level, message) = (record.level(), record.args().to_string());
+        let (time, style) = (out.timestamp(), out.default_level_style(level));
+        let target = record.target();
+        writeln!(
+            out,
+            "[{time} {style}{level:<5}{style:#} {target}] {}",
+            plain(&message)
+        )
+    };
+    builder.format(write).init();
 }
 
 /// The level, where that is all the variable says.

@@ -44,13 +44,16 @@ impl Kept {
     }
 
     /// Of which record `entry`, one of ours, is the draft; none when it is no draft of this tenant's.
-    pub(in crate::store) fn name_of(dir: &Dir, full_hash: &str, entry: &str) -> Option<EntryName> {
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(in crate::store) fn name_of(dir: &Dir, full_hash: &str, entry: &str) -> Result<Option<EntryName>> {
         if !entry.starts_with(DRAFT_PREFIX) {
-            return None;
+            return Ok(None);
         }
-        let kept = Self::open(dir, full_hash, entry, MAX_HEADER).ok()??;
-        let name = EntryName::parse(kept.file.header.name.as_bytes()).ok()?;
-        (Self::entry(&name) == entry).then_some(name)
+        let kept = Self::open(dir, full_hash, entry, MAX_HEADER)?;
+        let name = kept.and_then(|kept| EntryName::parse(kept.file.header.name.as_bytes()).ok());
+        Ok(name.filter(|name| Self::entry(name) == entry))
     }
 
     fn open(dir: &Dir, full_hash: &str, entry: &str, limit: u64) -> Result<Option<Self>> {
@@ -74,6 +77,11 @@ impl Kept {
         Ok(file.map(|file| Self { stat, shown, file }))
     }
 
+    /// The number that it is shown under where there is no record beneath it.
+    pub(in crate::store) fn own_number(&self, numbers: &Numbers) -> u32 {
+        numbers.of(&self.stat, NodeKind::Record, self.shown)
+    }
+
     /// Attributes of the record that this draft is shown as; `committed` are those of the record beneath it.
     pub(in crate::store) fn attributes(
         &self,
@@ -81,10 +89,7 @@ impl Kept {
         numbers: &Numbers,
     ) -> Attributes {
         let mode = self.file.header.mode;
-        let number = committed.map_or_else(
-            || numbers.of(&self.stat, NodeKind::Record, self.shown),
-            |record| record.number,
-        );
+        let number = committed.map_or_else(|| self.own_number(numbers), |record| record.number);
         let own = Attributes::of(&self.stat, NodeKind::Record, mode, number);
         Attributes {
             id: committed.map_or(own.id, |record| record.id),

@@ -19,9 +19,11 @@ impl Record<'_> {
         let tenant = self.look.tenant;
         let max = tenant.options.max_record;
         let kept = Kept::read(self.dir(), &tenant.full_hash, self.name, draft_limit(max))?;
-        let Some(Kept { stat, file, .. }) = kept else {
+        let Some(kept) = kept else {
             return Ok(None);
         };
+        let number = kept.own_number(&tenant.numbers);
+        let Kept { stat, file, .. } = kept;
         let text = file.text(tenant.lens.sealer()).map_err(|why| {
             let what = format!(
                 "the kept draft of {:?} ({} on the volume) cannot be opened: {why}; to give it up, remove that file",
@@ -33,6 +35,7 @@ impl Record<'_> {
         })?;
         let mut draft = Draft::new(text.to_vec(), max);
         draft.mode = file.header.mode;
+        draft.number = Some(number);
         draft.changed = stat.mtime;
         Ok(Some(draft))
     }

@@ -36,9 +36,10 @@ impl Record<'_> {
         if self.look.tenant.options.keep_removed.is_zero() {
             return self.unlink(stored);
         }
-        let is_lost = !stored.has_secret && self.left()?.is_some();
+        let is_lost = !stored.has_secret && self.last()?.is_some();
         self.waiting().put()?;
         forget(self.dir(), &self.away_entry())?;
+        forget(self.dir(), &self.secrets_entry())?;
         if is_lost {
             // The last record of this name had no secret: one that an older record had stays gone.
             self.tell_dropped();
@@ -47,9 +48,10 @@ impl Record<'_> {
     }
 
     fn unlink(&self, stored: &Stored) -> Result<()> {
-        let is_lost = stored.has_secret || self.left()?.is_some();
+        let is_lost = stored.has_secret || self.last()?.is_some();
         self.dir().unlink(self.name.as_str())?;
         forget(self.dir(), &self.away_entry())?;
+        forget(self.dir(), &self.secrets_entry())?;
         self.waiting().drop_for_good()?;
         if is_lost {
             self.tell_dropped();
@@ -65,8 +67,8 @@ impl Record<'_> {
         self.look.tenant.claim()?;
         let committed = self.look.read_record(self.name)?;
         let is_lost = match &committed {
-            Found::Visible(stored) => stored.has_secret || self.left()?.is_some(),
-            Found::Absent | Found::Hidden => self.left()?.is_some(),
+            Found::Visible(stored) => stored.has_secret || self.last()?.is_some(),
+            Found::Absent | Found::Hidden => self.last()?.is_some(),
         };
         let removed = committed
             .visible()
@@ -76,6 +78,7 @@ impl Record<'_> {
         }
         forget(self.dir(), self.waiting().entry())?;
         forget(self.dir(), &self.away_entry())?;
+        forget(self.dir(), &self.secrets_entry())?;
         if is_lost {
             self.tell_dropped();
         }

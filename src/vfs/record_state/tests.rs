@@ -47,9 +47,11 @@ fn record(state: &str, opens: u32) -> Record {
             verdict,
         },
     };
+    let mut counted = Opens::default();
+    (0..opens).for_each(|_| counted.add(false));
     Record {
         state,
-        opens,
+        opens: counted,
         ..Record::default()
     }
 }

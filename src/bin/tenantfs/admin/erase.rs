@@ -9,10 +9,10 @@ use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::identity::UserId;
 
 use super::progress::Progress;
-use super::{become_account, confined, found, interrupted, open, print_json, tell};
-use crate::account;
+use super::{become_account, confined, found, interrupted, open, tell};
 use crate::cli::{ClientArgs, EraseArgs};
 use crate::config::{self, VolumeSettings};
+use crate::{account, say};
 
 /// What is said where not everything could be erased.
 const LEFT: [&str; 2] = [
@@ -57,7 +57,7 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
     let mut progress = Progress::start("erasing")?.quiet();
     // Once it has begun nobody can log in as this user; whoever has, is ended.
     let end_sessions = || daemon.map_or(Ok(()), |daemon| end_sessions(daemon, &user));
-    let receipt = Erasure::begin(&ground, &user, &progress, end_sessions)
+    let receipt = Erasure::begin(&ground, &user, &mut progress, end_sessions)
         .and_then(|erasure| erasure.run(&mut progress));
     progress.finish()?;
     // Its user may read the line, should there be one again, and is told no path.
@@ -75,7 +75,7 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
     )?;
     let receipt = receipt?;
     if args.json {
-        print_json(&serde_json::json!({ "erased": receipt }))?;
+        say::json(&serde_json::json!({ "erased": receipt }))?;
     } else {
         println!(
             "{} records, {} other files, {} drafts{}; {} files searched; names {}",
@@ -87,8 +87,13 @@ pub(crate) fn erase(args: EraseArgs) -> Result<()> {
             receipt.names_sha256
         );
     }
-    interrupted(receipt.finished.is_some())?;
-    found(receipt.left, LEFT)
+    let done = found(receipt.left, LEFT).and_then(|()| interrupted(receipt.finished.is_some()));
+    done.map_err(|error| match receipt.keeps_out() {
+        true => {
+            error.context("the erasure is not finished, and keeps the user out until another run finishes it")
+        }
+        false => error,
+    })
 }
 
 fn end_sessions(daemon: Client, user: &UserId) -> Result<()> {
@@ -104,12 +109,13 @@ fn dry_run(settings: &VolumeSettings, user: &UserId) -> Result<()> {
     let (mut stdout, mut printed) = (std::io::stdout().lock(), Ok(()));
     let complete = would_erase(&ground, user, &mut progress, &mut |path| {
         if printed.is_ok() {
-            printed = writeln!(stdout, "{}", serde_json::json!({ "would_erase": path }));
+            let line = say::json_text(&serde_json::json!({ "would_erase": path }));
+            printed = line.and_then(|line| writeln!(stdout, "{line}").doing("printing"));
         }
     })?;
     let left = progress.count();
     progress.finish()?;
-    printed.doing("printing")?;
+    printed?;
     interrupted(complete)?;
     found(left, LEFT)
 }

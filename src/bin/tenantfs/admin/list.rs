@@ -10,8 +10,9 @@ use tenantfs::identity::UserId;
 use tenantfs::name::Resource;
 
 use super::progress::Progress;
-use super::{found, ground, interrupted, print_json};
+use super::{UNREADABLE, found, ground, interrupted};
 use crate::cli::ListArgs;
+use crate::say;
 
 /// The longest line of a users file, in bytes: what is longer can be no user id.
 const MAX_LINE: u64 = 4096;
@@ -52,30 +53,22 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
     let mut each = |listed: &Listed| {
         records += 1;
         if printed.is_ok() {
-            printed = serde_json::to_writer(&mut output, listed)
-                .map_err(std::io::Error::from)
-                .and_then(|()| output.write_all(b"\n"));
+            printed = say::json_text(listed).and_then(|line| writeln!(output, "{line}").doing("printing"));
         }
     };
     let mut progress = Progress::start("listing")?.quiet();
     let complete = admin::list(&ground, &whose, listing, &mut progress, &mut each);
     let unreadable = progress.count();
     progress.finish()?;
-    printed.and_then(|()| output.flush()).doing("printing")?;
+    printed.and_then(|()| output.flush().doing("printing"))?;
     let complete = complete?;
     if args.json {
         let counts =
             serde_json::json!({ "records": records, "unreadable": unreadable, "wrong_lines": wrong_lines });
-        print_json(&serde_json::json!({ "listed": counts }))?;
+        say::json(&serde_json::json!({ "listed": counts }))?;
     }
     interrupted(complete)?;
-    found(
-        unreadable,
-        [
-            "part of the volume could not be looked at",
-            "parts of the volume could not be looked at",
-        ],
-    )?;
+    found(unreadable, UNREADABLE)?;
     found(
         wrong_lines,
         [
@@ -97,7 +90,7 @@ fn read_users(path: &Path) -> std::io::Result<(Users, u64)> {
             break;
         }
         let mut tell = |why: &str| {
-            eprintln!("{}, line {number}: {why}", path.display());
+            say::note(format_args!("{}, line {number}: {why}", path.display()));
             wrong += 1;
         };
         if !line.ends_with(b"\n") && read as u64 == MAX_LINE {

@@ -8,10 +8,10 @@ use tenantfs::error::{Error, Result};
 use tenantfs::volume::Volume;
 
 use super::progress::Progress;
-use super::{become_account, checked, confined, found, interrupted, open, print_json, tell};
-use crate::account;
+use super::{become_account, checked, confined, found, interrupted, open, tell};
 use crate::cli::MigrateArgs;
 use crate::config::VolumeSettings;
+use crate::{account, say};
 
 pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
     if args.from == args.to && args.to_volume.is_none() {
@@ -44,7 +44,7 @@ pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
     };
     progress.finish()?;
     if args.json {
-        print_json(&serde_json::json!({ "migrated": done }))?;
+        say::json(&serde_json::json!({ "migrated": done }))?;
     } else {
         eprintln!(
             "{} directories moved as they are, {} files one by one, {} superseded",

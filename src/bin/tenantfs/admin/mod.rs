@@ -1,6 +1,8 @@
 //! The operator's commands on a whole volume.
 
+mod archive;
 mod erase;
+mod export;
 mod list;
 mod migrate;
 mod progress;
@@ -9,26 +11,28 @@ pub(crate) mod way_back;
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Once;
 
 use rustix::fs::Mode;
 use tenantfs::admin::{self, Ground, Reseal};
 use tenantfs::audit::{self, Record};
 use tenantfs::error::{Doing, Error, Kind, Result};
+use tenantfs::escape;
 use tenantfs::identity::UserId;
 use tenantfs::name::{EntryName, Resource};
-use tenantfs::session::confine::{Confinement, confine};
+use tenantfs::session::confine::{Confinement, Reach, confine};
 use tenantfs::session::privilege;
 use tenantfs::store::LayoutMark;
 use tenantfs::volume::Volume;
 
-use crate::cli::{ExportArgs, ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
+use crate::cli::{ResealArgs, UnsealArgs, VerifyArgs, VolumeArgs};
 use crate::config::VolumeSettings;
-use crate::{account, serving};
+use crate::{account, say, serving};
 pub(crate) use erase::erase;
+pub(crate) use export::export;
 pub(crate) use list::list;
 pub(crate) use migrate::migrate;
 use progress::Progress;
-use target::Place;
 
 pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
     let (settings, uid) = (VolumeSettings::alone(args.on)?, account::caller());
@@ -57,7 +61,7 @@ pub(crate) fn verify(args: VerifyArgs) -> Result<()> {
     };
     let problems: u64 = seen.problems.values().sum();
     if args.json {
-        print_json(&serde_json::json!({ "verified": seen }))?;
+        say::json(&serde_json::json!({ "verified": seen }))?;
     } else {
         eprintln!(
             "{} records, {} other files, {} drafts; {} secrets sealed ({} by older keys), {} in plain text",
@@ -101,7 +105,7 @@ pub(crate) fn reseal(args: ResealArgs) -> Result<()> {
     let done = admin::reseal(&ground, what, &mut progress)?;
     progress.finish()?;
     if args.json {
-        print_json(&serde_json::json!({ "resealed": done }))?;
+        say::json(&serde_json::json!({ "resealed": done }))?;
     } else {
         eprintln!(
             "{} records and drafts, of which {} were sealed anew",
@@ -142,43 +146,19 @@ pub(crate) fn unseal(args: UnsealArgs) -> Result<()> {
         },
     )?;
     let secret = secret?;
+    // Its user chose it, and may have the operator's terminal in mind.
+    if !args.raw && secret.contains(|c| escape::is_active(c) && c != '\n' && c != '\t') {
+        return Err(Error::new(
+            Kind::InvalidRecord,
+            "the secret has control characters, which could act on a terminal; --raw prints it as it is",
+        ));
+    }
     let mut stdout = std::io::stdout();
     let written = stdout
         .write_all(secret.as_bytes())
         .and_then(|()| stdout.write_all(b"\n"))
         .and_then(|()| stdout.flush());
     written.doing("printing the secret")
-}
-
-pub(crate) fn export(args: ExportArgs) -> Result<()> {
-    let user = UserId::new(args.user_id)?;
-    let settings = VolumeSettings::alone(args.on)?;
-    let place = Place::make(&args.to, serving::server_account(&settings)?)?;
-    let is_output = matches!(place, Place::Output);
-    become_account(&settings)?;
-    let ground = confined(
-        checked(open(&settings)?)?,
-        false,
-        place.directory().map(AsFd::as_fd),
-    )?;
-    let mut target = place.open()?;
-    let mut progress = Progress::start("exporting")?.quiet();
-    let done = admin::export(&ground, &user, &mut *target, &mut progress)?;
-    progress.finish()?;
-    let summary = serde_json::json!({ "exported": done });
-    match args.json {
-        true if is_output => eprintln!("{summary}"),
-        true => print_json(&summary)?,
-        false => eprintln!("{} files, {} bytes", done.files, done.bytes),
-    }
-    interrupted(done.complete)?;
-    found(
-        done.left,
-        [
-            "part was left out; the manifest says why",
-            "parts were left out; the manifest says why",
-        ],
-    )
 }
 
 /// The volume, for who only looks at it.
@@ -219,9 +199,16 @@ fn checked(ground: Ground) -> Result<Ground> {
 /// Confines this process to the volume, and to the directory that it writes to, whatever is met there. Not
 /// even the audit log is written from then on.
 fn confined(ground: Ground, writes: bool, target: Option<BorrowedFd<'_>>) -> Result<Ground> {
-    let mut directories = vec![ground.volume.root().as_fd()];
-    directories.extend(target);
-    let confinement = confine(&directories, !writes && target.is_none())?;
+    let volume = Reach {
+        directory: ground.volume.root().as_fd(),
+        read_only: !writes,
+    };
+    let target = target.map(|directory| Reach {
+        directory,
+        read_only: false,
+    });
+    let directories: Vec<_> = [Some(volume), target].into_iter().flatten().collect();
+    let confinement = confine(&directories)?;
     if confinement == Confinement::None {
         log::warn!("not confined to the volume: this kernel has no Landlock");
     }
@@ -233,15 +220,12 @@ fn tell(settings: &VolumeSettings, record: &Record<'_>) -> Result<()> {
     match &settings.audit {
         Some(options) => audit::record(options, serving::server_account(settings)?, record),
         None => {
-            log::warn!("no audit log is kept of {}: see --audit-log", record.op);
+            // A command tells that it begins, and what came of it.
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| log::warn!("no audit log is kept of {}: see --audit-log", record.op));
             Ok(())
         }
     }
-}
-
-fn print_json(value: &serde_json::Value) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{value}").doing("printing")
 }
 
 fn interrupted(complete: bool) -> Result<()> {
@@ -254,8 +238,14 @@ fn interrupted(complete: bool) -> Result<()> {
     }
 }
 
+/// What is said where not everything could be looked at.
+pub(crate) const UNREADABLE: [&str; 2] = [
+    "part of the volume could not be looked at",
+    "parts of the volume could not be looked at",
+];
+
 /// What was found, in the words for one and for many: an error where there is something.
-fn found(count: u64, [one, many]: [&str; 2]) -> Result<()> {
+pub(crate) fn found(count: u64, [one, many]: [&str; 2]) -> Result<()> {
     match count {
         0 => Ok(()),
         1 => Err(Error::new(Kind::ProblemsFound, format!("1 {one}"))),

@@ -1,6 +1,5 @@
 //! How far the work is: a bar on a terminal, and a line of JSON for each finding.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tenantfs::admin::{Finding, Monitor};
 use tenantfs::error::{Doing, Error, Result};
+
+use crate::say;
 
 /// In how many parts the bar is divided.
 const PARTS: u64 = 1000;
@@ -103,14 +104,9 @@ impl Monitor for Progress<'_> {
         self.found += 1;
         if self.on_stderr {
             let Finding { path, detail, .. } = finding;
-            return self.bar.suspend(|| eprintln!("{path:?}: {detail}"));
+            return self.bar.suspend(|| say::note(format_args!("{path:?}: {detail}")));
         }
-        let printed = self.bar.suspend(|| {
-            let mut stdout = std::io::stdout().lock();
-            serde_json::to_writer(&mut stdout, finding).map_err(std::io::Error::from)?;
-            stdout.write_all(b"\n")
-        });
-        let printed = printed.doing("printing");
+        let printed = self.bar.suspend(|| say::json(finding));
         let told = match &self.told {
             Some(told) if finding.repaired => told(finding),
             _ => Ok(()),

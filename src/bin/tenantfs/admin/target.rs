@@ -1,198 +1,268 @@
 //! Where an export goes: a directory, a compressed archive, or an archive on standard output.
+//!
+//! Root makes it where users of the host may be at work, and then another account writes it: from the first look on, everything
+//! goes by handles.
 
-use std::fs::{File, Permissions};
-use std::io::{self, BufWriter, Read, Stdout, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufWriter, Stdout, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
-use tenantfs::admin::Target;
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, fchown, mkdirat, openat, renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+use tenantfs::admin::{Content, Target};
 use tenantfs::clock::Timestamp;
 use tenantfs::error::{At, Doing, Error, Kind, Result};
+use tenantfs::volume::{self, Descent, Dir, Durability, Staged, Times};
+
+use super::archive::{self, Archive, WRITING};
+use crate::trusted::{self, Trust};
 
 /// How archives are called.
-const ARCHIVE: &str = ".tar.zst";
+pub(super) const ARCHIVE: &str = ".tar.zst";
 
-const WRITING: &str = "writing the export";
+/// How files are called that nothing here writes: a directory of such a name is no archive, which its name promises.
+const OTHER_ARCHIVES: &[&str] = &[
+    ".tar", ".tgz", ".tar.gz", ".tzst", ".txz", ".tar.xz", ".tbz2", ".tar.bz2", ".tar.lz4", ".zip", ".7z",
+    ".cpio", ".gz", ".zst",
+];
 
 /// A target that is there, and that nobody else can read.
 pub(super) enum Place {
     Directory { path: PathBuf, handle: OwnedFd },
-    Archive { path: PathBuf, file: File },
+    Archive(Unfinished),
     Output,
 }
 
 impl Place {
-    /// Makes what `to` names, for the account `uid`, which need not be this one yet.
+    /// Makes what `to` names, for the account `owner`, which need not be this one yet.
     ///
     /// # Errors
-    /// [`Kind::Config`] when there is something already; that it cannot be made.
+    /// [`Kind::Config`] when there is something already; that it cannot be made; that others could change it.
     pub(super) fn make(to: &Path, owner: (u32, u32)) -> Result<Self> {
         if to == Path::new("-") {
             return Ok(Self::Output);
         }
-        let made = match to.to_str().is_some_and(|name| name.ends_with(ARCHIVE)) {
-            true => Self::archive(to),
-            false => Self::directory_at(to, owner),
+        let trust = Trust::of_caller("--to").and(owner.0);
+        // Not by the path's last component: who writes `x.tar/` means a directory.
+        let name = to.to_string_lossy().to_ascii_lowercase();
+        let is_called = |ending: &&&str| name.ends_with(**ending);
+        let made = if to.to_str().is_some_and(|name| name.ends_with(ARCHIVE)) {
+            trust.place(to).and_then(Unfinished::make).map(Self::Archive)
+        } else if let Some(ending) = OTHER_ARCHIVES.iter().find(is_called) {
+            Err(Error::config(format!(
+                "--to {}: no archive of the kind {ending} is written; name a file *{ARCHIVE}, or a directory, or write - for a tar on \
+                 standard output",
+                to.display()
+            )))
+        } else {
+            directory_at(&trust, to, owner)
         };
         made.map_err(|error| error.as_kind(Kind::Config))
     }
 
-    fn archive(to: &Path) -> Result<Self> {
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(to)
-            .doing("making the archive")
-            .at(to)?;
-        let metadata = file.metadata().doing("looking at the archive").at(to)?;
-        if !metadata.is_file() || metadata.len() > 0 {
-            return Err(Error::config(format!(
-                "--to {}: there is something already, and nothing is overwritten; name another file",
-                to.display()
-            )));
-        }
-        Ok(Self::Archive {
-            path: to.to_owned(),
-            file,
-        })
-    }
-
-    fn directory_at(to: &Path, (uid, gid): (u32, u32)) -> Result<Self> {
-        match std::fs::DirBuilder::new().mode(0o700).create(to) {
-            Ok(()) if rustix::process::geteuid().is_root() => {
-                chown(to, Some(uid), Some(gid))
-                    .doing("giving the directory to the volume's account")
-                    .at(to)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.doing("making the directory").at(to)?,
-        }
-        let mut entries = std::fs::read_dir(to).doing("looking at the directory").at(to)?;
-        if entries.next().is_some() {
-            return Err(Error::config(format!(
-                "--to {}: the directory is not empty; name an empty one, a new one, a file *{ARCHIVE}, or -",
-                to.display()
-            )));
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::open(to, flags, Mode::empty())
-            .doing("opening the directory")
-            .at(to)?;
-        Ok(Self::Directory {
-            path: to.to_owned(),
-            handle,
-        })
-    }
-
     /// The directory that is written to, for a sandbox to leave open.
-    pub(super) fn directory(&self) -> Option<&OwnedFd> {
+    pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Directory { handle, .. } => Some(handle),
-            Self::Archive { .. } | Self::Output => None,
+            Self::Directory { handle, .. } => Some(handle.as_fd()),
+            Self::Archive(_) | Self::Output => None,
         }
     }
 
     /// What writes there.
     ///
     /// # Errors
-    /// [`Kind::Io`] when the archive cannot be begun.
-    pub(super) fn open(self) -> Result<Box<dyn Target>> {
+    /// That it cannot be begun.
+    pub(super) fn open(&self) -> Result<Box<dyn Target>> {
         Ok(match self {
-            Self::Directory { path, handle } => Box::new(Directory { path, handle }),
-            Self::Archive { path, file } => {
-                let synced = file.try_clone().doing(WRITING).at(&path)?;
-                let encoder = zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL);
-                Box::new(Archive {
-                    tar: Some(tar::Builder::new(encoder.doing(WRITING).at(&path)?)),
-                    finish: move |encoder: zstd::Encoder<'static, File>| {
-                        encoder.finish()?;
-                        synced.sync_all()
-                    },
-                    path,
+            Self::Directory { path, handle } => {
+                let top = handle.try_clone().doing(WRITING).at(path)?;
+                Box::new(Directory {
+                    way: Descent::private(Dir::opened(top, path)),
+                    path: path.clone(),
                 })
             }
-            Self::Output => Box::new(Archive {
-                tar: Some(tar::Builder::new(BufWriter::new(io::stdout()))),
-                finish: |mut output: BufWriter<Stdout>| output.flush(),
-                path: "standard output".into(),
-            }),
+            Self::Archive(unfinished) => {
+                let file = unfinished
+                    .file
+                    .try_clone()
+                    .doing(WRITING)
+                    .at(&unfinished.place.path)?;
+                Box::new(archive::in_file(file, unfinished.place.path.clone())?)
+            }
+            Self::Output => Box::new(Archive::new(
+                BufWriter::new(io::stdout()),
+                |mut output: BufWriter<Stdout>| output.flush(),
+                "standard output".into(),
+            )),
         })
     }
+
+    /// The export is whole.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when something has the archive's name meanwhile; that it cannot be named.
+    pub(super) fn finish(self) -> Result<()> {
+        match self {
+            Self::Archive(unfinished) => unfinished.name(),
+            Self::Directory { .. } | Self::Output => Ok(()),
+        }
+    }
+}
+
+/// An archive that has no name of its own yet. Dropped before it gets one, it leaves nothing behind.
+pub(super) struct Unfinished {
+    place: trusted::Place,
+    temporary: OsString,
+    file: File,
+}
+
+impl Unfinished {
+    fn make(place: trusted::Place) -> Result<Self> {
+        const MAKING: &str = "making the archive";
+        match rustix::fs::statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {}
+            Ok(_) => return Err(taken(&place.path)),
+            Err(errno) => return Err(Error::os(errno, MAKING).at(&place.path)),
+        }
+        let mut random = [0_u8; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).doing(MAKING)?;
+        let temporary = OsString::from(format!(".tenantfs-export-{}", hex::encode(random)));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&place.directory, &temporary, flags, Mode::from_raw_mode(0o600));
+        let file = file.doing(MAKING).at(&place.path)?;
+        Ok(Self {
+            file: file.into(),
+            place,
+            temporary,
+        })
+    }
+
+    fn name(mut self) -> Result<()> {
+        const NAMING: &str = "naming the archive";
+        let trusted::Place {
+            directory,
+            name,
+            path,
+        } = &self.place;
+        let named = match renameat_with(
+            directory,
+            &self.temporary,
+            directory,
+            name,
+            RenameFlags::NOREPLACE,
+        ) {
+            // A file system that cannot keep what has the name: a second name can be given, if nothing has it.
+            Err(Errno::INVAL) => {
+                rustix::fs::linkat(directory, &self.temporary, directory, name, AtFlags::empty())
+                    .and_then(|()| unlinkat(directory, &self.temporary, AtFlags::empty()))
+            }
+            named => named,
+        };
+        match named {
+            Err(Errno::EXIST) => return Err(taken(path)),
+            named => named.doing(NAMING).at(path)?,
+        }
+        self.temporary.clear();
+        // From here on the name survives a power cut.
+        let opened = openat(
+            directory,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        opened.and_then(rustix::fs::fsync).doing(NAMING).at(path)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.temporary.is_empty()
+            && let Err(errno) = unlinkat(&self.place.directory, &self.temporary, AtFlags::empty())
+        {
+            log::warn!(
+                "a part of an export stays behind beside {}: {errno}",
+                self.place.path.display()
+            );
+        }
+    }
+}
+
+fn taken(path: &Path) -> Error {
+    Error::config(format!(
+        "--to {}: there is something already, and nothing is overwritten; name another file",
+        path.display()
+    ))
+}
+
+/// An empty directory, made if there is none.
+fn directory_at(trust: &Trust, to: &Path, (uid, gid): (u32, u32)) -> Result<Place> {
+    const OPENING: &str = "opening the directory";
+    let trusted::Place {
+        directory,
+        name,
+        path,
+    } = trust.followed(to)?;
+    let is_new = match mkdirat(&directory, &name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(Error::os(errno, "making the directory").at(path)),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = openat(&directory, &name, flags, Mode::empty())
+        .doing(OPENING)
+        .at(&path)?;
+    // Whose it is, and who can write it: before anything is changed.
+    trust.own_directory(&handle, &path)?;
+    let mut is_empty = true;
+    let entries = rustix::fs::Dir::read_from(&handle).doing(OPENING).at(&path)?;
+    for entry in entries {
+        let entry = entry.doing(OPENING).at(&path)?;
+        is_empty &= matches!(entry.file_name().to_bytes(), b"." | b"..");
+    }
+    if !is_empty {
+        return Err(Error::config(format!(
+            "--to {}: the directory is not empty; name an empty one, a new one, a file *{ARCHIVE}, or -",
+            to.display()
+        )));
+    }
+    if is_new && rustix::process::geteuid().is_root() {
+        fchown(&handle, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .doing("giving the directory to the volume's account")
+            .at(&path)?;
+    }
+    Ok(Place::Directory { path, handle })
 }
 
 struct Directory {
     path: PathBuf,
-    handle: OwnedFd,
+    /// To where the last file was put.
+    way: Descent,
 }
 
 impl Target for Directory {
-    fn file(&mut self, path: &str, _: u64, mtime: Timestamp, content: &mut dyn Read) -> Result<()> {
-        let path = self.path.join(path);
-        write_file(&path, mtime, content).doing(WRITING).at(path)
+    /// Makes a file that only its owner can read, and the directories that it is in.
+    fn file(&mut self, path: &str, mtime: Timestamp, content: Content<'_>) -> Result<()> {
+        let mut names: Vec<&str> = path.split('/').collect();
+        let name = names.pop().unwrap_or_default();
+        let dir = self.way.lead_to(&names)?;
+        let staged = Staged::private(dir)?;
+        let written = content.pieces.write(content.data, staged.file());
+        written.doing(WRITING).at(self.path.join(path))?;
+        let times = Times {
+            mtime: Some(mtime),
+            ..Times::default()
+        };
+        volume::set_times(staged.file(), times)?;
+        staged.place_new(name, Durability::Ordered).map(drop)
     }
 
     fn finish(&mut self) -> Result<()> {
-        rustix::fs::syncfs(self.handle.as_fd())
+        rustix::fs::syncfs(self.way.top().as_fd())
             .doing(WRITING)
             .at(&self.path)
     }
-}
-
-/// Makes a file that only its owner can read, and the directories that it is in.
-fn write_file(path: &Path, mtime: Timestamp, content: &mut dyn Read) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)?;
-    }
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    io::copy(content, &mut file)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.set_modified(SystemTime::UNIX_EPOCH + Duration::new(seconds(mtime), mtime.nanos))?;
-    file.sync_data()
-}
-
-struct Archive<W: Write, F> {
-    /// None when it is finished.
-    tar: Option<tar::Builder<W>>,
-    finish: F,
-    /// Where it is, for messages.
-    path: PathBuf,
-}
-
-impl<W: Write, F: FnMut(W) -> io::Result<()>> Target for Archive<W, F> {
-    fn file(&mut self, path: &str, size: u64, mtime: Timestamp, content: &mut dyn Read) -> Result<()> {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(size);
-        header.set_mode(0o600);
-        header.set_mtime(seconds(mtime));
-        let Some(tar) = &mut self.tar else { return Ok(()) };
-        tar.append_data(&mut header, path, content)
-            .doing(WRITING)
-            .at(&self.path)
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let Some(tar) = self.tar.take() else { return Ok(()) };
-        tar.into_inner()
-            .and_then(&mut self.finish)
-            .doing(WRITING)
-            .at(&self.path)
-    }
-}
-
-/// Archives know no time before 1970.
-fn seconds(time: Timestamp) -> u64 {
-    u64::try_from(time.seconds).unwrap_or(0)
 }

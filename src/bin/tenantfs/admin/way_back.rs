@@ -21,14 +21,18 @@ type Change = fn(&Ground, &UserId, &str) -> Result<()>;
 
 pub(crate) fn removed(on: VolumeArgs, user: String) -> Result<Reply> {
     let user = UserId::new(user)?;
-    let found = admin::removed(&ground(on)?, &user, MOST + 1)?;
-    Ok(Reply::removed(found, MOST))
+    let survey = admin::removed(&ground(on)?, &user, MOST)?;
+    Ok(Reply::removed(survey, for_operator))
 }
 
 pub(crate) fn drafts(on: VolumeArgs, user: String) -> Result<Reply> {
     let user = UserId::new(user)?;
-    let found = admin::drafts(&ground(on)?, &user, MOST + 1)?;
-    Ok(Reply::drafts(found, MOST))
+    let survey = admin::drafts(&ground(on)?, &user, MOST)?;
+    Ok(Reply::drafts(survey, for_operator))
+}
+
+fn for_operator(error: &Error) -> String {
+    format!("{error:#}")
 }
 
 pub(crate) fn restore(on: VolumeArgs, user: String, path: &str) -> Result<Reply> {

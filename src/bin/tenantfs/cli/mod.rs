@@ -386,6 +386,10 @@ pub(crate) struct UnsealArgs {
     /// Which secret
     #[arg(long, value_name = "NAME", default_value = "api_key")]
     pub(crate) member: String,
+
+    /// Print it as it is, also where it has characters that act on a terminal
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Subcommand)]

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tenantfs::error::{At, Doing, Result};
 
 use super::report::{Outcome, Report};
-use super::stage::{self, SERVICE_UID, Stage, Tenant};
+use super::stage::{self, SERVICE, SERVICE_UID, Stage, Tenant};
 
 type Scene = fn(&Stage, &mut Report) -> Result<()>;
 
@@ -131,10 +131,13 @@ fn nothing_crosses(stage: &Stage, report: &mut Report) -> Result<()> {
     const PLANTING: &str = "planting files on the volume";
 
     let copied = stage.stored(alice, "results", "copied.json")?;
-    fs::copy(&of_bob, &copied).doing(PLANTING)?;
-    stage::give_to_service(&copied).doing(PLANTING)?;
     let linked = stage.stored(alice, "results", "linked.json")?;
-    symlink(&of_bob, linked).doing(PLANTING)?;
+    let planted = SERVICE.act(|| {
+        fs::copy(&of_bob, &copied)?;
+        stage::readable_by_its_group(&copied)?;
+        symlink(&of_bob, &linked)
+    });
+    planted.doing(PLANTING)?;
     stage.save(alice, "results", "ownerless.json", "{\"rows\": []}")?;
 
     for (what, name) in [
@@ -158,7 +161,7 @@ fn nothing_crosses(stage: &Stage, report: &mut Report) -> Result<()> {
             alice.actor.write(&alice.shown("results", "copied.json"), "{}"),
             Errno::IO,
         )
-        .and_then(|()| same(&fs::read_to_string(&copied).unwrap_or_default(), &planted)),
+        .and_then(|()| same(&SERVICE.read(&copied).unwrap_or_default(), &planted)),
     );
     Ok(())
 }
@@ -186,7 +189,7 @@ fn mistakes_lose_nothing(stage: &Stage, report: &mut Report) -> Result<()> {
     report.claim(
         "she fixes it, and it is the record; the API key is still in the volume's copy",
         found(alice.actor.write(&path, fixed)).and_then(|()| {
-            let now = fs::read_to_string(&stored).unwrap_or_default();
+            let now = SERVICE.read(&stored).unwrap_or_default();
             match now.starts_with("{\"cron\": \"0 6 * * *\"") && now.contains(&alice.secret()) {
                 true => Ok(()),
                 false => Err(now),
@@ -201,7 +204,7 @@ fn mistakes_lose_nothing(stage: &Stage, report: &mut Report) -> Result<()> {
         "she saves a record that says it is bob's: it is stored as hers",
         found(written).and_then(|()| {
             same(
-                &fs::read_to_string(kept).unwrap_or_default(),
+                &SERVICE.read(&kept).unwrap_or_default(),
                 "{\"rows\": [], \"user_id\": \"alice\"}",
             )
         }),
@@ -211,7 +214,7 @@ fn mistakes_lose_nothing(stage: &Stage, report: &mut Report) -> Result<()> {
     report.claim(
         "she types an API key into her schedule, in plain: Invalid argument, and the volume's copy is as before",
         refused(alice.actor.write(&path, "{\"api_key\": \"sk-plain\"}"), Errno::INVAL)
-            .and_then(|()| same(&fs::read_to_string(&stored).unwrap_or_default(), &before)),
+            .and_then(|()| same(&SERVICE.read(&stored).unwrap_or_default(), &before)),
     );
     Ok(())
 }
@@ -273,9 +276,9 @@ fn listed(tenant: &Tenant, resource: &str) -> Result<Vec<String>> {
         .at(directory)
 }
 
-/// Reads what root may read.
+/// Reads what the volume has.
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).doing("reading a file").at(path)
+    SERVICE.read(path).doing("reading a file").at(path)
 }
 
 /// What is absent at first may come soon.

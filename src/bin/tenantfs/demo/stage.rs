@@ -1,8 +1,8 @@
 //! The temporary volume, written as a web service would, and the two mounts.
 
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,10 +18,16 @@ use tenantfs::name::Resource;
 
 use super::actor::Actor;
 use crate::account;
+use crate::trusted::Trust;
 
 /// The account of the web service. Like the tenants' uids it is in a range that distributions leave alone, and needs no
 /// entry in /etc/passwd.
 pub(super) const SERVICE_UID: u32 = 61000;
+/// Who works on the volume: nothing there is touched by root, who would follow whatever that account puts in its way.
+pub(super) const SERVICE: Actor = Actor {
+    uid: SERVICE_UID,
+    gid: SERVICE_UID,
+};
 const ALICE_UID: u32 = 61001;
 const BOB_UID: u32 = 61002;
 
@@ -101,7 +107,8 @@ impl Stage {
     /// Any error of making directories and files.
     pub(super) fn save(&self, tenant: &Tenant, resource: &str, name: &str, record: &str) -> Result<()> {
         let path = self.stored(tenant, resource, name)?;
-        self.write(&path, record).doing("writing a record").at(path)
+        let written = SERVICE.act(|| self.write(&path, record));
+        written.doing("writing a record").at(path)
     }
 
     fn write(&self, path: &Path, record: &str) -> std::io::Result<()> {
@@ -113,12 +120,12 @@ impl Stage {
             .collect();
         parents.reverse();
         for parent in parents.into_iter().filter(|parent| !parent.exists()) {
-            make_directory(parent, SERVICE_UID, 0o750)?;
+            fs::DirBuilder::new().mode(0o750).create(parent)?;
         }
         // Renamed into place, so that no reader meets a part of it.
         let temporary = path.with_extension("tmp");
         fs::write(&temporary, record)?;
-        give_to_service(&temporary)?;
+        readable_by_its_group(&temporary)?;
         fs::rename(&temporary, path)
     }
 
@@ -145,8 +152,7 @@ impl Stage {
         for tenant in [&self.alice, &self.bob] {
             make_directory(&tenant.mountpoint, 0, 0o755)?;
             let key = self.base.join(format!("{}.key", tenant.name));
-            fs::write(&key, format!("{}\n", tenant.api_key()))?;
-            fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+            write_private(&key, &format!("{}\n", tenant.api_key()))?;
         }
         Ok(())
     }
@@ -158,8 +164,7 @@ impl Stage {
             entries.push(serde_json::json!({"sha256": sha256, "user_id": tenant.name}));
         }
         let path = self.keys();
-        fs::write(&path, serde_json::json!({"keys": entries}).to_string())
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o600)))
+        write_private(&path, &serde_json::json!({"keys": entries}).to_string())
             .doing("writing the static keys")
             .at(path)?;
         for tenant in [&self.alice, &self.bob] {
@@ -323,11 +328,15 @@ pub(super) fn mount_options(path: &Path) -> Option<(String, String)> {
 fn make_base() -> Result<PathBuf> {
     let parent = std::env::temp_dir();
     // The mount table has paths without symbolic links.
-    let made = parent.canonicalize().and_then(|parent| {
-        let base = parent.join(format!("tenantfs-demo-{}", std::process::id()));
-        make_directory(&base, 0, 0o755).map(|()| base)
-    });
-    made.doing("making a directory for the demo where TMPDIR says")
+    let made = parent
+        .canonicalize()
+        .map(|parent| parent.join(format!("tenantfs-demo-{}", std::process::id())));
+    const MAKING: &str = "making a directory for the demo where TMPDIR says";
+    let base = made.doing(MAKING).at(&parent)?;
+    Trust::of_caller("TMPDIR").place(&base)?;
+    make_directory(&base, 0, 0o755)
+        .map(|()| base)
+        .doing(MAKING)
         .at(parent)
 }
 
@@ -337,8 +346,14 @@ fn make_directory(path: &Path, owner: u32, mode: u32) -> std::io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
+/// Nobody else's to read, from the beginning.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = File::options();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
 /// What the web service's own files look like.
-pub(super) fn give_to_service(path: &Path) -> std::io::Result<()> {
-    chown(path, Some(SERVICE_UID), Some(SERVICE_UID))?;
+pub(super) fn readable_by_its_group(path: &Path) -> std::io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o640))
 }

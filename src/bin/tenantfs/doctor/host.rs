@@ -4,6 +4,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use tenantfs::escape::quoted;
 use tenantfs::mounter::Mounter;
 use tenantfs::session::confine::{self, Confinement};
 
@@ -37,7 +38,7 @@ pub(super) fn kernel() -> Finding {
 
 pub(super) fn landlock() -> Finding {
     // For a thread that ends at once.
-    let confined = std::thread::spawn(|| confine::confine(&[], true)).join();
+    let confined = std::thread::spawn(|| confine::confine(&[])).join();
     let mend = "enable Landlock in the kernel (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=)".to_owned();
     look(
         "landlock",
@@ -91,7 +92,7 @@ pub(super) fn config_file(path: &Path) -> Finding {
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.mode() & 0o022 != 0 => Err((
                 format!("{shown} is writable by others, who could let anybody in"),
-                format!("chmod go-w {shown}"),
+                format!("chmod go-w {}", quoted(path)),
             )),
             Ok(_) => Ok(format!("{shown} is understood")),
             Err(_) => Ok("there is no config file; options and variables have all that is needed".to_owned()),
@@ -135,7 +136,7 @@ pub(super) fn places(template: &str) -> Finding {
             )),
             Ok(metadata) if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 => Err((
                 format!("{directory} is not root's alone: others could put a directory where a view belongs"),
-                format!("chown root {directory}; chmod 755 {directory}"),
+                format!("chown root {0}; chmod 755 {0}", quoted(directory)),
             )),
             Ok(_) => Ok(format!("{template}, in a directory of root's")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

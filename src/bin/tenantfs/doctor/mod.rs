@@ -9,6 +9,7 @@ use tenantfs::session::privilege;
 
 use crate::cli::DoctorArgs;
 use crate::config::{self, DaemonSettings};
+use crate::say;
 use crate::serving;
 use finding::{Finding, explained, look};
 
@@ -71,14 +72,16 @@ fn as_server(settings: &DaemonSettings) -> Vec<Finding> {
 fn report(findings: &[Finding], json: bool) -> Result<()> {
     if json {
         let object = serde_json::json!({ "checks": findings });
-        println!("{object}");
-        return Ok(());
+        return say::json(&object);
     }
     for finding in findings {
         let verdict = if finding.ok { "ok" } else { "problem" };
-        println!("{verdict:<8} {:<8} {}", finding.check, finding.message);
+        say::line(format_args!(
+            "{verdict:<8} {:<8} {}",
+            finding.check, finding.message
+        ))?;
         if let Some(mend) = &finding.mend {
-            println!("{:17} mend: {mend}", "");
+            say::line(format_args!("{:17} mend: {mend}", ""))?;
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags, XattrFlags};
 use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
 use tenantfs::error::Kind;
+use tenantfs::escape::quoted;
 use tenantfs::volume::{self, Volume};
 
 use super::finding::{Finding, explained, look};
@@ -99,7 +100,7 @@ pub(super) fn authenticator(source: &AuthSource) -> Finding {
             .map_err(|error| {
                 let mend = format!(
                     "let the server's account read it: chgrp, chmod 640 {}",
-                    path.display()
+                    quoted(path)
                 );
                 explained(&error, &mend)
             }),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tenantfs::daemon::{Client, Code, Failure, Reply, Request, SessionStatus};
 use tenantfs::error::Result;
 
-use crate::admin::way_back as volume;
+use crate::admin::{UNREADABLE, found, way_back as volume};
 use crate::cli::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 use crate::{client, config};
 
@@ -19,7 +19,7 @@ pub(crate) fn removed(args: RemovedArgs) -> Result<()> {
         Some(user) => volume::removed(whose.on, user),
         None => ask(&whose, &Request::Removed { uid }),
     };
-    client::print(reply, json, text::removed)
+    show(reply, json, text::removed)
 }
 
 pub(crate) fn restore(args: RestoreArgs) -> Result<()> {
@@ -40,13 +40,20 @@ pub(crate) fn drafts(args: DraftsArgs) -> Result<()> {
             Some(user) => volume::drafts(whose.on, user),
             None => ask(&whose, &Request::Drafts { uid }),
         };
-        return client::print(reply, json, text::drafts);
+        return show(reply, json, text::drafts);
     };
     let reply = match whose.user_id.clone() {
         Some(user) => place::in_mount(&path).and_then(|path| volume::discard(whose.on, user, &path)),
         None => ask_at(&whose, &path, |path| Request::Discard { path, uid }),
     };
     client::print(reply, json, text::done)
+}
+
+/// Prints a list. Where not everything could be looked at, that is an error in the end.
+fn show(reply: Result<Reply>, json: bool, text: impl FnOnce(&Reply) -> Result<String>) -> Result<()> {
+    let unreadable = reply.as_ref().map_or(0, |reply| reply.unreadable().len());
+    client::print(reply, json, text)?;
+    found(unreadable as u64, UNREADABLE)
 }
 
 fn ask(whose: &WhoseArgs, request: &Request) -> Result<Reply> {

@@ -5,16 +5,21 @@ use jiff::Timestamp;
 use tenantfs::clock;
 use tenantfs::daemon::{DraftStatus, RemovedStatus, Reply};
 use tenantfs::error::Result;
+use tenantfs::escape::plain;
 
-use crate::client::{printable, unexpected};
+use crate::client::unexpected;
+use crate::say;
 
 /// Table of what was removed; where there is nothing, that is said on standard error.
 pub(super) fn removed(reply: &Reply) -> Result<String> {
-    let Reply::Removed { records, more } = reply else {
+    let Reply::Removed { records, more, .. } = reply else {
         return Err(unexpected());
     };
+    let missed = tell_of_unreadable(reply);
     if records.is_empty() {
-        eprintln!("nothing that was removed can be restored");
+        if !missed {
+            eprintln!("nothing that was removed can be restored");
+        }
         return Ok(String::new());
     }
     let now = Timestamp::from_second(clock::now().seconds).unwrap_or_default();
@@ -34,24 +39,27 @@ fn row(record: &RemovedStatus, now: Timestamp) -> [String; 5] {
     } = record;
     [
         ago(removed, now),
-        until.replace('T', " ").replace('Z', " UTC"),
+        plain(until).to_string().replace('T', " ").replace('Z', " UTC"),
         HumanBytes(*size).to_string(),
         if *has_secret { "yes" } else { "no" }.to_owned(),
-        printable(path),
+        plain(path).to_string(),
     ]
 }
 
 /// Table of drafts; where there are none, that is said on standard error.
 pub(super) fn drafts(reply: &Reply) -> Result<String> {
-    let Reply::Drafts { drafts, more } = reply else {
+    let Reply::Drafts { drafts, more, .. } = reply else {
         return Err(unexpected());
     };
+    let missed = tell_of_unreadable(reply);
     if drafts.is_empty() {
-        eprintln!("everything is saved: there is no draft");
+        if !missed {
+            eprintln!("everything is saved: there is no draft");
+        }
         return Ok(String::new());
     }
     let mut rows = vec![["PATH", "NOT SAVED BECAUSE"].map(str::to_owned)];
-    let row = |draft: &DraftStatus| [printable(&draft.path), printable(&draft.reason)];
+    let row = |draft: &DraftStatus| [plain(&draft.path).to_string(), plain(&draft.reason).to_string()];
     rows.extend(drafts.iter().map(row));
     tell_of_more(*more, drafts.len());
     Ok(table(&rows))
@@ -60,9 +68,18 @@ pub(super) fn drafts(reply: &Reply) -> Result<String> {
 /// What is back, or shows again as it was.
 pub(super) fn done(reply: &Reply) -> Result<String> {
     match reply {
-        Reply::Restored { path } | Reply::Discarded { path } => Ok(printable(path) + "\n"),
+        Reply::Restored { path } | Reply::Discarded { path } => Ok(plain(path).to_string() + "\n"),
         _ => Err(unexpected()),
     }
+}
+
+/// Says what could not be looked at. Whether there was something.
+fn tell_of_unreadable(reply: &Reply) -> bool {
+    let unreadable = reply.unreadable();
+    for what in unreadable {
+        say::note(format_args!("{:?}: {}", what.path, what.reason));
+    }
+    !unreadable.is_empty()
 }
 
 fn tell_of_more(more: bool, shown: usize) {
@@ -74,7 +91,7 @@ fn tell_of_more(more: bool, shown: usize) {
 /// How long ago a time in RFC 3339 was: in the largest unit that says enough.
 fn ago(time: &str, now: Timestamp) -> String {
     let Ok(time) = time.parse::<Timestamp>() else {
-        return printable(time);
+        return plain(time).to_string();
     };
     let seconds = now.duration_since(time).as_secs().max(0);
     let (count, unit) = match seconds {
@@ -136,6 +153,7 @@ mod tests {
         let reply = Reply::Removed {
             records: vec![record],
             more: false,
+            unreadable: Vec::new(),
         };
         let text = removed(&reply).unwrap();
         let lines: Vec<_> = text.lines().collect();
