@@ -4,6 +4,7 @@
 
 mod cache;
 mod change;
+mod create;
 mod directory;
 mod entries;
 mod file;

@@ -1,24 +1,18 @@
-//! Opening files, and creating them.
+//! Opening files.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::entries::Place;
 use super::ids::{Fh, Ino};
-use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
+use super::node::{AttachmentNode, Descriptions, Node, NodeId, RecordNode, stale};
 use super::open_file::{Content, Holding, OpenFile};
 use super::record_state::{Held, Pages, Record, RecordState};
 use super::retries::{Found, Retried};
-use super::{NodeInfo, Vfs, access, below_root, not_found};
+use super::{Vfs, access, not_found};
 use crate::budget::Charge;
-use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Draft, Folder, Snapshot};
-
-/// How long a create is tried again whose name others put something at, and take it away, without pause.
-const CREATE_ATTEMPTS: Duration = Duration::from_secs(1);
+use crate::store::{Attachment, Folder, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -36,13 +30,13 @@ pub struct OpenMode {
 }
 
 /// An open under way.
-struct Opening {
-    mode: OpenMode,
+pub(super) struct Opening {
+    pub(super) mode: OpenMode,
     /// The thread that asks.
     opener: u32,
     /// The right to have one more open.
     slot: Charge,
-    again: Again,
+    pub(super) again: Again,
 }
 
 /// What is different where the kernel tries once more.
@@ -133,20 +127,20 @@ impl Vfs {
             // Before it is locked: another node may be what is there.
             opening.again.content = self.content_at_last_place(node.id())?;
         }
+        let id = node.id();
         self.open_node(node, opening)
+            .inspect_err(|error| self.look_again_if_stale(id, opener, error))
     }
 
-    fn open_node(&self, node: Node, opening: Opening) -> Result<Opened> {
-        let (id, opener) = (node.id(), opening.opener);
-        let opened = match node {
+    pub(super) fn open_node(&self, node: Node, opening: Opening) -> Result<Opened> {
+        match node {
             Node::Directory(_) => Err(Error::new(Kind::IsADirectory, "a directory")),
             Node::Record(node) => self.open_record(node, opening),
             Node::Attachment(node) => self.open_attachment(node, opening),
-        };
-        opened.inspect_err(|error| self.look_again_if_stale(id, opener, error))
+        }
     }
 
-    fn opening(&self, mut mode: OpenMode, opener: u32) -> Result<Opening> {
+    pub(super) fn opening(&self, mut mode: OpenMode, opener: u32) -> Result<Opening> {
         // Truncating is writing, whatever may be written then.
         mode.write |= mode.truncate;
         Ok(Opening {
@@ -184,7 +178,7 @@ impl Vfs {
         Ok(self.opened_record(node, opening, keep_cache))
     }
 
-    fn opened_record(&self, node: Arc<RecordNode>, opening: Opening, keep_cache: bool) -> Opened {
+    pub(super) fn opened_record(&self, node: Arc<RecordNode>, opening: Opening, keep_cache: bool) -> Opened {
         let mode = opening.mode;
         let file = OpenFile::new(Content::Record(node), opening.into());
         if mode.truncate {
@@ -302,17 +296,18 @@ impl Vfs {
         (folder, name): (&Folder, &EntryName),
         mode: OpenMode,
     ) -> Result<bool> {
-        let attributes = match folder.lookup(name) {
-            // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
-            Err(error) if error.kind() == Kind::NotFound => return Err(stale()),
-            found => found?,
+        // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
+        let or_stale = |error: Error| match error.kind() {
+            Kind::NotFound => stale(),
+            _ => error,
         };
+        let attributes = folder.lookup(name).map_err(or_stale)?;
         // Of a record that is truncated, nothing is read: it does not matter which it was, or is by now.
         let any = mode.truncate && !record.is_open();
         if !any && !self.is_known_record(node.id, &attributes) {
             return Err(stale());
         }
-        let content = self.content(folder, name, &attributes)?;
+        let content = self.content(folder, name, &attributes).map_err(or_stale)?;
         if !any && content.attributes()?.version != attributes.version {
             return Err(stale());
         }
@@ -380,11 +375,11 @@ impl Vfs {
         let mut open = node.lock();
         match found {
             Ok(found) if !is_other(&found) || open.any(false).is_none() => Ok(found),
-            Ok(_) if again.is_last_try => open.any(mode.write).ok_or_else(stale),
+            Ok(_) if again.is_last_try => open_as(&mut open, mode)?.ok_or_else(stale),
             Ok(_) => Err(stale()),
             // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
             Err(error) if error.kind() == Kind::NotFound && !again.is_last_try => Err(stale()),
-            Err(error) if again.is_last_try => open.any(mode.write).ok_or(error),
+            Err(error) if again.is_last_try => open_as(&mut open, mode)?.ok_or(error),
             Err(error) => Err(error),
         }
     }
@@ -405,7 +400,7 @@ impl Vfs {
         Attachment::open(&folder, &place.name, access(mode.write)).map(Arc::new)
     }
 
-    fn opened_attachment(
+    pub(super) fn opened_attachment(
         &self,
         node: Arc<AttachmentNode>,
         attachment: Arc<Attachment>,
@@ -420,128 +415,13 @@ impl Vfs {
             no_flush: true,
         }
     }
+}
 
-    /// Creates the file `name` in `parent`, and opens it. A record comes into being in memory, and is on the volume
-    /// when it is one.
-    ///
-    /// # Errors
-    /// [`Kind::NotPermitted`] in the root directory and for reserved names, [`Kind::InvalidName`],
-    /// [`Kind::NameTaken`] over something hidden, [`Kind::Exists`] where the mode is exclusive; the volume's.
-    pub fn create(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        permissions: u16,
-        mode: OpenMode,
-        opener: u32,
-    ) -> Result<(NodeInfo, Opened)> {
-        below_root(parent)?;
-        if self.store.read_only() {
-            return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
-        }
-        let place = Place {
-            parent,
-            name: EntryName::parse(name)?,
-        };
-        self.enter(parent, Some(&place.name), opener)?;
-        let begun = Stopwatch::start();
-        loop {
-            // Others make it, replace it and take it away between two looks. The kernel does not try again for a create.
-            let tries = begun.elapsed() < CREATE_ATTEMPTS;
-            match self.exists(&place)? {
-                true if mode.exclusive => return Err(Error::new(Kind::Exists, "the name exists")),
-                true => match self.open_existing(&place, mode, opener) {
-                    Err(error) if tries && matches!(error.kind(), Kind::NotFound | Kind::Stale) => {}
-                    opened => return opened,
-                },
-                false => match self.create_absent(&place, permissions, mode, opener) {
-                    Err(error) if tries && error.kind() == Kind::Exists && !mode.exclusive => {}
-                    created => return created,
-                },
-            }
-        }
-    }
-
-    fn exists(&self, place: &Place) -> Result<bool> {
-        let folder = self.folder(place.parent)?;
-        if let Some(drafted) = self.look_up_unsaved(&folder, place) {
-            self.forget(drafted.ino, 1);
-            return Ok(true);
-        }
-        Ok(folder.occupant(Op::Create, &place.name)?.is_some())
-    }
-
-    /// Opens what it finds, whatever becomes of the name meanwhile.
-    fn open_existing(&self, place: &Place, mode: OpenMode, opener: u32) -> Result<(NodeInfo, Opened)> {
-        let mut opening = self.opening(mode, opener)?;
-        let (found, content) = self.look_up_with_content(place)?;
-        opening.again.content = content;
-        let opened = self
-            .known(found.ino)
-            .and_then(|node| self.open_node(node, opening));
-        let opened = opened.inspect_err(|_| self.forget(found.ino, 1))?;
-        // Nobody asks for it a second time.
-        self.retries.finish(opener);
-        Ok((found, opened))
-    }
-
-    fn create_absent(
-        &self,
-        place: &Place,
-        permissions: u16,
-        mode: OpenMode,
-        opener: u32,
-    ) -> Result<(NodeInfo, Opened)> {
-        let opening = self.opening(mode, opener)?;
-        match place.name.is_record() {
-            true => self.create_record(place.clone(), permissions, opening),
-            false => {
-                let folder = self.folder(place.parent)?;
-                let attachment = Attachment::create(&folder, &place.name, permissions & 0o1777)?;
-                self.created_attachment(place.clone(), attachment, opening)
-            }
-        }
-    }
-
-    fn create_record(&self, place: Place, permissions: u16, opening: Opening) -> Result<(NodeInfo, Opened)> {
-        let node = self.table.enter_draft(place);
-        let attributes = {
-            let mut record = node.lock();
-            let begun = self.edit(&node, &mut record, |draft: &mut Draft| {
-                draft.mode = Some(permissions & 0o1777);
-                Ok(draft.attributes(None))
-            });
-            let attributes = begun.inspect_err(|_| self.uncreate(&node))?;
-            record.opened(opening.mode.write);
-            attributes
-        };
-        let info = self.info(node.id.ino, None, attributes, true);
-        Ok((info, self.opened_record(node, opening, false)))
-    }
-
-    /// The kernel is not told of a record whose draft could not be begun.
-    fn uncreate(&self, node: &RecordNode) {
-        self.table.drafting_ends(node.id);
-        self.forget(node.id.ino, 1);
-    }
-
-    fn created_attachment(
-        &self,
-        place: Place,
-        attachment: Attachment,
-        opening: Opening,
-    ) -> Result<(NodeInfo, Opened)> {
-        let attachment = Arc::new(attachment);
-        let attributes = attachment.attributes()?;
-        let node = match self.table.enter(place, &attributes) {
-            Node::Attachment(node) => node,
-            // Not reached: an attachment's attributes enter an attachment.
-            Node::Directory(_) | Node::Record(_) => return Err(stale()),
-        };
-        node.written();
-        node.lock().opened(&attachment, opening.mode.write);
-        let info = self.info(node.id.ino, None, attributes, true);
-        Ok((info, self.opened_attachment(node, attachment, opening, false)))
+/// What others have open under a node; opened once more where they only read it and `mode` is to write.
+fn open_as(open: &mut Descriptions, mode: OpenMode) -> Result<Option<Arc<Attachment>>> {
+    match (open.any(mode.write), open.any(false)) {
+        (None, Some(read)) => read.open_again(access(mode.write)).map(Arc::new).map(Some),
+        (open, _) => Ok(open),
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::inherit::{inherit_owner, set_mode};
 use super::stat::{FileId, FileType, STATX, Stat, stat};
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.
 const MAX_AHEAD: u64 = 64 << 10;
@@ -29,6 +29,27 @@ pub enum Access {
     Read,
     /// For reading and writing.
     ReadWrite,
+}
+
+impl Access {
+    fn flags(self) -> OFlags {
+        match self {
+            Self::Read => OFlags::RDONLY,
+            Self::ReadWrite => OFlags::RDWR,
+        }
+    }
+}
+
+/// The very file that is open, once more, whatever became of its name.
+///
+/// # Errors
+/// The operating system's.
+pub fn open_again(file: &File, access: Access) -> Result<File> {
+    // Of what is open here, and of nothing that a name could lead to.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = access.flags() | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    opened.map(File::from).doing("opening a file once more")
 }
 
 /// An open directory of the volume. Everything is named by one entry below it: no path, no symbolic link and no mount
@@ -126,11 +147,7 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn open_file(&self, name: &str, access: Access) -> Result<File> {
-        let flags = OFlags::NONBLOCK
-            | match access {
-                Access::Read => OFlags::RDONLY,
-                Access::ReadWrite => OFlags::RDWR,
-            };
+        let flags = access.flags() | OFlags::NONBLOCK;
         // Our reads are not the user's. The kernel grants it to the file's owner only.
         let opened = match self.open(name, flags | OFlags::NOATIME, Mode::empty()) {
             Err(Errno::PERM) => self.open(name, flags, Mode::empty()),

@@ -38,7 +38,7 @@ use rustix::io::Errno;
 
 pub use ahead::ReadAhead;
 pub use descent::Descent;
-pub use dir::{Access, Dir, Lock, Rename};
+pub use dir::{Access, Dir, Lock, Rename, open_again};
 pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
 pub use pieces::Pieces;
 pub use read::{Reading, read_at_most, read_whole};

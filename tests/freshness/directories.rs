@@ -187,7 +187,7 @@ fn an_open_never_fails_below_directories_that_are_exchanged_without_pause() {
     });
 }
 
-/// Opens the files again and again, in each way by two threads, and counts what went wrong.
+/// Opens the files again and again, in each way by two threads at the same time, and counts what went wrong.
 fn storm(mount: &Mount<'_>, record: &str, attachment: &str) -> Value {
     let code = "
 import collections, errno, json, os, sys, threading
@@ -201,13 +201,12 @@ def run(name, flags, how):
 ways = [(name, flags, how)
         for name in sys.argv[1:3]
         for flags, how in [(os.O_RDONLY, 'read'), (os.O_CREAT | os.O_RDWR, 'create')]]
-for way in ways:
-    threads = [threading.Thread(target=run, args=way) for _ in range(2)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+threads = [threading.Thread(target=run, args=way) for way in ways for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
 print(json.dumps(failed))
 ";
-    let count = (rounds() * 5).to_string();
+    let count = (rounds() * 10).to_string();
     serde_json::from_str(&mount.python(code, &[record, attachment, &count])).unwrap()
 }
 
