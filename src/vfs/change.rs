@@ -8,6 +8,7 @@ use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
 use super::open::{Again, OpenMode};
 use super::open_file::Current;
 use super::record_state::Record;
+use super::retries::Retried;
 use super::verdict::Occasion;
 use super::{NodeInfo, Vfs, access};
 use crate::error::{Error, Kind, Result};
@@ -27,6 +28,14 @@ pub struct Changes {
     pub size: Option<u64>,
     /// Times.
     pub times: Times,
+}
+
+/// How a record is changed.
+enum By {
+    /// Through an open file.
+    Handle,
+    /// By its name, perhaps because the kernel was told to look that up again.
+    Path(Option<Retried>),
 }
 
 impl Vfs {
@@ -58,25 +67,41 @@ impl Vfs {
                     if changes.size.is_some() {
                         file.written();
                     }
-                    self.change_record(node, record, changes, true, asker)
+                    self.change_record(node, record, changes, By::Handle, asker)
                 }
                 Current::Attachment(node, attachment, _descriptions) => {
                     self.change_attachment(node, attachment, changes)
                 }
             })?,
-            None => self.change_node(&self.known(ino)?, changes, asker)?,
+            None => {
+                let node = self.known(ino)?;
+                let retried = self.enter_to_change(&node, asker)?;
+                self.change_node(&node, changes, retried, asker)?;
+            }
         }
         self.getattr(ino)
     }
 
-    fn change_node(&self, node: &Node, changes: Changes, asker: u32) -> Result<()> {
+    /// The kernel does not say whether a change is made by path or through a descriptor (fchmod, futimens), whose file is
+    /// meant wherever it is by now. So what is open, or may be, is not looked for again.
+    fn enter_to_change(&self, node: &Node, asker: u32) -> Result<Option<Retried>> {
+        let place = self.table.place(node.id());
+        match (node, place) {
+            (Node::Record(_) | Node::Attachment(_), Some(place)) if !node.is_open() => {
+                self.enter(place.parent, Some(&place.name), asker)
+            }
+            _ => Ok(self.retries.finish(asker, None)),
+        }
+    }
+
+    fn change_node(&self, node: &Node, changes: Changes, retried: Option<Retried>, asker: u32) -> Result<()> {
         match node {
             Node::Directory(id) => self.change_directory(*id, changes),
             Node::Record(node) => {
                 let record = node.lock();
                 match node.is_former() {
                     true => Err(stale()),
-                    false => self.change_record(node, record, changes, false, asker),
+                    false => self.change_record(node, record, changes, By::Path(retried), asker),
                 }
             }
             Node::Attachment(node) => {
@@ -109,12 +134,12 @@ impl Vfs {
         node: &RecordNode,
         mut record: OrderedGuard<'_, Record>,
         changes: Changes,
-        through_handle: bool,
+        by: By,
         asker: u32,
     ) -> Result<()> {
-        let retried = match through_handle {
-            true => None,
-            false => self.retries.finish(asker),
+        let (through_handle, retried) = match by {
+            By::Handle => (true, None),
+            By::Path(retried) => (false, retried),
         };
         let looked_again = retried.is_some();
         if let Some(size) = changes.size {

@@ -208,6 +208,13 @@ impl Entries {
         }
     }
 
+    /// What has this name, and what had it and may take it back.
+    pub(super) fn last_at(&self, place: &Place) -> impl Iterator<Item = &Entry> {
+        let displaced = self.displaced.get(place).into_iter().flatten();
+        let all = self.names.get(place).into_iter().chain(displaced);
+        all.filter_map(|ino| self.entries.get(ino))
+    }
+
     fn no_longer_displaced(&mut self, ino: Ino, place: &Place) {
         if let Some(inos) = self.displaced.get_mut(place) {
             inos.retain(|other| *other != ino);

@@ -7,7 +7,7 @@ use super::entries::Place;
 use super::ids::{Ino, ROOT};
 use super::node::{Node, NodeId, stale};
 use super::retries::{Found, KeptDraft, Step, Told};
-use super::{NodeInfo, Vfs, existing};
+use super::{NodeInfo, Vfs, existing, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
@@ -91,6 +91,10 @@ impl Vfs {
         if result.as_ref().err().is_none_or(|error| !is_lost(error)) || self.leads_to(place.parent)? {
             return result;
         }
+        // The kernel does not walk again for a mkdir that was told so here. But it does for the MKDIR itself.
+        if self.is_nowhere(&place)? {
+            return Err(not_found());
+        }
         // Once more what the kernel may remember, so that it goes on and opens it: an error might make it ask the same again
         // before it gives up this walk, and nobody could tell that from the second walk of who stands here.
         if let Some(info) = self.remembered_once(&place) {
@@ -111,6 +115,7 @@ impl Vfs {
     }
 
     fn look_on_second_walk(&self, place: Place, asker: u32, step: Step) -> Result<NodeInfo> {
+        let on_the_way = place.clone();
         let before = self.table.at(&place).map(|node| node.ino());
         if step.is_led && place.parent != ROOT {
             self.may_go_on(place.parent)?;
@@ -124,6 +129,12 @@ impl Vfs {
             false => self.look(place.clone(), asker, look),
         };
         if !step.is_last {
+            let goes_on = result
+                .as_ref()
+                .is_ok_and(|info| info.attributes.kind == NodeKind::Directory);
+            if !goes_on && self.table.vanished(&on_the_way).is_none() {
+                self.retries.give_up(asker);
+            }
             return result;
         }
         let ino = result.as_ref().ok().map(|info| info.ino);

@@ -120,7 +120,7 @@ impl Vfs {
         let retried = match self.table.place(node.id()) {
             Some(place) => self.enter(place.parent, Some(&place.name), opener)?,
             // Others have put something else there, or taken it away.
-            None => self.retries.finish(opener),
+            None => self.retries.finish(opener, None),
         };
         opening.again = retried.into();
         if opening.again.is_last_try && opening.again.content.is_none() {

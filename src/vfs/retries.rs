@@ -36,7 +36,7 @@ struct Retry {
     /// Since it was told to look, or last looked.
     since: Stopwatch,
     told: Told,
-    /// The last name of the path; none where the call has two paths.
+    /// The last name of the path, of the first one where the call has two; none of the root directory.
     last: Option<EntryName>,
     found: Option<Found>,
     stage: Stage,
@@ -179,10 +179,17 @@ impl Retries {
         }
     }
 
-    /// `thread` does what it walked for: whether it did so because it was told to.
-    pub(super) fn finish(&self, thread: u32) -> Option<Retried> {
+    /// The walk of `thread` ends before the last name: no operation follows.
+    pub(super) fn give_up(&self, thread: u32) {
+        self.by_thread.lock().remove(&thread);
+    }
+
+    /// `thread` does what it walked for, to `name` where that is known: whether it did so because it was told to. Of another
+    /// name, it is another call.
+    pub(super) fn finish(&self, thread: u32, name: Option<&EntryName>) -> Option<Retried> {
         let retry = self.by_thread.lock().remove(&thread)?;
-        retry.is_fresh().then_some(Retried {
+        let is_other = name.is_some() && retry.last.is_some() && name != retry.last.as_ref();
+        (retry.is_fresh() && !is_other).then_some(Retried {
             is_led: retry.stage != Stage::Over,
             found: retry.found,
         })

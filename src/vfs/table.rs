@@ -153,8 +153,9 @@ impl Table {
     /// once of each, and not of drafts, which come back.
     pub(super) fn vanished(&self, place: &Place) -> Option<(NodeId, Option<Attributes>)> {
         let mut inner = self.inner.lock();
-        let is_there = |entry: &&Entry| entry.place == *place && entry.lookups > 0 && !entry.vanished;
-        let entry = inner.entries.values().find(is_there)?;
+        let entry = inner
+            .last_at(place)
+            .find(|entry| entry.lookups > 0 && !entry.vanished)?;
         let (id, told) = (entry.node.id(), entry.told);
         if inner.drafting.contains(&id.ino) {
             return None;

@@ -7,6 +7,7 @@
 //! (a working directory), or found it after the call began: it gets what the directory has, as on any file system,
 //! provided that it is still among what the tenant sees.
 
+use super::entries::Place;
 use super::ids::{Ino, ROOT};
 use super::node::stale;
 use super::retries::{Retried, Told};
@@ -22,14 +23,44 @@ impl Vfs {
     /// [`Kind::Stale`] when others put another directory in the place of `dir` or of one above, for the first time;
     /// [`Kind::NotFound`] when the tenant has it no more; the volume's.
     pub(super) fn enter(&self, dir: Ino, name: Option<&EntryName>, asker: u32) -> Result<Option<Retried>> {
-        let retried = self.retries.finish(asker);
-        if retried.as_ref().is_some_and(|retried| retried.is_led) {
-            self.may_go_on(dir)?;
-        } else if !self.leads_to(dir)? {
-            self.retries.expect(asker, Told::Operation, name.cloned());
-            return Err(stale());
-        }
+        let retried = self.retries.finish(asker, name);
+        self.enter_each(&[dir], retried.as_ref(), name, asker)?;
         Ok(retried)
+    }
+
+    /// As [`enter`](Self::enter), of the two directories of a renaming, the first of which has `name`.
+    pub(super) fn enter_both(&self, dirs: [Ino; 2], name: &EntryName, asker: u32) -> Result<()> {
+        let retried = self.retries.finish(asker, Some(name));
+        self.enter_each(&dirs, retried.as_ref(), Some(name), asker)
+    }
+
+    /// As [`enter`](Self::enter), of a directory that is itself what the path ends with: it is listed, or changed.
+    pub(super) fn enter_itself(&self, dir: Ino, asker: u32) -> Result<()> {
+        let place = match dir == ROOT {
+            true => None,
+            false => self.table.last_place(self.known(dir)?.id()),
+        };
+        let name = place.map(|place| place.name);
+        self.enter(dir, name.as_ref(), asker).map(drop)
+    }
+
+    fn enter_each(
+        &self,
+        dirs: &[Ino],
+        retried: Option<&Retried>,
+        name: Option<&EntryName>,
+        asker: u32,
+    ) -> Result<()> {
+        let is_led = retried.is_some_and(|retried| retried.is_led);
+        for dir in dirs {
+            if is_led {
+                self.may_go_on(*dir)?;
+            } else if !self.leads_to(*dir)? {
+                self.retries.expect(asker, Told::Operation, name.cloned());
+                return Err(stale());
+            }
+        }
+        Ok(())
     }
 
     /// A second walk has come to `dir`.
@@ -45,6 +76,37 @@ impl Vfs {
             Err(error) if error.kind() != Kind::Stale => Err(error),
             _ => Err(not_found()),
         }
+    }
+
+    /// Whether the path that the kernel has for `place`, followed by its names alone, leads to nothing.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn is_nowhere(&self, place: &Place) -> Result<bool> {
+        let path = self.table.path(self.known(place.parent)?.id());
+        let path = path.ok_or_else(not_found)?;
+        let mut names = path.split('/');
+        let resource = names.next().unwrap_or_default();
+        let followed = names.try_fold(self.store.folder(resource)?, |folder, name| {
+            folder.open_folder(&EntryName::parse(name.as_bytes())?)
+        });
+        match followed.and_then(|folder| folder.lookup(&place.name)) {
+            Ok(_) => Ok(false),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {
+                Ok(!self.is_drafted_at(&path, &place.name))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the kernel knows something by this path: a draft may be in memory only.
+    fn is_drafted_at(&self, path: &str, name: &EntryName) -> bool {
+        let names = path.split('/').chain([name.as_str()]);
+        let found = names.into_iter().try_fold(ROOT, |parent, name| {
+            let name = EntryName::parse(name.as_bytes()).ok()?;
+            self.table.at(&Place { parent, name }).map(|node| node.ino())
+        });
+        found.is_some()
     }
 
     /// Whether the path of `dir` leads to it, on the volume, now. It is followed from the root on, as the kernel would.

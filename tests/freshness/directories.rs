@@ -1,7 +1,7 @@
 //! Below directories that others replace, and where they remove and make files without pause.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::common::{ALICE, BOB, Conversation, Mount, SERVICE_UID};
-use super::{ATTACHMENT, Ends, RECORD, each_open_finds, rename_over, rounds, text, volume};
+use super::{ATTACHMENT, Ends, RECORD, each_open_finds, rename_over, report, rounds, text, volume};
 
 /// What others do to put another directory in a directory's place.
 #[derive(Clone, Copy, Debug)]
@@ -312,4 +312,121 @@ for line in sys.stdin:
     fs::remove_file(moved.join("new.csv")).unwrap();
     assert_eq!(user.say(""), "ENOENT ENOENT");
     assert!(!moved.join("new.csv").exists());
+}
+
+/// Does one thing below `schedules/d` whenever it is told to, and says what came of it; `warm` has the kernel remember the way.
+const DOER: &str = "
+import os, sys
+print('ready', flush=True)
+x, d = 'schedules/d/x.json', 'schedules/d'
+do = {
+    'warm': lambda: [os.stat(path).st_ino for path in (d, x, d + '/gone', d + '/to')] and None,
+    'unlink': lambda: os.unlink(x),
+    'mkdir': lambda: os.mkdir(d + '/made'),
+    'rmdir': lambda: os.rmdir(d + '/gone'),
+    'rename': lambda: os.rename(x, d + '/to/y.json'),
+    'utime': lambda: os.utime(x, (7, 7)),
+    'truncate': lambda: os.truncate(d + '/plot.csv', 1),
+    'list': lambda: ' '.join(sorted(os.listdir(d))),
+}
+for line in sys.stdin:
+    try:
+        print(do[line.strip()](), flush=True)
+    except OSError as error:
+        print(repr(error), flush=True)
+";
+
+/// Makes what [`DOER`] does something with, in the directory that has just been put there.
+fn furnish(directory: &Path, round: usize) {
+    for name in ["gone", "to"] {
+        fs::create_dir(directory.join(name)).unwrap();
+        chown(directory.join(name), Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+    }
+    for name in ["plot.csv", &format!("{round}.csv")] {
+        fs::write(directory.join(name), "x,y\n").unwrap();
+        chown(directory.join(name), Some(SERVICE_UID), Some(SERVICE_UID)).unwrap();
+    }
+}
+
+/// Whether `did` was done in `directory`, and in no other.
+fn was_done(did: &str, directory: &Path) -> bool {
+    let seconds = |name: &str| fs::metadata(directory.join(name)).map(|file| file.mtime()).ok();
+    match did {
+        "unlink" => !directory.join("x.json").exists(),
+        "mkdir" => directory.join("made").exists(),
+        "rmdir" => !directory.join("gone").exists(),
+        "rename" => directory.join("to/y.json").exists() && !directory.join("x.json").exists(),
+        "utime" => seconds("x.json") == Some(7),
+        "truncate" => fs::read(directory.join("plot.csv")).unwrap() == b"x",
+        _ => false,
+    }
+}
+
+#[test]
+fn what_is_removed_made_renamed_changed_and_listed_is_what_the_new_directory_has() {
+    for how in REPLACING {
+        let volume = volume();
+        let directory = volume.path(&ALICE, "schedules", "d");
+        let old = directory.with_extension("old");
+        let mount = volume.mount(&ALICE);
+        let mut user = Conversation::start(&mount, DOER);
+        assert_eq!(user.next(), "ready");
+        volume.plant(&ALICE, "schedules", "d/x.json", text(0));
+        furnish(&directory, 0);
+        let kinds = ["unlink", "mkdir", "rmdir", "rename", "utime", "truncate", "list"];
+        for round in 1..=rounds() {
+            let did = kinds[round % kinds.len()];
+            // What a round before did to the directory is made undone by another one.
+            replace_directory(&directory, how, "x.json", &text(round));
+            furnish(&directory, round);
+            assert_eq!(user.say("warm"), "None", "{how:?}, {round}");
+            replace_directory(&directory, how, "x.json", &text(round));
+            furnish(&directory, round + rounds());
+            let said = user.say(did);
+            if did == "list" {
+                let wanted = format!("{}.csv gone plot.csv to x.json", round + rounds());
+                assert_eq!(said, wanted, "{how:?}, {round}");
+                continue;
+            }
+            assert_eq!(said, "None", "{did}, {how:?}, {round}");
+            assert!(was_done(did, &directory), "{did}, {how:?}, {round}");
+            let is_there = old.exists();
+            assert!(!is_there || !was_done(did, &old), "{did}, {how:?}, {round}");
+        }
+        report(
+            &format!("changes below directories replaced by {how:?}"),
+            rounds(),
+        );
+    }
+}
+
+#[test]
+fn below_a_resources_directory_that_was_replaced_opens_fail_and_the_operator_is_told() {
+    let volume = volume();
+    volume.plant(&ALICE, "schedules", "x.json", text(1));
+    let record = volume.path(&ALICE, "schedules", "x.json");
+    let directory = record.parent().unwrap();
+    let mount = volume.mount(&ALICE);
+    let code = "
+import errno, sys
+print('ready', flush=True)
+for line in sys.stdin:
+    try:
+        print(open('schedules/x.json').read().count('round'), flush=True)
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+";
+    let mut user = Conversation::start(&mount, code);
+    assert_eq!(user.next(), "ready");
+    assert_eq!(user.say(""), "1");
+    let away = directory.with_extension("away");
+    fs::rename(directory, &away).unwrap();
+    volume.plant(&ALICE, "schedules", "x.json", text(2));
+    assert_eq!([user.say(""), user.say("")], ["EIO", "EIO"]);
+    let log = mount.log();
+    let told = |line: &&str| line.contains("log in again") && line.contains("WARN");
+    assert_eq!(log.lines().filter(told).count(), 1, "{log}");
+    fs::remove_dir_all(directory).unwrap();
+    fs::rename(&away, directory).unwrap();
+    assert_eq!(user.say(""), "1");
 }

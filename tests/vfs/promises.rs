@@ -192,7 +192,7 @@ fn a_listing_goes_on_where_it_was_while_names_come_and_go() {
     for name in names(0..50) {
         mounted.write(&name, "{}");
     }
-    let fh = mounted.vfs.opendir(mounted.schedules).unwrap().fh;
+    let fh = mounted.vfs.opendir(mounted.schedules, 1).unwrap().fh;
     let mut seen = Vec::new();
     let mut offset = 0;
     for round in 0.. {
@@ -216,7 +216,7 @@ fn a_listing_goes_on_where_it_was_while_names_come_and_go() {
         offset = last;
         // What was listed goes; what is new comes.
         let gone = seen.last().unwrap().clone();
-        mounted.vfs.unlink(mounted.schedules, gone.as_bytes()).unwrap();
+        mounted.vfs.unlink(mounted.schedules, gone.as_bytes(), 1).unwrap();
         mounted.write(&format!("new-{round}.json"), "{}");
     }
     mounted.vfs.releasedir(fh);
@@ -295,11 +295,11 @@ fn a_flood_of_open_files_leaves_room_for_others_and_is_over_when_they_are_closed
         }
     };
     assert_eq!((refused.kind(), held.len()), (Kind::TooManyOpen, 50));
-    let refused = one.vfs.opendir(one.schedules).unwrap_err();
+    let refused = one.vfs.opendir(one.schedules, 1).unwrap_err();
     assert_eq!(refused.kind(), Kind::TooManyOpen);
     assert_eq!(other.read("x.json"), "{}");
     let directories: Vec<_> = (0..20)
-        .map(|_| other.vfs.opendir(other.schedules).unwrap().fh)
+        .map(|_| other.vfs.opendir(other.schedules, 1).unwrap().fh)
         .collect();
     other.write("y.json", "{}");
     directories.into_iter().for_each(|fh| other.vfs.releasedir(fh));
@@ -359,13 +359,13 @@ fn listings_are_counted_too() {
     }
     let list = |fh| mounted.vfs.readdir(fh, 0, |_| true);
     let listings: Vec<_> = (0..20)
-        .map(|_| mounted.vfs.opendir(mounted.schedules).unwrap().fh)
+        .map(|_| mounted.vfs.opendir(mounted.schedules, 1).unwrap().fh)
         .collect();
     let results: Vec<_> = listings.iter().map(|fh| list(*fh)).collect();
     let refused = results.into_iter().find_map(Result::err).unwrap();
     assert_eq!(refused.kind(), Kind::OutOfMemory);
     listings.into_iter().for_each(|fh| mounted.vfs.releasedir(fh));
-    let fh = mounted.vfs.opendir(mounted.schedules).unwrap().fh;
+    let fh = mounted.vfs.opendir(mounted.schedules, 1).unwrap().fh;
     list(fh).unwrap();
     list(fh).unwrap();
 }
