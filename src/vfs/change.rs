@@ -10,7 +10,7 @@ use super::open_file::Current;
 use super::record_state::Record;
 use super::retries::Retried;
 use super::verdict::Occasion;
-use super::{NodeInfo, Vfs, access};
+use super::{NodeInfo, Vfs, access, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::store::Attachment;
 use crate::volume::Times;
@@ -141,7 +141,7 @@ impl Vfs {
             By::Handle => (true, None),
             By::Path(retried) => (false, retried),
         };
-        let looked_again = retried.is_some();
+        let looked_again = retried.as_ref().is_some_and(|retried| retried.is_led);
         if let Some(size) = changes.size {
             // By its name, what that leads to now is meant; without one, what was opened.
             let is_opened = record.is_open() && (through_handle || self.table.place(node.id).is_none());
@@ -176,9 +176,11 @@ impl Vfs {
         changes: Changes,
         looked_again: bool,
     ) -> Result<()> {
-        // Without a name, what is changed lives in memory.
-        let Ok((folder, name)) = self.place(node.id) else {
-            return Ok(());
+        let (folder, name) = match self.place(node.id) {
+            // Without a name, what is changed lives in memory, as long as somebody has it.
+            Err(_) if record.is_open() => return Ok(()),
+            Err(_) if looked_again => return Err(not_found()),
+            place => place?,
         };
         if !self.is_known_record(node.id, &folder.lookup(&name)?) {
             match record.attributes() {

@@ -83,7 +83,7 @@ pub(super) struct Step {
 pub(super) struct Retried {
     /// What was looked up for it. The kernel may have another lookup's answer, which came at the same time.
     pub(super) found: Option<Found>,
-    /// As in [`Step`].
+    /// As in [`Step`]. Otherwise it may be another call's: the kernel asks for some names twice.
     pub(super) is_led: bool,
 }
 

@@ -24,14 +24,14 @@ impl Vfs {
     /// [`Kind::NotFound`] when the tenant has it no more; the volume's.
     pub(super) fn enter(&self, dir: Ino, name: Option<&EntryName>, asker: u32) -> Result<Option<Retried>> {
         let retried = self.retries.finish(asker, name);
-        self.enter_each(&[dir], retried.as_ref(), name, asker)?;
+        self.enter_each(&[dir], is_led(retried.as_ref()), name, asker)?;
         Ok(retried)
     }
 
     /// As [`enter`](Self::enter), of the two directories of a renaming, the first of which has `name`.
     pub(super) fn enter_both(&self, dirs: [Ino; 2], name: &EntryName, asker: u32) -> Result<()> {
         let retried = self.retries.finish(asker, Some(name));
-        self.enter_each(&dirs, retried.as_ref(), Some(name), asker)
+        self.enter_each(&dirs, is_led(retried.as_ref()), Some(name), asker)
     }
 
     /// As [`enter`](Self::enter), of a directory that is itself what the path ends with: it is listed, or changed.
@@ -44,14 +44,7 @@ impl Vfs {
         self.enter(dir, name.as_ref(), asker).map(drop)
     }
 
-    fn enter_each(
-        &self,
-        dirs: &[Ino],
-        retried: Option<&Retried>,
-        name: Option<&EntryName>,
-        asker: u32,
-    ) -> Result<()> {
-        let is_led = retried.is_some_and(|retried| retried.is_led);
+    fn enter_each(&self, dirs: &[Ino], is_led: bool, name: Option<&EntryName>, asker: u32) -> Result<()> {
         for dir in dirs {
             if is_led {
                 self.may_go_on(*dir)?;
@@ -138,4 +131,8 @@ impl Vfs {
         }
         Ok(true)
     }
+}
+
+fn is_led(retried: Option<&Retried>) -> bool {
+    retried.is_some_and(|retried| retried.is_led)
 }
