@@ -204,7 +204,7 @@ fn a_draft_with_a_secret_that_is_still_open_is_renamed_as_any_other() {
     mounted.vfs.write(fh, 0, br#"{"api_key":"typed""#, false).unwrap();
     mounted
         .vfs
-        .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace)
+        .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace, 1)
         .unwrap();
     assert_eq!(mounted.read("y.json"), r#"{"api_key":"typed""#);
     assert!(mounted.absent("x.json"));
@@ -276,7 +276,7 @@ fn a_rename_to_itself_changes_nothing() {
     for how in [Rename::Replace, Rename::Exchange] {
         mounted
             .vfs
-            .rename((here, b"x.json"), (here, b"x.json"), how)
+            .rename((here, b"x.json"), (here, b"x.json"), how, 1)
             .unwrap();
     }
     mounted.vfs.write(fh, 0, br#"{"n":2}"#, false).unwrap();
@@ -331,7 +331,7 @@ fn a_kept_draft_keeps_its_number_when_its_attributes_or_its_name_change() {
             None => {
                 let renamed = next
                     .vfs
-                    .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace);
+                    .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace, 1);
                 renamed.unwrap();
                 "y.json"
             }

@@ -358,7 +358,7 @@ fn a_directory_with_a_draft_that_only_memory_has_is_not_replaced() {
     let replace = || {
         mounted
             .vfs
-            .rename((here, b"new"), (here, b"old"), Rename::Replace)
+            .rename((here, b"new"), (here, b"old"), Rename::Replace, 1)
     };
     assert_eq!(replace().unwrap_err().kind(), Kind::DirectoryNotEmpty);
     mounted.vfs.flush(opened.fh, 1).unwrap();

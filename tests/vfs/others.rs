@@ -46,7 +46,7 @@ fn directories_that_others_turn_inside_out_have_paths_that_end() {
     let how = tenantfs::volume::Rename::Replace;
     mounted
         .vfs
-        .rename((here, b"x.txt"), (here, b"y.txt"), how)
+        .rename((here, b"x.txt"), (here, b"y.txt"), how, 1)
         .unwrap();
     let lost = mounted.vfs.lookup(outer, b"x.json", 1).unwrap_err();
     assert_eq!(lost.kind(), Kind::Stale);

@@ -238,7 +238,7 @@ fn a_file_that_changes_its_kind_keeps_its_number_and_its_open_handles() {
     let here = mounted.schedules;
     mounted
         .vfs
-        .rename((here, b"x.txt"), (here, b"x.json"), Rename::Replace)
+        .rename((here, b"x.txt"), (here, b"x.json"), Rename::Replace, 1)
         .unwrap();
     assert_eq!(mounted.lookup("x.json").ino, node.ino);
     assert_eq!(mounted.read("x.json"), r#"{"n":1}"#);
@@ -248,7 +248,7 @@ fn a_file_that_changes_its_kind_keeps_its_number_and_its_open_handles() {
 
     mounted
         .vfs
-        .rename((here, b"x.json"), (here, b"y.txt"), Rename::Replace)
+        .rename((here, b"x.json"), (here, b"y.txt"), Rename::Replace, 1)
         .unwrap();
     assert_eq!(mounted.lookup("y.txt").ino, node.ino);
     assert_eq!(mounted.read("y.txt"), r#"{"n":1}"#);
