@@ -76,8 +76,10 @@ impl Vfs {
     /// # Errors
     /// The volume's.
     pub(super) fn is_nowhere(&self, place: &Place) -> Result<bool> {
-        let path = self.table.path(self.known(place.parent)?.id());
-        let path = path.ok_or_else(not_found)?;
+        // None where others turned directories inside out.
+        let Some(path) = self.table.path(self.known(place.parent)?.id()) else {
+            return Ok(false);
+        };
         let mut names = path.split('/');
         let resource = names.next().unwrap_or_default();
         let followed = names.try_fold(self.store.folder(resource)?, |folder, name| {
