@@ -170,9 +170,9 @@ impl Filesystem for Adapter {
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
         let call = Call::new(Op::Mkdir, request, named(parent, name));
         let mode = convert::permissions(mode);
-        let result = self
-            .gate
-            .user(&call, |vfs| vfs.mkdir(Ino(parent.0), name.as_bytes(), mode));
+        let result = self.gate.user(&call, |vfs| {
+            vfs.mkdir(Ino(parent.0), name.as_bytes(), mode, call.pid)
+        });
         self.entry(result, reply);
     }
 
@@ -180,7 +180,7 @@ impl Filesystem for Adapter {
         let call = Call::new(Op::Unlink, request, named(parent, name));
         let result = self
             .gate
-            .user(&call, |vfs| vfs.unlink(Ino(parent.0), name.as_bytes()));
+            .user(&call, |vfs| vfs.unlink(Ino(parent.0), name.as_bytes(), call.pid));
         done(result, reply);
     }
 
@@ -188,7 +188,7 @@ impl Filesystem for Adapter {
         let call = Call::new(Op::Rmdir, request, named(parent, name));
         let result = self
             .gate
-            .user(&call, |vfs| vfs.rmdir(Ino(parent.0), name.as_bytes()));
+            .user(&call, |vfs| vfs.rmdir(Ino(parent.0), name.as_bytes(), call.pid));
         done(result, reply);
     }
 
@@ -207,9 +207,9 @@ impl Filesystem for Adapter {
             .how(How::Rename(flags));
         let from = (Ino(parent.0), name.as_bytes());
         let to = (Ino(new_parent.0), new_name.as_bytes());
-        let result = self
-            .gate
-            .user(&call, |vfs| vfs.rename(from, to, convert::rename(flags)?));
+        let result = self.gate.user(&call, |vfs| {
+            vfs.rename(from, to, convert::rename(flags)?, call.pid)
+        });
         done(result, reply);
     }
 
@@ -333,7 +333,7 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let call = Call::new(Op::Opendir, request, inode(ino));
-        match self.gate.user(&call, |vfs| vfs.opendir(Ino(ino.0))) {
+        match self.gate.user(&call, |vfs| vfs.opendir(Ino(ino.0), call.pid)) {
             Ok(opened) => reply.opened(FileHandle(opened.fh.0), convert::listing_flags(&opened)),
             Err(errno) => reply.error(errno),
         }

@@ -50,6 +50,11 @@ impl Tracked {
         }
     }
 
+    /// The same file is opened once more.
+    pub fn open_again(&self) -> Self {
+        Self::open(&self.meter, self.inode, self.size())
+    }
+
     /// Does something that may extend the file to `end`, and never shortens it.
     ///
     /// # Errors

@@ -121,6 +121,20 @@ impl Attachment {
         })
     }
 
+    /// The same file, whatever became of its name, opened once more.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn open_again(&self, access: Access) -> Result<Self> {
+        Ok(Self {
+            file: volume::open_again(&self.file, access)?,
+            access,
+            number: self.number,
+            tracked: self.tracked.as_ref().map(Tracked::open_again),
+            max_size: self.max_size,
+        })
+    }
+
     /// Whether it was opened for writing too.
     pub fn writable(&self) -> bool {
         self.access == Access::ReadWrite

@@ -54,6 +54,7 @@ mod marker;
 mod moved;
 mod numbers;
 mod options;
+mod places;
 mod record;
 mod removed;
 mod rename;
@@ -90,14 +91,15 @@ pub use usage::Usage;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation, Pace};
 use crate::identity::{Principal, UserHash};
-use crate::name::EntryName;
+use crate::name::{EntryName, Resource};
 use crate::quota::{Count, Standing};
-use crate::volume::{Dir, Durability, Volume};
+use crate::volume::{Dir, Durability, FileId, Volume};
 use found::not_found;
 use homes::Homes;
 use marker::Marker;
 use numbers::Numbers;
-use room::{Room, Roots};
+use places::{Root, RootPlace, Roots};
+use room::Room;
 use tenant::Tenant;
 use usage::Census;
 
@@ -157,9 +159,15 @@ impl Store {
             Arc::clone(&account),
         );
         let tenant = Arc::new(tenant);
-        let resources = tenant.roots.iter().map(|(resource, _)| resource.clone());
-        let roots =
-            resources.map(|resource| Ok((resource.clone(), Folder::root(&tenant, resource.as_str())?)));
+        let root = |resource: &Resource| {
+            let path = tenant.options.layout.components(resource, &tenant.user).join("/");
+            Ok(Root {
+                resource: resource.clone(),
+                folder: Folder::root(&tenant, resource.as_str())?,
+                place: RootPlace::new(volume.shared_root(), path),
+            })
+        };
+        let roots = tenant.roots.iter().map(|(resource, _)| root(resource));
         let roots = roots.collect::<Result<Roots>>()?;
         let census = quotas.map(|quotas| {
             let census: Arc<dyn Count> = Arc::new(Census::new(&roots, &account));
@@ -180,8 +188,8 @@ impl Store {
     pub fn folder(&self, resource: &str) -> Result<Folder> {
         self.roots
             .iter()
-            .find(|(known, _)| known.as_str() == resource)
-            .and_then(|(_, folder)| folder.clone())
+            .find(|root| root.resource.as_str() == resource)
+            .and_then(|root| root.folder.clone())
             .ok_or_else(|| Error::new(Kind::NotFound, "no such resource"))
     }
 
@@ -198,11 +206,39 @@ impl Store {
     pub fn roots(&self) -> impl Iterator<Item = (&EntryName, Option<&Folder>)> {
         self.roots
             .iter()
-            .map(|(resource, folder)| (resource.as_entry(), folder.as_ref()))
+            .map(|root| (root.resource.as_entry(), root.folder.as_ref()))
+    }
+
+    /// Whether the directory of a resource is still what its path on the volume leads to. Another one that was put there is
+    /// no concern of this store: the owner marker, the lock against an erasure and the sandbox are those of the one that was
+    /// opened, so it takes another login.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when it is not; the volume's.
+    pub fn check_place(&self, resource: &EntryName) -> Result<()> {
+        let mut roots = self.roots.iter();
+        match roots.find(|root| root.resource.as_entry() == resource) {
+            Some(Root {
+                folder: Some(folder),
+                place,
+                ..
+            }) => place.check(folder),
+            // Shown empty by a read-only store that found none.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `folder`, wherever it was opened, is in a directory of the tenant now, under names that can be seen.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn reaches(&self, folder: &Folder) -> Result<bool> {
+        let roots: Vec<FileId> = self.present_roots().map(Folder::id).collect();
+        places::is_below(folder, &roots)
     }
 
     fn present_roots(&self) -> impl Iterator<Item = &Folder> {
-        self.roots.iter().filter_map(|(_, folder)| folder.as_ref())
+        self.roots.iter().filter_map(|root| root.folder.as_ref())
     }
 
     /// What the user has of what they may have, in all sessions of this process; none where there are no quotas.
@@ -324,10 +360,7 @@ impl Store {
     /// Every directory of the volume that this store needs: what a sandbox must leave open.
     pub fn directories(&self) -> Vec<&Dir> {
         let markers = self.tenant.markers.iter().map(Marker::dir);
-        let roots = self
-            .roots
-            .iter()
-            .filter_map(|(_, folder)| folder.as_ref().map(|folder| folder.look().dir));
+        let roots = self.present_roots().map(|folder| folder.look().dir);
         markers.chain(roots).collect()
     }
 }

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use super::folder::Folder;
+use super::places::Roots;
 use super::waiting::drop_entry;
 use crate::error::{Error, Kind, Result};
-use crate::name::{EntryName, Resource};
+use crate::name::EntryName;
 use crate::quota::{Account, Amount, Waits};
-
-/// The resources of a store, each with its directory where there is one.
-pub(super) type Roots = Arc<[(Resource, Option<Folder>)]>;
 
 /// Where a user has what, and how much.
 #[derive(Clone)]
@@ -86,8 +84,8 @@ impl Room {
     fn folder(&self, path: &str) -> Result<Folder> {
         let mut steps = path.split('/');
         let resource = steps.next().unwrap_or_default();
-        let root = self.roots.iter().find(|(known, _)| known.as_str() == resource);
-        let root = root.and_then(|(_, root)| root.clone()).ok_or_else(gone)?;
+        let root = self.roots.iter().find(|root| root.resource.as_str() == resource);
+        let root = root.and_then(|root| root.folder.clone()).ok_or_else(gone)?;
         steps.try_fold(root, |folder, step| {
             let name = EntryName::parse(step.as_bytes()).map_err(|_| gone())?;
             folder.open_folder(&name)

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::look::Look;
+use super::places::Roots;
 use super::removed::waiting_in;
 use super::reserved::Reserved;
-use super::room::Roots;
 use super::walk::{Below, Visitor, Walked, walk};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
@@ -96,7 +96,7 @@ impl Census {
     pub(super) fn new(roots: &Roots, account: &Arc<Account>) -> Self {
         let watching: Arc<dyn Watching> = Arc::new(Changed(Arc::clone(account)));
         let watches = Watcher::of_process().map(|watcher| {
-            let folders = roots.iter().filter_map(|(_, folder)| folder.as_ref());
+            let folders = roots.iter().filter_map(|root| root.folder.as_ref());
             folders
                 .filter_map(|folder| folder.watch(watcher, Arc::clone(&watching)))
                 .collect()
@@ -174,7 +174,7 @@ impl Count for Census {
             census: self,
             counted: Counted::default(),
         };
-        for root in self.roots.iter().filter_map(|(_, folder)| folder.as_ref()) {
+        for root in self.roots.iter().filter_map(|root| root.folder.as_ref()) {
             if walk(root, &mut counting)?.is_break() {
                 return Ok(None);
             }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::ids::{Fh, Ino, ROOT};
 use super::lock_order::OrderedGuard;
 use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
-use super::open::OpenMode;
+use super::open::{Again, OpenMode};
 use super::open_file::Current;
 use super::record_state::Record;
+use super::retries::Retried;
 use super::verdict::Occasion;
-use super::{NodeInfo, Vfs, access};
+use super::{NodeInfo, Vfs, access, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::store::Attachment;
 use crate::volume::Times;
@@ -27,6 +28,14 @@ pub struct Changes {
     pub size: Option<u64>,
     /// Times.
     pub times: Times,
+}
+
+/// How a record is changed.
+enum By {
+    /// Through an open file.
+    Handle,
+    /// By its name, perhaps because the kernel was told to look that up again.
+    Path(Option<Retried>),
 }
 
 impl Vfs {
@@ -58,25 +67,41 @@ impl Vfs {
                     if changes.size.is_some() {
                         file.written();
                     }
-                    self.change_record(node, record, changes, true, asker)
+                    self.change_record(node, record, changes, By::Handle, asker)
                 }
                 Current::Attachment(node, attachment, _descriptions) => {
                     self.change_attachment(node, attachment, changes)
                 }
             })?,
-            None => self.change_node(&self.known(ino)?, changes, asker)?,
+            None => {
+                let node = self.known(ino)?;
+                let retried = self.enter_to_change(&node, asker)?;
+                self.change_node(&node, changes, retried, asker)?;
+            }
         }
         self.getattr(ino)
     }
 
-    fn change_node(&self, node: &Node, changes: Changes, asker: u32) -> Result<()> {
+    /// The kernel does not say whether a change is made by path or through a descriptor (fchmod, futimens), whose file is
+    /// meant wherever it is by now. So what is open, or may be, is not looked for again.
+    fn enter_to_change(&self, node: &Node, asker: u32) -> Result<Option<Retried>> {
+        let place = self.table.place(node.id());
+        match (node, place) {
+            (Node::Record(_) | Node::Attachment(_), Some(place)) if !node.is_open() => {
+                self.enter(place.parent, Some(&place.name), asker)
+            }
+            _ => Ok(self.retries.finish(asker, None)),
+        }
+    }
+
+    fn change_node(&self, node: &Node, changes: Changes, retried: Option<Retried>, asker: u32) -> Result<()> {
         match node {
             Node::Directory(id) => self.change_directory(*id, changes),
             Node::Record(node) => {
                 let record = node.lock();
                 match node.is_former() {
                     true => Err(stale()),
-                    false => self.change_record(node, record, changes, false, asker),
+                    false => self.change_record(node, record, changes, By::Path(retried), asker),
                 }
             }
             Node::Attachment(node) => {
@@ -109,20 +134,27 @@ impl Vfs {
         node: &RecordNode,
         mut record: OrderedGuard<'_, Record>,
         changes: Changes,
-        through_handle: bool,
+        by: By,
         asker: u32,
     ) -> Result<()> {
+        let (through_handle, retried) = match by {
+            By::Handle => (true, None),
+            By::Path(retried) => (false, retried),
+        };
+        let looked_again = retried.as_ref().is_some_and(|retried| retried.is_led);
         if let Some(size) = changes.size {
             // By its name, what that leads to now is meant; without one, what was opened.
             let is_opened = record.is_open() && (through_handle || self.table.place(node.id).is_none());
             if !is_opened && !record.is_unsaved() {
-                self.load(node, &mut record, OpenMode::default(), asker)?;
+                self.load(node, &mut record, OpenMode::default(), Again::from(retried))
+                    .inspect_err(|error| self.look_again_if_stale(node.id, asker, error))?;
             }
             let resized = self.edit(node, &mut record, |draft| draft.resize(size));
             resized.inspect_err(|_| record.rest())?;
         }
         if !record.is_unsaved() {
-            self.change_stored_record(node, &mut record, changes, asker)?;
+            self.change_stored_record(node, &mut record, changes, looked_again)
+                .inspect_err(|error| self.look_again_if_stale(node.id, asker, error))?;
         }
         if let Some(draft) = record.draft_mut() {
             draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);
@@ -142,22 +174,20 @@ impl Vfs {
         node: &RecordNode,
         record: &mut Record,
         changes: Changes,
-        asker: u32,
+        looked_again: bool,
     ) -> Result<()> {
-        let looked_again = self.retries.take(asker, node.id.ino).is_some();
-        // Without a name, what is changed lives in memory.
-        let Ok((folder, name)) = self.place(node.id) else {
-            return Ok(());
+        let (folder, name) = match self.place(node.id) {
+            // Without a name, what is changed lives in memory, as long as somebody has it.
+            Err(_) if record.is_open() => return Ok(()),
+            Err(_) if looked_again => return Err(not_found()),
+            place => place?,
         };
         if !self.is_known_record(node.id, &folder.lookup(&name)?) {
             match record.attributes() {
                 Some(_) => return Ok(()),
                 // Nobody looks a third time: it is replaced without pause, and this is what has the name.
                 None if looked_again => {}
-                None => {
-                    self.look_once_more(node.id, asker);
-                    return Err(stale());
-                }
+                None => return Err(stale()),
             }
         }
         if let Some(mode) = changes.mode {

@@ -58,15 +58,17 @@ impl ListedName<'_> {
 const DOTS: u64 = 2;
 
 impl Vfs {
-    /// Opens a directory for listing, and says what the kernel may do with what is listed.
+    /// Opens a directory for listing, and says what the kernel may do with what is listed; `asker` is the thread that asks.
     ///
     /// # Errors
+    /// [`Kind::Stale`] when others put another directory in its place: the kernel then walks the path again.
     /// [`Kind::NotADirectory`], [`Kind::TooManyOpen`]; the volume's.
-    pub fn opendir(&self, ino: Ino) -> Result<OpenedDirectory> {
+    pub fn opendir(&self, ino: Ino, asker: u32) -> Result<OpenedDirectory> {
         let slot = self.limits.handle()?;
         if self.getattr(ino)?.attributes.kind != NodeKind::Directory {
             return Err(Error::new(Kind::NotADirectory, "not a directory"));
         }
+        self.enter_itself(ino, asker)?;
         let (cache, keep_cache) = self.watched.opened(ino);
         let listing = Listing::new(ino, self.limits.hold(0)?, slot);
         let fh = self.listings.add(Ordered::new(Rank::Listing, listing));
@@ -94,7 +96,11 @@ impl Vfs {
         let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
         let mut index = start.min(listing.shown());
         while let Some((name, is_new)) = self.next_name(&mut listing, index) {
-            let node = match self.find(listing.ino, name.as_str().as_bytes(), None) {
+            let place = Place {
+                parent: listing.ino,
+                name: name.clone(),
+            };
+            let node = match self.find(place) {
                 Ok(node) => node,
                 Err(error) if error.kind() == Kind::NotFound => {
                     match is_new {
@@ -223,17 +229,18 @@ impl Vfs {
         }
     }
 
-    /// Makes the directory `name` in `parent`.
+    /// Makes the directory `name` in `parent`; `asker` is the thread that asks.
     ///
     /// # Errors
     /// [`Kind::NotPermitted`] in the root directory and for the name of a record; [`Kind::Exists`],
-    /// [`Kind::NameTaken`]; the volume's.
-    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u16) -> Result<NodeInfo> {
+    /// [`Kind::NameTaken`]; [`Kind::Stale`] as for [`unlink`](Self::unlink); the volume's.
+    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u16, asker: u32) -> Result<NodeInfo> {
         super::below_root(parent)?;
         let place = Place {
             parent,
             name: EntryName::parse(name)?,
         };
+        self.enter(parent, Some(&place.name), asker)?;
         let folder = self.folder(parent)?;
         let made = self
             .store
@@ -241,16 +248,18 @@ impl Vfs {
         Ok(self.entered(place, made.attributes()?))
     }
 
-    /// Removes the directory `name` in `parent`.
+    /// Removes the directory `name` in `parent`; `asker` is the thread that asks.
     ///
     /// # Errors
-    /// [`Kind::DirectoryNotEmpty`], [`Kind::NotADirectory`]; [`Kind::NotPermitted`] in the root directory.
-    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+    /// [`Kind::DirectoryNotEmpty`], [`Kind::NotADirectory`]; [`Kind::NotPermitted`] in the root directory;
+    /// [`Kind::Stale`] as for [`unlink`](Self::unlink).
+    pub fn rmdir(&self, parent: Ino, name: &[u8], asker: u32) -> Result<()> {
         super::below_root(parent)?;
         let place = Place {
             parent,
             name: super::existing(name)?,
         };
+        self.enter(parent, Some(&place.name), asker)?;
         if let Some(directory) = self.table.at(&place)
             && !self.table.draft_names(directory.ino()).is_empty()
         {

@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) lookups: u64,
     pub(super) place: Place,
     pub(super) link: Link,
+    /// It was found to be nowhere, since it last had a name.
+    pub(super) vanished: bool,
     pub(super) id: Option<FileId>,
     /// The attributes that the kernel was last told.
     pub(super) told: Option<Attributes>,
@@ -125,6 +127,7 @@ impl Entries {
             lookups: 0,
             place,
             link: Link::Displaced,
+            vanished: false,
             id,
             told: None,
             node,
@@ -146,6 +149,7 @@ impl Entries {
         let Some(entry) = self.entries.get_mut(&ino) else {
             return;
         };
+        entry.vanished = false;
         let before = std::mem::replace(&mut entry.link, Link::Here);
         let old = std::mem::replace(&mut entry.place, place.clone());
         if before == Link::Displaced {
@@ -202,6 +206,13 @@ impl Entries {
                 entry.link = Link::Superseded;
             }
         }
+    }
+
+    /// What has this name, and what had it and may take it back.
+    pub(super) fn last_at(&self, place: &Place) -> impl Iterator<Item = &Entry> {
+        let displaced = self.displaced.get(place).into_iter().flatten();
+        let all = self.names.get(place).into_iter().chain(displaced);
+        all.filter_map(|ino| self.entries.get(ino))
     }
 
     fn no_longer_displaced(&mut self, ino: Ino, place: &Place) {

@@ -4,6 +4,7 @@
 
 mod cache;
 mod change;
+mod create;
 mod directory;
 mod entries;
 mod file;
@@ -25,6 +26,7 @@ mod settle;
 mod table;
 mod verdict;
 mod watched;
+mod way;
 mod way_back;
 
 use std::num::NonZeroUsize;
@@ -218,10 +220,22 @@ impl Vfs {
     /// The kernel forgets `count` lookups of an inode.
     pub fn forget(&self, ino: Ino, count: u64) {
         if self.table.forget(ino, count) {
-            // Its number may be another directory's next.
-            self.folders.lock().pop(&ino);
             self.watched.forget(ino);
+            let mut folders = self.folders.lock();
+            // Its number may be another directory's next, or the same one's by now.
+            let id = self.table.get(ino).and_then(|node| self.table.id(node.id()));
+            if folders.peek(&ino).is_some_and(|folder| Some(folder.id()) != id) {
+                folders.pop(&ino);
+            }
         }
+    }
+
+    /// Whether the handle of a directory is at hand.
+    fn has_open(&self, ino: Ino, id: FileId) -> bool {
+        self.folders
+            .lock()
+            .get(&ino)
+            .is_some_and(|folder| folder.id() == id)
     }
 
     /// The attributes of an inode.
@@ -396,7 +410,7 @@ impl Vfs {
         match found {
             Some((_, (_, Some(folder)))) => folder.attributes(),
             Some((index, (_, None))) => Ok(self.synthetic(ROOT.0 + 1 + index as u64, 0o500)),
-            None => Err(Error::new(Kind::NotFound, "no such file or directory")),
+            None => Err(not_found()),
         }
     }
 
@@ -444,8 +458,12 @@ impl Vfs {
 fn existing(name: &[u8]) -> Result<EntryName> {
     EntryName::parse(name).map_err(|error| match error.kind() {
         Kind::NameTooLong => error,
-        _ => Error::new(Kind::NotFound, "no such file or directory"),
+        _ => not_found(),
     })
+}
+
+fn not_found() -> Error {
+    Error::new(Kind::NotFound, "no such file or directory")
 }
 
 /// Root's entries are the resources, and only the configuration changes those.

@@ -38,16 +38,19 @@ impl End<'_> {
 }
 
 impl Vfs {
-    /// Removes the file `name` in `parent`, and its draft. Whoever has it open goes on having it.
+    /// Removes the file `name` in `parent`, and its draft; `asker` is the thread that asks. Whoever has it open goes on having
+    /// it.
     ///
     /// # Errors
+    /// [`Kind::Stale`] when others put another directory in the place of `parent`: the kernel then walks the path again.
     /// [`Kind::NotFound`], [`Kind::IsADirectory`]; [`Kind::NotPermitted`] in the root directory; the volume's.
-    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
+    pub fn unlink(&self, parent: Ino, name: &[u8], asker: u32) -> Result<()> {
         below_root(parent)?;
         let place = Place {
             parent,
             name: existing(name)?,
         };
+        self.enter(parent, Some(&place.name), asker)?;
         let folder = self.folder(parent)?;
         loop {
             let node = self.table.at(&place);
@@ -81,8 +84,8 @@ impl Vfs {
     /// name.
     ///
     /// # Errors
-    /// See [`Folder::rename`]; [`Kind::NotPermitted`] in the root directory.
-    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), how: Rename) -> Result<()> {
+    /// [`Kind::Stale`] as for [`unlink`](Self::unlink). See [`Folder::rename`]; [`Kind::NotPermitted`] in the root directory.
+    pub fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), how: Rename, asker: u32) -> Result<()> {
         below_root(from.0)?;
         below_root(to.0)?;
         let from = Place {
@@ -93,6 +96,7 @@ impl Vfs {
             parent: to.0,
             name: EntryName::parse(to.1)?,
         };
+        self.enter_both([from.parent, to.parent], &from.name, asker)?;
         let (source, target) = (self.folder(from.parent)?, self.folder(to.parent)?);
         if from == to {
             return match self.table.at(&from) {

@@ -100,6 +100,15 @@ impl Node {
         }
     }
 
+    /// Whether somebody has the file open.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Directory(_) => false,
+            Self::Record(node) => node.lock().is_open(),
+            Self::Attachment(node) => node.lock().opens.any(),
+        }
+    }
+
     /// Whether the kernel may be made to forget its name. Not that of a directory: somebody may stand there.
     pub(super) fn is_expendable(&self) -> bool {
         match self {

@@ -1,18 +1,18 @@
-//! Opening files, and creating them.
+//! Opening files.
 
 use std::sync::Arc;
 
-use super::entries::Place;
 use super::ids::{Fh, Ino};
-use super::node::{AttachmentNode, Node, RecordNode, stale};
+use super::node::{AttachmentNode, Descriptions, Node, NodeId, RecordNode, stale};
 use super::open_file::{Content, Holding, OpenFile};
 use super::record_state::{Held, Pages, Record, RecordState};
-use super::{NodeInfo, Vfs, access, below_root};
+use super::retries::{Found, Retried};
+use super::{Vfs, access, not_found};
 use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Attributes, Draft, Folder, Snapshot};
+use crate::store::{Attachment, Folder, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,16 +30,39 @@ pub struct OpenMode {
 }
 
 /// An open under way.
-struct Opening {
-    mode: OpenMode,
+pub(super) struct Opening {
+    pub(super) mode: OpenMode,
     /// The thread that asks.
     opener: u32,
     /// The right to have one more open.
     slot: Charge,
+    pub(super) again: Again,
+}
+
+/// What is different where the kernel tries once more.
+#[derive(Default)]
+pub(super) struct Again {
+    /// What was looked up for it.
+    pub(super) content: Option<Found>,
+    /// Nobody tries again after that.
+    pub(super) is_last_try: bool,
+}
+
+impl From<Option<Retried>> for Again {
+    fn from(retried: Option<Retried>) -> Self {
+        Self {
+            is_last_try: retried.is_some(),
+            content: retried.and_then(|retried| retried.found),
+        }
+    }
 }
 
 impl From<Opening> for Holding {
-    fn from(Opening { mode, opener, slot }: Opening) -> Self {
+    fn from(
+        Opening {
+            mode, opener, slot, ..
+        }: Opening,
+    ) -> Self {
         Self {
             opener,
             writer: mode.write,
@@ -92,28 +115,49 @@ impl Vfs {
     /// [`Kind::Stale`] when the file was replaced since it was looked up: the kernel then looks again.
     /// [`Kind::NotFound`], [`Kind::IsADirectory`], [`Kind::TooManyOpen`]; the volume's.
     pub fn open(&self, ino: Ino, mode: OpenMode, opener: u32) -> Result<Opened> {
-        let opening = self.opening(mode, opener)?;
-        match self.known(ino)? {
+        let mut opening = self.opening(mode, opener)?;
+        let node = self.known(ino)?;
+        let retried = match self.table.place(node.id()) {
+            Some(place) => self.enter(place.parent, Some(&place.name), opener)?,
+            // Others have put something else there, or taken it away.
+            None => self.retries.finish(opener, None),
+        };
+        opening.again = retried.into();
+        if opening.again.is_last_try && opening.again.content.is_none() {
+            // Before it is locked: another node may be what is there.
+            opening.again.content = self.content_at_last_place(node.id())?;
+        }
+        let id = node.id();
+        self.open_node(node, opening)
+            .inspect_err(|error| self.look_again_if_stale(id, opener, error))
+    }
+
+    pub(super) fn open_node(&self, node: Node, opening: Opening) -> Result<Opened> {
+        match node {
             Node::Directory(_) => Err(Error::new(Kind::IsADirectory, "a directory")),
             Node::Record(node) => self.open_record(node, opening),
             Node::Attachment(node) => self.open_attachment(node, opening),
         }
     }
 
-    fn opening(&self, mut mode: OpenMode, opener: u32) -> Result<Opening> {
+    pub(super) fn opening(&self, mut mode: OpenMode, opener: u32) -> Result<Opening> {
         // Truncating is writing, whatever may be written then.
         mode.write |= mode.truncate;
-        let slot = self.limits.handle()?;
-        Ok(Opening { mode, opener, slot })
+        Ok(Opening {
+            mode,
+            opener,
+            slot: self.limits.handle()?,
+            again: Again::default(),
+        })
     }
 
-    fn open_record(&self, node: Arc<RecordNode>, opening: Opening) -> Result<Opened> {
+    fn open_record(&self, node: Arc<RecordNode>, mut opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
         if self.store.read_only() && mode.write {
             return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
         }
         let mut record = node.lock();
-        let mut keep_cache = self.load(&node, &mut record, mode, opening.opener)?;
+        let mut keep_cache = self.load(&node, &mut record, mode, std::mem::take(&mut opening.again))?;
         if mode.truncate {
             let truncated = self.edit(&node, &mut record, |draft| draft.resize(0));
             truncated.inspect_err(|_| record.rest())?;
@@ -134,7 +178,7 @@ impl Vfs {
         Ok(self.opened_record(node, opening, keep_cache))
     }
 
-    fn opened_record(&self, node: Arc<RecordNode>, opening: Opening, keep_cache: bool) -> Opened {
+    pub(super) fn opened_record(&self, node: Arc<RecordNode>, opening: Opening, keep_cache: bool) -> Opened {
         let mode = opening.mode;
         let file = OpenFile::new(Content::Record(node), opening.into());
         if mode.truncate {
@@ -149,8 +193,8 @@ impl Vfs {
         }
     }
 
-    /// Brings a record's content into memory, as it is on the volume now. Returns whether the kernel's pages hold that
-    /// content.
+    /// Brings a record's content into memory, as it is on the volume now, or as the same thread found it when it was told to
+    /// look `again`. Returns whether the kernel's pages hold that content.
     ///
     /// # Errors
     /// [`Kind::Stale`] when the name leads to another record than the one that was looked up.
@@ -159,33 +203,89 @@ impl Vfs {
         node: &RecordNode,
         record: &mut Record,
         mode: OpenMode,
-        opener: u32,
+        again: Again,
     ) -> Result<bool> {
-        let retry = self.retries.take(opener, node.id.ino);
-        // What was committed here since is newer.
-        let retry = retry.filter(|found| self.is_known_record(node.id, &found.attributes));
+        let is_its = |content: &Found| {
+            // What was committed here since is newer.
+            let attributes = content.attributes();
+            attributes.is_ok_and(|attributes| self.is_known_record(node.id, &attributes))
+        };
+        let (content, others) = match again.content {
+            Some(content) if is_its(&content) => (Some(content), None),
+            content => (None, content),
+        };
         let place = self.place(node.id);
-        match Source::of(record.is_unsaved(), place.is_ok(), retry.is_some()) {
+        let loaded = match Source::of(record.is_unsaved(), place.is_ok(), content.is_some()) {
             Source::Memory => Ok(false),
-            Source::Retry => match retry {
-                Some(snapshot) => self.hold(record, snapshot),
-                None => Err(stale()),
-            },
+            Source::Retry => self.take(record, content),
             Source::Volume => {
                 let (folder, name) = place?;
                 self.load_from(node, record, (&folder, &name), mode)
-                    .inspect_err(|error| self.look_again_if_stale(node, opener, error))
             }
-            Source::Gone => {
-                self.look_once_more(node.id, opener);
-                Err(place.err().unwrap_or_else(stale))
+            Source::Gone => Err(place.err().unwrap_or_else(stale)),
+        };
+        match loaded {
+            Err(error) if again.is_last_try && error.kind() == Kind::Stale => {
+                self.load_anyway(node, record, others)
             }
+            loaded => loaded,
         }
     }
 
-    fn look_again_if_stale(&self, node: &RecordNode, opener: u32, error: &Error) {
+    /// The kernel has another lookup's answer, which came at the same time, and the node is not what the name leads to any
+    /// more. Who has it open has what it was then; where nobody has, it becomes what was found under its name.
+    fn load_anyway(&self, node: &RecordNode, record: &mut Record, content: Option<Found>) -> Result<bool> {
+        if record.attributes().is_some() {
+            return Ok(false);
+        }
+        match content {
+            Some(Found::Typed(typed)) => self.hold(record, typed),
+            Some(content @ (Found::Record(_) | Found::Kept(_))) => {
+                self.table.became(node.id, &content.attributes()?);
+                // The kernel was told another size.
+                self.pages.drop_attributes(node.id.ino);
+                record.pages = Pages::Any;
+                self.take(record, Some(content))
+            }
+            Some(Found::Attachment(_)) | None => Err(not_found()),
+        }
+    }
+
+    /// The content of what has the name now that a node had last. None where that is nothing, or a directory.
+    fn content_at_last_place(&self, node: NodeId) -> Result<Option<Found>> {
+        let Some(place) = self.table.last_place(node) else {
+            return Ok(None);
+        };
+        match self.look_up_with_content(&place) {
+            Ok((info, content)) => {
+                self.forget(info.ino, 1);
+                Ok(content)
+            }
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Stale) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether the kernel's pages hold this content.
+    fn take(&self, record: &mut Record, content: Option<Found>) -> Result<bool> {
+        match content {
+            Some(Found::Record(snapshot)) => self.hold(record, snapshot),
+            Some(Found::Kept(_)) if record.draft().is_some() => {
+                // The very draft that memory has, by its version.
+                Ok(false)
+            }
+            Some(Found::Kept(kept)) => {
+                record.found_kept(kept.draft, kept.beneath, kept.shown);
+                Ok(false)
+            }
+            Some(Found::Typed(_) | Found::Attachment(_)) | None => Err(stale()),
+        }
+    }
+
+    /// The kernel does, where it is told that what it knows is stale.
+    pub(super) fn look_again_if_stale(&self, node: NodeId, asker: u32, error: &Error) {
         if error.kind() == Kind::Stale {
-            self.look_once_more(node.id, opener);
+            self.look_once_more(node, asker);
         }
     }
 
@@ -196,49 +296,22 @@ impl Vfs {
         (folder, name): (&Folder, &EntryName),
         mode: OpenMode,
     ) -> Result<bool> {
-        let attributes = match folder.lookup(name) {
-            // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
-            Err(error) if error.kind() == Kind::NotFound => return Err(stale()),
-            found => found?,
+        // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
+        let or_stale = |error: Error| match error.kind() {
+            Kind::NotFound => stale(),
+            _ => error,
         };
+        let attributes = folder.lookup(name).map_err(or_stale)?;
         // Of a record that is truncated, nothing is read: it does not matter which it was, or is by now.
         let any = mode.truncate && !record.is_open();
         if !any && !self.is_known_record(node.id, &attributes) {
             return Err(stale());
         }
-        if attributes.kept_draft {
-            return self.load_kept(record, (folder, name), &attributes);
-        }
-        let snapshot = folder.record(name).open_seen(&attributes)?;
-        if !any && snapshot.attributes.version != attributes.version {
+        let content = self.content(folder, name, &attributes).map_err(or_stale)?;
+        if !any && content.attributes()?.version != attributes.version {
             return Err(stale());
         }
-        self.hold(record, snapshot)
-    }
-
-    fn load_kept(
-        &self,
-        record: &mut Record,
-        (folder, name): (&Folder, &EntryName),
-        seen: &Attributes,
-    ) -> Result<bool> {
-        if record.draft().is_some() {
-            // The very draft that memory has, by its version.
-            return Ok(false);
-        }
-        let mut draft = folder.record(name).load_draft()?.ok_or_else(stale)?;
-        if (draft.text().len() as u64, draft.changed) != (seen.size, seen.mtime) {
-            // Another session kept another one meanwhile.
-            return Err(stale());
-        }
-        draft.number = Some(seen.number);
-        let beneath = folder
-            .record(name)
-            .open()
-            .ok()
-            .map(|snapshot| snapshot.attributes);
-        record.found_kept(draft.within(self.limits.memory())?, beneath, *seen);
-        Ok(false)
+        self.take(record, Some(content))
     }
 
     /// Returns whether the kernel's pages hold this content.
@@ -257,16 +330,12 @@ impl Vfs {
 
     fn open_attachment(&self, node: Arc<AttachmentNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
-        let (folder, name) = self.place(node.id)?;
-        let attachment = Arc::new(Attachment::open(&folder, &name, access(mode.write))?);
+        let attachment = self.choose_attachment(&node, mode, &opening.again)?;
         let attributes = attachment.attributes()?;
         let told = self.table.last_told(node.id);
         // Another file can have the same size and the same times.
         let is_same_file = self.table.id(node.id) == Some(attributes.id);
         if !is_same_file {
-            if node.lock().any(false).is_some() {
-                return Err(stale());
-            }
             self.table.became(node.id, &attributes);
         }
         if !is_same_file || told.is_none_or(|told| told.version != attributes.version) {
@@ -289,7 +358,49 @@ impl Vfs {
         Ok(self.opened_attachment(node, attachment, opening, keep_cache))
     }
 
-    fn opened_attachment(
+    /// What was looked up for this, or what the name leads to. But who has another file open under the node goes on having
+    /// that, so it is what the node is.
+    fn choose_attachment(
+        &self,
+        node: &AttachmentNode,
+        mode: OpenMode,
+        again: &Again,
+    ) -> Result<Arc<Attachment>> {
+        let found = match &again.content {
+            Some(Found::Attachment(found)) if found.writable() || !mode.write => Ok(Arc::clone(found)),
+            _ => self.open_named_attachment(node, mode, again.is_last_try),
+        };
+        let id = self.table.id(node.id);
+        let is_other = |found: &Attachment| found.attributes().is_ok_and(|found| id != Some(found.id));
+        let mut open = node.lock();
+        match found {
+            Ok(found) if !is_other(&found) || open.any(false).is_none() => Ok(found),
+            Ok(_) if again.is_last_try => open_as(&mut open, mode)?.ok_or_else(stale),
+            Ok(_) => Err(stale()),
+            // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
+            Err(error) if error.kind() == Kind::NotFound && !again.is_last_try => Err(stale()),
+            Err(error) if again.is_last_try => open_as(&mut open, mode)?.ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `anyway`: also where something else has the name by now.
+    fn open_named_attachment(
+        &self,
+        node: &AttachmentNode,
+        mode: OpenMode,
+        anyway: bool,
+    ) -> Result<Arc<Attachment>> {
+        let place = match anyway {
+            true => self.table.last_place(node.id),
+            false => self.table.place(node.id),
+        };
+        let place = place.ok_or_else(stale)?;
+        let folder = self.folder(place.parent)?;
+        Attachment::open(&folder, &place.name, access(mode.write)).map(Arc::new)
+    }
+
+    pub(super) fn opened_attachment(
         &self,
         node: Arc<AttachmentNode>,
         attachment: Arc<Attachment>,
@@ -304,115 +415,13 @@ impl Vfs {
             no_flush: true,
         }
     }
+}
 
-    /// Creates the file `name` in `parent`, and opens it. A record comes into being in memory, and is on the volume
-    /// when it is one.
-    ///
-    /// # Errors
-    /// [`Kind::NotPermitted`] in the root directory and for reserved names, [`Kind::InvalidName`],
-    /// [`Kind::NameTaken`] over something hidden, [`Kind::Exists`] where the mode is exclusive; the volume's.
-    pub fn create(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        permissions: u16,
-        mode: OpenMode,
-        opener: u32,
-    ) -> Result<(NodeInfo, Opened)> {
-        below_root(parent)?;
-        let opening = self.opening(mode, opener)?;
-        if self.store.read_only() {
-            return Err(Error::new(Kind::ReadOnly, "the session is read-only"));
-        }
-        let place = Place {
-            parent,
-            name: EntryName::parse(name)?,
-        };
-        let folder = self.folder(parent)?;
-        if self.exists(&folder, &place)? {
-            // It came into being since the kernel looked.
-            if mode.exclusive {
-                return Err(Error::new(Kind::Exists, "the name exists"));
-            }
-            drop(opening);
-            return self.open_existing(parent, name, mode, opener);
-        }
-        match place.name.is_record() {
-            true => self.create_record(place, permissions, opening),
-            false => {
-                let create = || Attachment::create(&folder, &place.name, permissions & 0o1777);
-                let attachment = self.store.within_quota(create)?;
-                self.created_attachment(place, attachment, opening)
-            }
-        }
-    }
-
-    fn exists(&self, folder: &Folder, place: &Place) -> Result<bool> {
-        if let Some(drafted) = self.look_up_unsaved(folder, place) {
-            self.forget(drafted.ino, 1);
-            return Ok(true);
-        }
-        Ok(folder.occupant(Op::Create, &place.name)?.is_some())
-    }
-
-    /// Nobody tries again for a create: what is replaced between the lookup and the open is looked up again here.
-    fn open_existing(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        mode: OpenMode,
-        opener: u32,
-    ) -> Result<(NodeInfo, Opened)> {
-        let mut found = self.lookup(parent, name, opener)?;
-        let mut opened = self.open(found.ino, mode, opener);
-        if opened.as_ref().is_err_and(|error| error.kind() == Kind::Stale) {
-            self.forget(found.ino, 1);
-            found = self.lookup(parent, name, opener)?;
-            opened = self.open(found.ino, mode, opener);
-        }
-        let opened = opened.inspect_err(|_| self.forget(found.ino, 1))?;
-        Ok((found, opened))
-    }
-
-    fn create_record(&self, place: Place, permissions: u16, opening: Opening) -> Result<(NodeInfo, Opened)> {
-        let node = self.table.enter_draft(place);
-        let attributes = {
-            let mut record = node.lock();
-            let begun = self.edit(&node, &mut record, |draft: &mut Draft| {
-                draft.mode = Some(permissions & 0o1777);
-                Ok(draft.attributes(None))
-            });
-            let attributes = begun.inspect_err(|_| self.uncreate(&node))?;
-            record.opened(opening.mode.write);
-            attributes
-        };
-        let info = self.info(node.id.ino, None, attributes, true);
-        Ok((info, self.opened_record(node, opening, false)))
-    }
-
-    /// The kernel is not told of a record whose draft could not be begun.
-    fn uncreate(&self, node: &RecordNode) {
-        self.table.drafting_ends(node.id);
-        self.forget(node.id.ino, 1);
-    }
-
-    fn created_attachment(
-        &self,
-        place: Place,
-        attachment: Attachment,
-        opening: Opening,
-    ) -> Result<(NodeInfo, Opened)> {
-        let attachment = Arc::new(attachment);
-        let attributes = attachment.attributes()?;
-        let node = match self.table.enter(place, &attributes) {
-            Node::Attachment(node) => node,
-            // Not reached: an attachment's attributes enter an attachment.
-            Node::Directory(_) | Node::Record(_) => return Err(stale()),
-        };
-        node.written();
-        node.lock().opened(&attachment, opening.mode.write);
-        let info = self.info(node.id.ino, None, attributes, true);
-        Ok((info, self.opened_attachment(node, attachment, opening, false)))
+/// What others have open under a node; opened once more where they only read it and `mode` is to write.
+fn open_as(open: &mut Descriptions, mode: OpenMode) -> Result<Option<Arc<Attachment>>> {
+    match (open.any(mode.write), open.any(false)) {
+        (None, Some(read)) => read.open_again(access(mode.write)).map(Arc::new).map(Some),
+        (open, _) => Ok(open),
     }
 }
 

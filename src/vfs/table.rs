@@ -132,6 +132,42 @@ impl Table {
         Some(names.join("/"))
     }
 
+    /// The way to a directory: each entry on it and what it led to, the last one first. None where one has lost its name.
+    pub(super) fn way(&self, directory: Ino) -> Option<Vec<(Place, Option<FileId>)>> {
+        let inner = self.inner.lock();
+        let mut way = Vec::new();
+        let mut next = directory;
+        while next != ROOT {
+            let entry = inner.entries.get(&next)?;
+            // Others can turn directories inside out, and the kernel be told of one end only.
+            if entry.link != Link::Here || way.len() > inner.entries.len() {
+                return None;
+            }
+            way.push((entry.place.clone(), entry.id));
+            next = entry.place.parent;
+        }
+        Some(way)
+    }
+
+    /// The node that the kernel may still have at `place`, where nothing is any more; and what it was told of it. It is said
+    /// once of each, and not of drafts, which come back.
+    pub(super) fn vanished(&self, place: &Place) -> Option<(NodeId, Option<Attributes>)> {
+        let mut inner = self.inner.lock();
+        let entry = inner
+            .last_at(place)
+            .find(|entry| entry.lookups > 0 && !entry.vanished)?;
+        let (id, told) = (entry.node.id(), entry.told);
+        if inner.drafting.contains(&id.ino) {
+            return None;
+        }
+        if inner.names.get(place) == Some(&id.ino) {
+            inner.names.remove(place);
+            inner.unlinked(id.ino, Link::Displaced);
+        }
+        inner.entries.get_mut(&id.ino)?.vanished = true;
+        Some((id, told))
+    }
+
     /// The backing file that the node stands for.
     pub(super) fn id(&self, node: NodeId) -> Option<FileId> {
         self.inner.lock().current(node)?.id

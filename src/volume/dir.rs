@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::inherit::{inherit_owner, set_mode};
-use super::stat::{FileType, STATX, Stat, stat};
-use crate::error::{Error, Result};
+use super::stat::{FileId, FileType, STATX, Stat, stat};
+use crate::error::{Doing as _, Error, Result};
 use crate::quota::{Amount, Meter};
 
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.
@@ -20,6 +20,9 @@ const MAX_AHEAD: u64 = 64 << 10;
 /// Below a path of so many bytes, messages name no further directory.
 const LONGEST_SHOWN: usize = 4096;
 
+/// How often it is asked where a directory is that is being renamed.
+const PLACE_ATTEMPTS: u32 = 5;
+
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
@@ -27,6 +30,27 @@ pub enum Access {
     Read,
     /// For reading and writing.
     ReadWrite,
+}
+
+impl Access {
+    fn flags(self) -> OFlags {
+        match self {
+            Self::Read => OFlags::RDONLY,
+            Self::ReadWrite => OFlags::RDWR,
+        }
+    }
+}
+
+/// The very file that is open, once more, whatever became of its name.
+///
+/// # Errors
+/// The operating system's.
+pub fn open_again(file: &File, access: Access) -> Result<File> {
+    // Of what is open here, and of nothing that a name could lead to.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = access.flags() | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    opened.map(File::from).doing("opening a file once more")
 }
 
 /// An open directory of the volume. Everything is named by one entry below it: no path, no symbolic link and no mount
@@ -142,11 +166,7 @@ impl Dir {
     /// # Errors
     /// The operating system's.
     pub fn open_file(&self, name: &str, access: Access) -> Result<File> {
-        let flags = OFlags::NONBLOCK
-            | match access {
-                Access::Read => OFlags::RDONLY,
-                Access::ReadWrite => OFlags::RDWR,
-            };
+        let flags = access.flags() | OFlags::NONBLOCK;
         // Our reads are not the user's. The kernel grants it to the file's owner only.
         let opened = match self.open(name, flags | OFlags::NOATIME, Mode::empty()) {
             Err(Errno::PERM) => self.open(name, flags, Mode::empty()),
@@ -225,6 +245,49 @@ impl Dir {
     /// The operating system's.
     pub fn stat_self(&self) -> Result<Stat> {
         stat(&self.fd).map_err(|error| error.at_entry(&self.path, "."))
+    }
+
+    /// What a path of several names below here leads to, as the operating system follows it: to be compared, and never to be
+    /// opened. None where it leads to nothing.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn id_of_path(&self, path: &str) -> Result<Option<FileId>> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        match rustix::fs::statx(&self.fd, path, flags, StatxFlags::INO) {
+            Ok(statx) => Ok(Some(Stat::from_statx(&statx, true).id)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.failed(errno, "reading attributes", path)),
+        }
+    }
+
+    /// Where the directory is now, wherever it was opened: the one that it is in, for looking only, and its name there.
+    /// None where it is in none any more.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn place_now(&self) -> Result<Option<(Self, String)>> {
+        let id = self.stat_self()?.id;
+        for _ in 0..PLACE_ATTEMPTS {
+            let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+            let path = match rustix::fs::readlink(path, Vec::new()) {
+                // Deeper than any path can tell.
+                Err(Errno::NAMETOOLONG) => return Ok(None),
+                path => path.map_err(|errno| self.failed(errno, "asking where a directory is", "."))?,
+            };
+            let name = path.to_str().ok().and_then(|path| path.rsplit_once('/'));
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let parent = rustix::fs::openat(&self.fd, "..", flags, Mode::empty())
+                .map_err(|errno| self.failed(errno, "opening the directory above", "."))?;
+            let parent = Self::from_fd(parent, &self.path);
+            // What it is called says nothing unless the name leads to it: it may be being renamed just now.
+            if let Some((_, name)) = name
+                && parent.id_of_path(name)? == Some(id)
+            {
+                return Ok(Some((parent, name.to_owned())));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the directory `name` with the permission bits, group and set-group-id bit of this one, so that whoever

@@ -32,13 +32,14 @@ mod writable;
 mod write_back;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 pub use ahead::ReadAhead;
 pub use descent::Descent;
-pub use dir::{Access, Dir, Lock, Rename};
+pub use dir::{Access, Dir, Lock, Rename, open_again};
 pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
 pub use pieces::Pieces;
 pub use read::{Reading, read_at_most, read_whole};
@@ -52,7 +53,7 @@ use crate::escape::quoted;
 /// The directory tree that holds every tenant's data.
 #[derive(Debug)]
 pub struct Volume {
-    root: Dir,
+    root: Arc<Dir>,
     path: PathBuf,
     owner: (u32, u32),
 }
@@ -87,7 +88,7 @@ impl Volume {
             )));
         }
         Ok(Self {
-            root,
+            root: Arc::new(root),
             path: path.to_owned(),
             owner: (stat.uid, stat.gid),
         })
@@ -96,6 +97,11 @@ impl Volume {
     /// The root directory.
     pub fn root(&self) -> &Dir {
         &self.root
+    }
+
+    /// The same handle of it, for somebody who outlives this.
+    pub(crate) fn shared_root(&self) -> Arc<Dir> {
+        Arc::clone(&self.root)
     }
 
     /// Where it was opened, for messages.

@@ -150,7 +150,7 @@ fn what_is_open_and_removed_can_be_truncated_without_a_handle() {
     mounted.write("x.json", r#"{"n":1}  "#);
     let node = mounted.lookup("x.json").ino;
     let opened = mounted.vfs.open(node, WRITE, 1).unwrap();
-    mounted.vfs.unlink(mounted.schedules, b"x.json").unwrap();
+    mounted.vfs.unlink(mounted.schedules, b"x.json", 1).unwrap();
     // As through /proc/self/fd.
     assert_eq!(
         mounted
@@ -204,7 +204,7 @@ fn a_draft_with_a_secret_that_is_still_open_is_renamed_as_any_other() {
     mounted.vfs.write(fh, 0, br#"{"api_key":"typed""#, false).unwrap();
     mounted
         .vfs
-        .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace)
+        .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace, 1)
         .unwrap();
     assert_eq!(mounted.read("y.json"), r#"{"api_key":"typed""#);
     assert!(mounted.absent("x.json"));
@@ -258,7 +258,7 @@ fn a_draft_in_memory_is_in_the_way_of_a_rename_that_replaces_nothing_or_exchange
     let (_, fh) = mounted.create("y.json", WRITE);
     mounted.vfs.write(fh, 0, br#"{"api_key":"typed""#, false).unwrap();
     let rename = |how| {
-        let renamed = mounted.vfs.rename((here, b"x.json"), (here, b"y.json"), how);
+        let renamed = mounted.vfs.rename((here, b"x.json"), (here, b"y.json"), how, 1);
         renamed.unwrap_err().kind()
     };
     assert_eq!(rename(Rename::NoReplace), Kind::Exists);
@@ -276,7 +276,7 @@ fn a_rename_to_itself_changes_nothing() {
     for how in [Rename::Replace, Rename::Exchange] {
         mounted
             .vfs
-            .rename((here, b"x.json"), (here, b"x.json"), how)
+            .rename((here, b"x.json"), (here, b"x.json"), how, 1)
             .unwrap();
     }
     mounted.vfs.write(fh, 0, br#"{"n":2}"#, false).unwrap();
@@ -290,10 +290,10 @@ fn a_draft_in_memory_is_removed_and_what_waits_goes_on_waiting() {
     mounted.replace("x.json", r#"{"n":1,"api_key":"sk","user_id":"alice"}"#);
     let here = mounted.schedules;
     mounted.lookup("x.json");
-    mounted.vfs.unlink(here, b"x.json").unwrap();
+    mounted.vfs.unlink(here, b"x.json", 1).unwrap();
     let (_, fh) = mounted.create("x.json", WRITE);
     mounted.vfs.write(fh, 0, br#"{"n":2}"#, false).unwrap();
-    mounted.vfs.unlink(here, b"x.json").unwrap();
+    mounted.vfs.unlink(here, b"x.json", 1).unwrap();
     mounted.vfs.release(fh);
     assert!(mounted.absent("x.json"));
     mounted.vfs.store().restore("schedules/x.json").unwrap();
@@ -331,7 +331,7 @@ fn a_kept_draft_keeps_its_number_when_its_attributes_or_its_name_change() {
             None => {
                 let renamed = next
                     .vfs
-                    .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace);
+                    .rename((here, b"x.json"), (here, b"y.json"), Rename::Replace, 1);
                 renamed.unwrap();
                 "y.json"
             }

@@ -22,7 +22,7 @@ const NEW: &str = r#"{"n":2}"#;
 fn rename(mounted: &Mounted, from: &str, to: &str) {
     let here = mounted.schedules;
     let (from, to) = ((here, from.as_bytes()), (here, to.as_bytes()));
-    mounted.vfs.rename(from, to, Rename::Replace).unwrap();
+    mounted.vfs.rename(from, to, Rename::Replace, 1).unwrap();
 }
 
 fn open(mounted: &Mounted, name: &str, mode: OpenMode) -> (Ino, Fh) {
@@ -214,7 +214,7 @@ fn a_record_whose_removal_waits_for_its_commit_is_removed() {
     std::thread::scope(|scope| {
         let commit = scope.spawn(|| mounted.vfs.flush(fh, 1));
         blocked.reached();
-        let unlink = scope.spawn(|| mounted.vfs.unlink(mounted.schedules, b"x.json"));
+        let unlink = scope.spawn(|| mounted.vfs.unlink(mounted.schedules, b"x.json", 1));
         std::thread::sleep(A_WHILE);
         blocked.go_on();
         commit.join().unwrap().unwrap();
@@ -244,7 +244,7 @@ fn a_record_that_is_removed_while_it_is_committed_is_gone() {
                 mounted.vfs.release(fh);
             });
             barrier.wait();
-            mounted.vfs.unlink(mounted.schedules, b"x.json").unwrap();
+            mounted.vfs.unlink(mounted.schedules, b"x.json", 1).unwrap();
         });
         assert!(!mounted.path("x.json").exists(), "round {round}: on the volume");
         assert!(mounted.absent("x.json"), "round {round}: in the mount");
@@ -340,7 +340,7 @@ fn a_record_that_is_removed_here_does_not_come_back_through_what_others_replaced
     let (old, fh) = open(&mounted, "x.json", WRITE);
     mounted.replace("x.json", r#"{"n":5,"user_id":"alice"}"#);
     mounted.lookup("x.json");
-    mounted.vfs.unlink(mounted.schedules, b"x.json").unwrap();
+    mounted.vfs.unlink(mounted.schedules, b"x.json", 1).unwrap();
     let lost = rewrite(&mounted, old, fh, NEW).unwrap_err();
     assert_eq!(lost.kind(), Kind::Stale);
     mounted.vfs.release(fh);
@@ -351,14 +351,14 @@ fn a_record_that_is_removed_here_does_not_come_back_through_what_others_replaced
 fn a_directory_with_a_draft_that_only_memory_has_is_not_replaced() {
     let mounted = Mounted::new();
     let here = mounted.schedules;
-    mounted.vfs.mkdir(here, b"new", 0o755).unwrap();
-    let old = mounted.vfs.mkdir(here, b"old", 0o755).unwrap().ino;
+    mounted.vfs.mkdir(here, b"new", 0o755, 1).unwrap();
+    let old = mounted.vfs.mkdir(here, b"old", 0o755, 1).unwrap().ino;
     let (_, opened) = mounted.vfs.create(old, b"x.json", 0o644, WRITE, 1).unwrap();
     mounted.vfs.write(opened.fh, 0, NEW.as_bytes(), false).unwrap();
     let replace = || {
         mounted
             .vfs
-            .rename((here, b"new"), (here, b"old"), Rename::Replace)
+            .rename((here, b"new"), (here, b"old"), Rename::Replace, 1)
     };
     assert_eq!(replace().unwrap_err().kind(), Kind::DirectoryNotEmpty);
     mounted.vfs.flush(opened.fh, 1).unwrap();
@@ -370,7 +370,7 @@ fn a_directory_with_a_draft_that_only_memory_has_is_not_replaced() {
 fn an_open_record_is_saved_where_its_directory_was_renamed_to() {
     let mounted = Mounted::new();
     let here = mounted.schedules;
-    let directory = mounted.vfs.mkdir(here, b"sub", 0o755).unwrap().ino;
+    let directory = mounted.vfs.mkdir(here, b"sub", 0o755, 1).unwrap().ino;
     let (_, opened) = mounted.vfs.create(directory, b"x.json", 0o644, WRITE, 1).unwrap();
     mounted.vfs.write(opened.fh, 0, NEW.as_bytes(), false).unwrap();
     rename(&mounted, "sub", "moved");

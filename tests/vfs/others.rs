@@ -27,8 +27,12 @@ fn notice(mounted: &Mounted) {
 #[test]
 fn directories_that_others_turn_inside_out_have_paths_that_end() {
     let mounted = Mounted::new();
-    let outer = mounted.vfs.mkdir(mounted.schedules, b"outer", 0o700).unwrap().ino;
-    let inner = mounted.vfs.mkdir(outer, b"inner", 0o700).unwrap().ino;
+    let outer = mounted
+        .vfs
+        .mkdir(mounted.schedules, b"outer", 0o700, 1)
+        .unwrap()
+        .ino;
+    let inner = mounted.vfs.mkdir(outer, b"inner", 0o700, 1).unwrap().ino;
     assert!(mounted.vfs.lookup(inner, b"x.json", 1).is_err());
     fs::rename(mounted.path("outer/inner"), mounted.path("inner")).unwrap();
     fs::rename(mounted.path("outer"), mounted.path("inner/outer")).unwrap();
@@ -42,7 +46,7 @@ fn directories_that_others_turn_inside_out_have_paths_that_end() {
     let how = tenantfs::volume::Rename::Replace;
     mounted
         .vfs
-        .rename((here, b"x.txt"), (here, b"y.txt"), how)
+        .rename((here, b"x.txt"), (here, b"y.txt"), how, 1)
         .unwrap();
     let lost = mounted.vfs.lookup(outer, b"x.json", 1).unwrap_err();
     assert_eq!(lost.kind(), Kind::Stale);

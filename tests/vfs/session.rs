@@ -317,11 +317,11 @@ impl Run {
                 );
                 (changed.map(drop), Ok(()))
             }
-            Step::Unlink(_) => (vfs.unlink(here, name.as_bytes()), self.model.unlink(name)),
+            Step::Unlink(_) => (vfs.unlink(here, name.as_bytes(), 1), self.model.unlink(name)),
             // The kernel answers that itself.
             Step::Rename(_, to, _) if to == name => (Ok(()), Ok(())),
             Step::Rename(_, to, how) => (
-                vfs.rename((here, name.as_bytes()), (here, to.as_bytes()), *how),
+                vfs.rename((here, name.as_bytes()), (here, to.as_bytes()), *how, 1),
                 self.model.rename(&self.lens, name, to, *how),
             ),
             _ => return,

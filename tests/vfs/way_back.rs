@@ -8,7 +8,7 @@ use super::{Mounted, READ, WRITE};
 fn a_restored_record_is_listed_at_once() {
     let mounted = Mounted::new();
     mounted.write("x.json", "{}");
-    mounted.vfs.unlink(mounted.schedules, b"x.json").unwrap();
+    mounted.vfs.unlink(mounted.schedules, b"x.json", 1).unwrap();
     assert!(mounted.absent("x.json"));
     mounted.pages.noticed.lock().clear();
     mounted.vfs.restore("schedules/x.json").unwrap();

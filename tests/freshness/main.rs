@@ -6,7 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod directories;
 
 use std::fs;
 use std::io::Write as _;
