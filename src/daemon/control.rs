@@ -1,6 +1,7 @@
 //! The control socket: who connects, how much they may send, and how long they may take.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,17 @@ type Counts = Mutex<HashMap<Party, usize>>;
 /// Answers whoever connects, for ever.
 pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
     let counts = Arc::new(Counts::default());
+    let mut spare = None;
     loop {
+        spare = spare.or_else(|| File::open("/dev/null").ok());
         let accepted = listener.accept().await;
+        let is_short = accepted.as_ref().is_err_and(is_shortage) && spare.take().is_some();
+        // Who comes then may be root, who is to end what takes the descriptors.
+        let accepted = if is_short {
+            listener.accept().await
+        } else {
+            accepted
+        };
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -60,7 +70,11 @@ pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
             uid: peer.uid(),
             pid: peer.pid().and_then(|pid| pid.try_into().ok()).unwrap_or_default(),
         };
-        match Counted::admit(&counts, Party::of(peer.uid, sessions)) {
+        let admitted = match is_short && peer.uid != 0 {
+            true => None,
+            false => Counted::admit(&counts, Party::of(peer.uid, sessions)),
+        };
+        match admitted {
             Some(counted) => {
                 let sessions = Arc::clone(sessions);
                 tokio::spawn(async move {
@@ -76,6 +90,11 @@ pub(super) async fn serve(listener: &UnixListener, sessions: &Arc<Sessions>) {
             }
         }
     }
+}
+
+/// Whether there is no descriptor to be had.
+fn is_shortage(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Who asks, as the kernel says.

@@ -166,7 +166,9 @@ fn no_descriptors(daemon: &Daemon<'_>) -> Vec<UnixStream> {
         }
         left == 0
     };
-    assert!(eventually(Duration::from_secs(5), all));
+    assert!(eventually(Duration::from_secs(30), all));
+    // Those that wait to be accepted would take what is kept for root: they are root's, too.
+    connections.truncate(connections.len() - 2);
     connections
 }
 
