@@ -98,7 +98,7 @@ use found::not_found;
 use homes::Homes;
 use marker::Marker;
 use numbers::Numbers;
-use places::{Root, RootPlace, Roots};
+use places::{Root, Roots};
 use room::Room;
 use tenant::Tenant;
 use usage::Census;
@@ -160,11 +160,9 @@ impl Store {
         );
         let tenant = Arc::new(tenant);
         let root = |resource: &Resource| {
-            let path = tenant.options.layout.components(resource, &tenant.user).join("/");
             Ok(Root {
                 resource: resource.clone(),
                 folder: Folder::root(&tenant, resource.as_str())?,
-                place: RootPlace::new(volume.shared_root(), path),
             })
         };
         let roots = tenant.roots.iter().map(|(resource, _)| root(resource));
@@ -207,25 +205,6 @@ impl Store {
         self.roots
             .iter()
             .map(|root| (root.resource.as_entry(), root.folder.as_ref()))
-    }
-
-    /// Whether the directory of a resource is still what its path on the volume leads to. Another one that was put there is
-    /// no concern of this store: the owner marker, the lock against an erasure and the sandbox are those of the one that was
-    /// opened, so it takes another login.
-    ///
-    /// # Errors
-    /// [`Kind::Io`] when it is not; the volume's.
-    pub fn check_place(&self, resource: &EntryName) -> Result<()> {
-        let mut roots = self.roots.iter();
-        match roots.find(|root| root.resource.as_entry() == resource) {
-            Some(Root {
-                folder: Some(folder),
-                place,
-                ..
-            }) => place.check(folder),
-            // Shown empty by a read-only store that found none.
-            _ => Ok(()),
-        }
     }
 
     /// Whether `folder`, wherever it was opened, is in a directory of the tenant now, under names that can be seen.

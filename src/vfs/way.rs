@@ -107,7 +107,7 @@ impl Vfs {
     /// Whether the path of `dir` leads to it, on the volume, now. It is followed from the root on, as the kernel would.
     ///
     /// # Errors
-    /// [`Kind::Io`] when it ends in the root because the tenant's own directory is another one; the volume's.
+    /// The volume's.
     pub(super) fn leads_to(&self, dir: Ino) -> Result<bool> {
         if dir == ROOT {
             return Ok(true);
@@ -117,7 +117,8 @@ impl Vfs {
         };
         for (place, id) in way.into_iter().rev() {
             if place.parent == ROOT {
-                self.store.check_place(&place.name)?;
+                // A session is of the resources' directories as they were at its beginning, whatever has their names later:
+                // a migration moves them.
                 continue;
             }
             let found = self
@@ -125,14 +126,20 @@ impl Vfs {
                 .and_then(|folder| folder.peek(&place.name));
             match found {
                 Ok(found) if found.map(|stat| stat.id) == id => {}
-                Err(error) if error.kind() != Kind::Stale && error.kind() != Kind::NotFound => {
-                    return Err(error);
-                }
+                Err(error) if !is_elsewhere(error.kind()) => return Err(error),
                 _ => return Ok(false),
             }
         }
         Ok(true)
     }
+}
+
+/// Whether a name cannot be followed because it leads to something else by now, such as a link to what is not the tenant's.
+fn is_elsewhere(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Stale | Kind::NotFound | Kind::NotADirectory | Kind::AccessDenied | Kind::CrossDevice
+    )
 }
 
 fn is_led(retried: Option<&Retried>) -> bool {

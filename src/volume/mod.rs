@@ -99,11 +99,6 @@ impl Volume {
         &self.root
     }
 
-    /// The same handle of it, for somebody who outlives this.
-    pub(crate) fn shared_root(&self) -> Arc<Dir> {
-        Arc::clone(&self.root)
-    }
-
     /// Where it was opened, for messages.
     pub fn path(&self) -> &Path {
         &self.path

@@ -401,34 +401,3 @@ fn what_is_removed_made_renamed_changed_and_listed_is_what_the_new_directory_has
         );
     }
 }
-
-#[test]
-fn below_a_resources_directory_that_was_replaced_opens_fail_and_the_operator_is_told() {
-    let volume = volume();
-    volume.plant(&ALICE, "schedules", "x.json", text(1));
-    let record = volume.path(&ALICE, "schedules", "x.json");
-    let directory = record.parent().unwrap();
-    let mount = volume.mount(&ALICE);
-    let code = "
-import errno, sys
-print('ready', flush=True)
-for line in sys.stdin:
-    try:
-        print(open('schedules/x.json').read().count('round'), flush=True)
-    except OSError as error:
-        print(errno.errorcode[error.errno], flush=True)
-";
-    let mut user = Conversation::start(&mount, code);
-    assert_eq!(user.next(), "ready");
-    assert_eq!(user.say(""), "1");
-    let away = directory.with_extension("away");
-    fs::rename(directory, &away).unwrap();
-    volume.plant(&ALICE, "schedules", "x.json", text(2));
-    assert_eq!([user.say(""), user.say("")], ["EIO", "EIO"]);
-    let log = mount.log();
-    let told = |line: &&str| line.contains("log in again") && line.contains("WARN");
-    assert_eq!(log.lines().filter(told).count(), 1, "{log}");
-    fs::remove_dir_all(directory).unwrap();
-    fs::rename(&away, directory).unwrap();
-    assert_eq!(user.say(""), "1");
-}
