@@ -38,7 +38,14 @@ impl Vfs {
     pub(super) fn enter_itself(&self, dir: Ino, asker: u32) -> Result<()> {
         let place = match dir == ROOT {
             true => None,
-            false => self.table.last_place(self.known(dir)?.id()),
+            false => {
+                let node = self.known(dir)?.id();
+                if self.table.place(node).is_none() && !self.table.is_displaced(node) {
+                    // It was removed in the mount: it is empty, as on any file system.
+                    return Ok(());
+                }
+                self.table.last_place(node)
+            }
         };
         let name = place.map(|place| place.name);
         self.enter(dir, name.as_ref(), asker).map(drop)
