@@ -71,9 +71,10 @@ impl Vfs {
         if self.leads_to(dir)? {
             return Ok(());
         }
-        match self.folder(dir) {
-            Ok(folder) if self.store.reaches(&folder)? => Ok(()),
-            Err(error) if error.kind() != Kind::Stale => Err(error),
+        let reached = self.folder(dir).and_then(|folder| self.store.reaches(&folder));
+        match reached {
+            Ok(true) => Ok(()),
+            Err(error) if !is_elsewhere(error.kind()) => Err(error),
             _ => Err(not_found()),
         }
     }
@@ -94,9 +95,7 @@ impl Vfs {
         });
         match followed.and_then(|folder| folder.lookup(&place.name)) {
             Ok(_) => Ok(false),
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {
-                Ok(!self.is_drafted_at(&path, &place.name))
-            }
+            Err(error) if is_elsewhere(error.kind()) => Ok(!self.is_drafted_at(&path, &place.name)),
             Err(error) => Err(error),
         }
     }

@@ -147,12 +147,14 @@ fn assert_apart(name: &str, (seen, attacks): (Vec<Seen>, usize)) {
         assert_eq!(seen.foreign, 0, "{name}: {seen:#?}");
         assert!(seen.strange.is_empty(), "{name}: {seen:#?}");
         assert!(seen.mine > 0 && seen.absent() > 0, "{name}: {seen:#?}");
+        // Once in some thousand opens the sandbox refuses the way itself: of a directory that is elsewhere just then.
+        let known = ["NotFound", "StaleNetworkFileHandle", "PermissionDenied"];
         assert!(
-            seen.errors
-                .keys()
-                .all(|error| ["NotFound", "StaleNetworkFileHandle"].contains(&error.as_str())),
+            seen.errors.keys().all(|error| known.contains(&error.as_str())),
             "{name}: {seen:#?}"
         );
+        let refused = seen.errors.get("PermissionDenied").copied().unwrap_or(0);
+        assert!(refused * 200 <= seen.opens, "{name}: {seen:#?}");
     }
     assert!(
         all >= opens() && attacks >= opens() / 100,
