@@ -94,3 +94,24 @@ pub fn unreadable(path: &Path, what: What, error: &std::io::Error) -> Error {
         "the {name} {shown} cannot be read by uid {uid}: {error}; correct {option} or its mode"
     ))
 }
+
+/// What tells one version of a file from another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Version {
+    /// That of the file with these attributes.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}

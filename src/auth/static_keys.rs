@@ -1,8 +1,6 @@
 //! The embedded authenticator: a file of key hashes and user ids.
 
 use std::collections::HashSet;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -11,7 +9,7 @@ use serde::Deserialize;
 use super::{ApiKey, Authenticator, Validating, Validation};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Principal, UserId};
-use crate::keyfile::{self, What, unreadable};
+use crate::keyfile::{self, Version, What, unreadable};
 
 /// The largest file, in bytes: a hundred thousand keys.
 const MAX_FILE: u64 = 16 << 20;
@@ -155,26 +153,6 @@ impl Authenticator for StaticKeysFile {
             expires_in: None,
         });
         Box::pin(std::future::ready(validation))
-    }
-}
-
-/// What tells one version of a file from another.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl Version {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! The file that says what single users may have.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -11,7 +9,7 @@ use serde::Deserialize;
 use super::limits::{Limits, parse_bytes};
 use crate::error::{Error, Result};
 use crate::identity::UserId;
-use crate::keyfile::{self, What, unreadable};
+use crate::keyfile::{self, Version, What, unreadable};
 
 /// The largest file, in bytes: some hundred thousand users.
 const MAX_FILE: u64 = 16 << 20;
@@ -202,26 +200,6 @@ impl UsersFile {
             .map_err(|error| unreadable(&self.path, WHAT, &std::io::Error::other(error)))?;
         Users::parse(text, self.everybody)
             .map_err(|error| error.context(format_args!("the quota file {}", self.path.display())))
-    }
-}
-
-/// What tells one version of a file from another.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl Version {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
     }
 }
 
