@@ -1,7 +1,6 @@
 //! What ends access does not depend on what somebody else can use up: threads, descriptors, workers, the volume.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -19,7 +18,8 @@ use crate::common::{ALICE, BOB, Layout, SERVICE_UID, Volume, as_user, errno, eve
 /// Within this a session is dark in every way when nothing is wrong but what the case does.
 const DARK: Duration = Duration::from_secs(1);
 
-/// Tries one way of access again and again until it fails, and says when that was.
+/// Tries one way of access again and again until it is closed, and says when that was. What fails for want of descriptors is not
+/// closed.
 const OBSERVE: &str = "import errno, os, sys, time\n\
     fd = os.open('results/held.txt', os.O_RDWR)\n\
     ways = {'cached': lambda: os.pread(fd, 10, 0), 'open': lambda: os.close(os.open('schedules/x.json', os.O_RDONLY)),\n\
@@ -28,7 +28,9 @@ const OBSERVE: &str = "import errno, os, sys, time\n\
     attempt(); print('ready', flush=True)\n\
     while True:\n\
     \x20   try: attempt()\n\
-    \x20   except OSError as error: print(time.time(), errno.errorcode[error.errno], flush=True); break\n\
+    \x20   except OSError as error:\n\
+    \x20       if error.errno == errno.ENFILE: continue\n\
+    \x20       print(time.time(), errno.errorcode[error.errno], flush=True); break\n\
     \x20   time.sleep(0.0005)";
 
 /// All of them.
@@ -104,15 +106,14 @@ fn revoke_often<T>(daemon: &Daemon<'_>, case: &str, ways: &[&str], count: usize,
 /// How many threads and processes the account of the server may have, all tests together.
 const THREADS: usize = 400;
 
-/// How many descriptors the server may have.
-const DESCRIPTORS: usize = 1200;
-
 /// A daemon whose server can have no more than that.
 fn limited<'v>(volume: &'v Volume, options: &[&str]) -> Daemon<'v> {
     let daemon = Daemon::command(volume, options);
     let mut command = Command::new("prlimit");
-    command.args([format!("--nproc={THREADS}"), format!("--nofile={DESCRIPTORS}")]);
-    command.arg(daemon.get_program()).args(daemon.get_args());
+    command
+        .arg(format!("--nproc={THREADS}"))
+        .arg(daemon.get_program())
+        .args(daemon.get_args());
     for (name, value) in daemon.get_envs() {
         command.env(name, value.unwrap());
     }
@@ -153,23 +154,40 @@ impl Drop for NoThreads {
     }
 }
 
-/// Takes every descriptor of the server but the one that the next connection needs.
-fn no_descriptors(daemon: &Daemon<'_>) -> Vec<UnixStream> {
-    let open = format!("/proc/{}/fd", server_of(daemon).as_raw_pid());
-    let mut connections = Vec::new();
-    let all = || {
-        let count = std::fs::read_dir(&open).unwrap().count();
-        let left = DESCRIPTORS.saturating_sub(count + 1);
-        // Half of them at a time: those that were not accepted yet are not counted.
-        for _ in 0..left.div_ceil(2) {
-            connections.push(UnixStream::connect(daemon.socket()).unwrap());
-        }
-        left == 0
-    };
-    assert!(eventually(Duration::from_secs(30), all));
-    // Those that wait to be accepted would take what is kept for root: they are root's, too.
-    connections.truncate(connections.len() - 2);
-    connections
+/// Takes every descriptor of the server as a crowd can: with connections of many accounts, until one is turned away.
+const TAKE_DESCRIPTORS: &str = "import os, socket, sys, time\n\
+    taken = []\n\
+    for uid in range(200000, 200120):\n\
+    \x20   os.seteuid(uid); one = socket.socket(socket.AF_UNIX); one.connect(sys.argv[1]); os.seteuid(0)\n\
+    \x20   taken.append(one); one.settimeout(0.02)\n\
+    \x20   try:\n\
+    \x20       if b'too many' in one.recv(4096): print('none', flush=True); time.sleep(600)\n\
+    \x20   except TimeoutError: pass";
+
+/// No descriptor is to be had while this lives.
+struct NoDescriptors(Child);
+
+impl NoDescriptors {
+    fn new(daemon: &Daemon<'_>) -> Self {
+        let server = server_of(daemon).as_raw_pid();
+        let open = std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().count();
+        let (server, most) = (server.to_string(), format!("--nofile={}:", open + 40));
+        let mut limit = as_user(SERVICE_UID, Path::new("/"), "prlimit");
+        assert!(limit.args(["--pid", &server, &most]).status().unwrap().success());
+        let mut command = Command::new("python3");
+        command.args(["-B", "-c", TAKE_DESCRIPTORS]).arg(daemon.socket());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut none = [0; 5];
+        child.stdout.as_mut().unwrap().read_exact(&mut none).unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for NoDescriptors {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 /// The process that serves: the one of the volume's account. The daemon's other half is root's, and only mounts.
@@ -241,7 +259,7 @@ fn revocation_needs_no_thread_and_no_descriptor() {
         NoThreads::new(&volume)
     });
     revoke_often(&daemon, "without descriptors", WAYS, count, || {
-        no_descriptors(&daemon)
+        NoDescriptors::new(&daemon)
     });
     assert_eq!(
         shell(BOB.uid, &bobs, "echo '{}' > schedules/b.json; ls schedules"),
