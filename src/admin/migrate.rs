@@ -198,10 +198,20 @@ impl Mover<'_> {
     }
 
     /// Moves a directory as it is. Where the service has made one already, the two change places first: the
-    /// one that mounts have open must be the one that stays.
+    /// one that mounts have open must be the one that stays. Where the file system cannot exchange two, what the service saved
+    /// comes into the one that is moved, and is in neither place until that has its new name.
     fn move_directory(&mut self, from: (&Dir, &str), to: (&Dir, &str)) -> Result<()> {
         self.monitor.looked_at();
         match from.0.rename(from.1, to.0, to.1, Rename::NoReplace) {
+            Err(error) if error.kind() == Kind::Exists && !to.0.abilities()?.exchanges => {
+                self.merge(to.0.open_dir(to.1)?, from.0.open_dir(from.1)?)?;
+                // What the service saves meanwhile comes with the next round.
+                match to.0.remove_dir(to.1) {
+                    Err(error) if error.kind() == Kind::DirectoryNotEmpty => {}
+                    removed => removed?,
+                }
+                return self.move_directory(from, to);
+            }
             Err(error) if error.kind() == Kind::Exists => {
                 from.0.rename(from.1, to.0, to.1, Rename::Exchange)?;
                 let (left, stays) = (from.0.open_dir(from.1)?, to.0.open_dir(to.1)?);
@@ -281,6 +291,13 @@ enum Merged {
 /// Of two files of one name the one that was saved last stays in `to`, whoever saves another meanwhile, and
 /// none in `from`.
 fn leave_the_latest(from: &Dir, to: &Dir, name: &str, mut placed: Timestamp) -> Result<()> {
+    if !to.abilities()?.exchanges {
+        // Whoever saves another between the two calls loses it.
+        return match to.stat(name)?.mtime <= placed {
+            true => from.rename(name, to, name, Rename::Replace),
+            false => from.unlink(name),
+        };
+    }
     loop {
         from.rename(name, to, name, Rename::Exchange)?;
         let displaced = from.stat(name)?.mtime;

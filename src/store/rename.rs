@@ -128,7 +128,7 @@ fn exchange(from: End<'_>, source: &Attributes, to: End<'_>, other: &Attributes)
             "a draft cannot be exchanged; complete it first",
         ));
     }
-    if source.kind == NodeKind::Record && from.dir().can_exchange() {
+    if source.kind == NodeKind::Record && from.dir().abilities()?.exchanges {
         share_secrets(from, to)?;
     }
     from.move_to(to, Rename::Exchange)

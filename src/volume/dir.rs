@@ -9,9 +9,11 @@ use std::sync::Arc;
 use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
+use super::abilities::{Abilities, FileSystem};
+use super::engine::Engine;
 use super::inherit::{inherit_owner, set_mode};
 use super::stat::{FileId, FileType, STATX, Stat, stat};
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Kind, Result};
 use crate::quota::{Amount, Meter};
 
 /// The most that is read ahead of one file, in bytes: enough for nearly every record, and little for a hundred.
@@ -60,6 +62,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was opened: for the operator's messages, and for nothing else.
     path: Arc<Path>,
+    /// What it is on.
+    file_system: Arc<FileSystem>,
     /// What counts everything that is made and removed in it, and in the directories in it.
     pub(super) meter: Option<Arc<Meter>>,
 }
@@ -71,12 +75,38 @@ impl AsFd for Dir {
 }
 
 impl Dir {
-    pub(super) fn from_fd(fd: OwnedFd, path: &Path) -> Self {
+    /// The directory that somebody has opened at `path`.
+    pub fn opened(fd: OwnedFd, path: &Path) -> Self {
+        let file_system = FileSystem::of(Engine::of(&fd));
         Self {
             fd,
             path: Arc::from(path),
+            file_system: Arc::new(file_system),
             meter: None,
         }
+    }
+
+    /// Another directory of the same file system.
+    fn beside(&self, fd: OwnedFd, path: Arc<Path>) -> Self {
+        Self {
+            fd,
+            path,
+            file_system: Arc::clone(&self.file_system),
+            meter: self.meter.clone(),
+        }
+    }
+
+    /// The file system that it is on.
+    pub fn file_system(&self) -> &FileSystem {
+        &self.file_system
+    }
+
+    /// What its file system can do: found out here, with files of our own, the first time.
+    ///
+    /// # Errors
+    /// That nothing can be made here: the operating system's.
+    pub fn abilities(&self) -> Result<&Abilities> {
+        self.file_system.abilities(self)
     }
 
     /// The same directory, everything counted that is made and removed through it.
@@ -88,11 +118,6 @@ impl Dir {
     /// What counts it.
     pub fn meter(&self) -> Option<&Arc<Meter>> {
         self.meter.as_ref()
-    }
-
-    /// The directory that somebody has opened at `path`.
-    pub fn opened(fd: OwnedFd, path: &Path) -> Self {
-        Self::from_fd(fd, path)
     }
 
     /// Where it was when it was opened, for messages.
@@ -145,11 +170,7 @@ impl Dir {
             _ if self.path.as_os_str().len() > LONGEST_SHOWN => Arc::clone(&self.path),
             _ => Arc::from(self.path.join(name)),
         };
-        Ok(Self {
-            fd,
-            path,
-            meter: self.meter.clone(),
-        })
+        Ok(self.beside(fd, path))
     }
 
     /// A description of its own of the same directory.
@@ -279,7 +300,7 @@ impl Dir {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let parent = rustix::fs::openat(&self.fd, "..", flags, Mode::empty())
                 .map_err(|errno| self.failed(errno, "opening the directory above", "."))?;
-            let parent = Self::from_fd(parent, &self.path);
+            let parent = self.beside(parent, Arc::clone(&self.path)).metered(None);
             // What it is called says nothing unless the name leads to it: it may be being renamed just now.
             if let Some((_, name)) = name
                 && parent.id_of_path(name)? == Some(id)
@@ -336,7 +357,6 @@ impl Dir {
         name: &str,
         make: fn(&Self, &str) -> Result<Self>,
     ) -> Result<Self> {
-        use crate::error::Kind;
         match self.open_dir(name) {
             Err(error) if error.kind() == Kind::NotFound => match make(self, name) {
                 // Made by somebody else meanwhile; or a symbolic link, which opening refuses again.
@@ -360,20 +380,36 @@ impl Dir {
     pub(super) fn rename_uncounted(&self, from: &str, target: &Self, to: &str, how: Rename) -> Result<()> {
         let flags = match how {
             Rename::Replace => RenameFlags::empty(),
+            Rename::NoReplace if !target.abilities()?.renames_without_replacing => {
+                return self.move_to_free_name(from, target, to);
+            }
             Rename::NoReplace => RenameFlags::NOREPLACE,
+            Rename::Exchange if !target.abilities()?.exchanges => {
+                return Err(Error::new(
+                    Kind::InvalidArgument,
+                    "the volume's file system cannot exchange two files",
+                ));
+            }
             Rename::Exchange => RenameFlags::EXCHANGE,
         };
         rustix::fs::renameat_with(&self.fd, from, &target.fd, to, flags)
             .map_err(|errno| target.failed(errno, "renaming to", to))
     }
 
-    /// Whether the file system can exchange two entries: asked with names that nothing has.
-    pub fn can_exchange(&self) -> bool {
-        const NOTHING: [&str; 2] = [".tenantfs-tmp-none", ".tenantfs-tmp-nothing"];
-        let [one, other] = NOTHING;
-        let asked = rustix::fs::renameat_with(&self.fd, one, &self.fd, other, RenameFlags::EXCHANGE);
-        // Whatever else is wrong now may be right when it is done.
-        !matches!(asked, Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
+    /// Renames where the file system knows no renaming that replaces nothing. Only one of all who want a name gets it, as
+    /// with that. A file has both names for a moment; a directory's new name is that of an empty one.
+    fn move_to_free_name(&self, from: &str, target: &Self, to: &str) -> Result<()> {
+        let failed = |errno| target.failed(errno, "renaming to", to);
+        if self.stat(from)?.file_type == FileType::Directory {
+            rustix::fs::mkdirat(&target.fd, to, Mode::from_raw_mode(0o700)).map_err(failed)?;
+            return rustix::fs::renameat(&self.fd, from, &target.fd, to).map_err(|errno| {
+                // What somebody has put in it meanwhile is theirs.
+                let _ = rustix::fs::unlinkat(&target.fd, to, AtFlags::REMOVEDIR);
+                failed(errno)
+            });
+        }
+        rustix::fs::linkat(&self.fd, from, &target.fd, to, AtFlags::empty()).map_err(failed)?;
+        self.unlink_uncounted(from)
     }
 
     /// Removes the name of a file.

@@ -16,9 +16,11 @@
 //! # }
 //! ```
 
+mod abilities;
 mod ahead;
 mod descent;
 mod dir;
+mod engine;
 mod inherit;
 mod listing;
 mod metadata;
@@ -37,9 +39,11 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+pub use abilities::{Abilities, Ability, FileSystem, Granularity, Otherwise};
 pub use ahead::ReadAhead;
 pub use descent::Descent;
 pub use dir::{Access, Dir, Lock, Rename, open_again};
+pub use engine::{Engine, Local};
 pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
 pub use pieces::Pieces;
 pub use read::{Reading, read_at_most, read_whole};
@@ -79,7 +83,7 @@ impl Volume {
                 errno => format!("the volume {shown} cannot be opened: {errno}"),
             })
         })?;
-        let root = Dir::from_fd(fd, path);
+        let root = Dir::opened(fd, path);
         let stat = root.stat_self()?;
         if stat.mode & 0o002 != 0 {
             return Err(Error::config(format!(

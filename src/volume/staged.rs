@@ -33,7 +33,7 @@ pub struct Staged<'dir> {
     dir: &'dir Dir,
     file: File,
     mode: u16,
-    /// Only on file systems without O_TMPFILE.
+    /// Only on file systems whose unnamed files cannot be trusted.
     name: Option<String>,
     /// The right to have it, where that is counted.
     reservation: Option<Reservation>,
@@ -64,13 +64,18 @@ impl<'dir> Staged<'dir> {
             super::FileType::Directory => like.mode & 0o666,
             _ => like.mode & 0o777,
         };
-        let (file, name) = match dir.create_unnamed(mode) {
-            Ok(file) => (file, None),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {
+        let (file, name) = match dir.abilities()?.has_unnamed_files {
+            true => {
+                let file = dir.create_unnamed(mode);
+                (
+                    file.map_err(|errno| dir.failed(errno, "creating a file", "."))?,
+                    None,
+                )
+            }
+            false => {
                 let name = temporary_name()?;
                 (dir.create_file(&name, mode)?, Some(name))
             }
-            Err(errno) => return Err(dir.failed(errno, "creating a file", ".")),
         };
         let staged = Self {
             dir,
@@ -168,9 +173,11 @@ impl<'dir> Staged<'dir> {
     /// same time wins; readers see one or the other throughout. (Should this process be killed in the microseconds in
     /// which it gives the name back, what came first is left under a temporary name.)
     ///
+    /// On a file system that cannot exchange two files it is compared first, and then replaced: whoever gives the name away
+    /// between the two, which is the time of two calls, loses what they gave it.
+    ///
     /// # Errors
-    /// The operating system's; [`InvalidArgument`](crate::error::Kind::InvalidArgument) on file systems that cannot
-    /// exchange two files.
+    /// The operating system's.
     pub fn place_over(mut self, name: &str, expected: &Stat) -> Result<bool> {
         self.sync(name)?;
         let own = stat(&self.file)?.id;
@@ -184,17 +191,23 @@ impl<'dir> Staged<'dir> {
         };
         // From here on it is removed if anything fails.
         self.name = Some(temporary.clone());
-        let exchange = || {
-            self.dir
-                .rename(&temporary, self.dir, name, super::Rename::Exchange)
-        };
         match self.dir.stat(name) {
             Ok(there) if is_same(&there, expected) => {}
             Ok(_) => return Ok(false),
             Err(error) if error.kind() == Kind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         }
-        match exchange() {
+        if !self.dir.abilities()?.exchanges {
+            self.dir
+                .rename(&temporary, self.dir, name, super::Rename::Replace)?;
+            self.name = None;
+            self.dir.sync()?;
+            return Ok(true);
+        }
+        match self
+            .dir
+            .rename(&temporary, self.dir, name, super::Rename::Exchange)
+        {
             Err(error) if error.kind() == Kind::NotFound => return Ok(false),
             result => result?,
         }
@@ -303,7 +316,7 @@ impl Drop for Staged<'_> {
 /// How names of temporary files begin.
 pub const TEMPORARY_PREFIX: &str = ".tenantfs-tmp-";
 
-fn temporary_name() -> Result<String> {
+pub(super) fn temporary_name() -> Result<String> {
     let mut random = [0_u8; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .doing("getting random bytes")?;

@@ -31,10 +31,18 @@ pub struct Version {
 /// within one tick of the file system's clock leave the same.
 const SETTLED_MILLIS: i64 = 50;
 
+/// The same where times are whole seconds.
+const SETTLED_MILLIS_OF_SECONDS: i64 = 1_050;
+
 impl Version {
     /// Whether every change after `now` leaves another version, by the coarsest of clocks.
     pub fn is_settled(&self, now: Timestamp) -> bool {
-        now.millis_since(self.ctime) >= SETTLED_MILLIS
+        // A time that happens to be a whole second is taken for one that can be nothing else, which does no harm.
+        let settled = match self.ctime.nanos {
+            0 => SETTLED_MILLIS_OF_SECONDS,
+            _ => SETTLED_MILLIS,
+        };
+        now.millis_since(self.ctime) >= settled
     }
 }
 

@@ -40,18 +40,6 @@ const NAMES: ReadFlags = ReadFlags::CREATE
 /// written a piece at a time once: a thread woken for each piece would take as long as the writing.
 const PACE: Duration = Duration::from_millis(1);
 
-/// The file systems whose changes all go through this kernel, by the magic number that statfs says (linux/magic.h):
-/// another host's are not told of.
-const LOCAL: [u64; 7] = [
-    0xEF53,      // ext2, ext3, ext4
-    0x5846_5342, // XFS
-    0x9123_683E, // Btrfs
-    0x0102_1994, // tmpfs
-    0xF2F5_2010, // F2FS
-    0x2FC1_2FC1, // ZFS
-    0xCA45_1A4E, // bcachefs
-];
-
 /// What of a directory changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change<'event> {
@@ -149,7 +137,8 @@ impl Watcher {
 
     /// Watches a directory, from now on; none when not all of its changes would be told, or there is no more to be had.
     pub fn watch(&'static self, dir: &Dir, watching: Arc<dyn Watching>) -> Option<Watch> {
-        if !is_local(dir) {
+        // Of another host's changes this kernel does not tell.
+        if !dir.file_system().engine().is_local() {
             return None;
         }
         // The way over /proc: inotify takes paths only, and this one leads to what is open, whatever it is called.
@@ -255,11 +244,6 @@ impl Watcher {
             watching.changed(change);
         }
     }
-}
-
-fn is_local(dir: &Dir) -> bool {
-    let magic = rustix::fs::fstatfs(dir).map(|statfs| statfs.f_type.cast_unsigned());
-    magic.is_ok_and(|magic| LOCAL.contains(&(magic & u64::from(u32::MAX))))
 }
 
 #[cfg(test)]

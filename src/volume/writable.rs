@@ -1,26 +1,27 @@
 //! Whether the volume can be written, found out before anybody relies on it.
 
-use rustix::io::Errno;
-
 use super::Volume;
 use super::dir::Dir;
 use crate::error::{Error, Kind, Result};
 
 impl Dir {
-    /// Finds out whether files can be made here, by making one that never has a name. That there is no room for it, or no
-    /// quota, is no error: it may be another matter in a moment.
+    /// Finds out whether files can be made here, by making one; and whether the file system can do all that saving needs. That
+    /// there is no room, or no quota, is no error: it may be another matter in a moment.
     ///
     /// # Errors
-    /// [`Kind::ReadOnly`], [`Kind::AccessDenied`] and the like, with what to do about it.
+    /// [`Kind::ReadOnly`], [`Kind::AccessDenied`] and the like, and [`Kind::Unsupported`], with what to do about it.
     pub fn check_writable(&self) -> Result<()> {
-        let made = match self.create_unnamed(0o600) {
-            // Where there are no such files, it is only asked.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => self.may_be_written(),
-            made => made.map(drop),
-        };
-        match made {
-            Ok(()) | Err(Errno::NOSPC | Errno::DQUOT) => Ok(()),
-            Err(errno) => Err(explained(errno, self.failed(errno, "writing to the volume", "."))),
+        let checked = self.abilities().and_then(|abilities| {
+            abilities.check()?;
+            let made = match abilities.has_unnamed_files {
+                true => self.create_unnamed(0o600).map(drop),
+                false => self.may_be_written(),
+            };
+            made.map_err(|errno| self.failed(errno, "writing to the volume", "."))
+        });
+        match checked {
+            Err(error) if matches!(error.kind(), Kind::NoSpace | Kind::QuotaExceeded) => Ok(()),
+            checked => checked.map_err(explained),
         }
     }
 }
@@ -42,13 +43,13 @@ impl Volume {
     }
 }
 
-fn explained(errno: Errno, error: Error) -> Error {
-    match errno {
-        Errno::ROFS => error.because(
+fn explained(error: Error) -> Error {
+    match error.kind() {
+        Kind::ReadOnly => error.because(
             "it is read-only for this process: mount it writable; if it is, a unit's sandbox keeps it so, and wants it in \
              ReadWritePaths=; or serve it with --read-only",
         ),
-        Errno::ACCESS | Errno::PERM => error.because(format!(
+        Kind::AccessDenied | Kind::NotPermitted => error.because(format!(
             "uid {} may make no files here: correct its owner or mode; or serve it with --read-only",
             rustix::process::geteuid().as_raw()
         )),

@@ -13,7 +13,7 @@ use tenantfs::event::{LogObserver, Observer, Observers};
 use tenantfs::metrics::Metrics;
 use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::vfs::{Capacity, Pools};
-use tenantfs::volume::Volume;
+use tenantfs::volume::{Otherwise, Volume};
 use tokio::signal::unix::Signal;
 
 use crate::config::{AuthSource, Serving, VolumeSettings};
@@ -60,8 +60,32 @@ pub(crate) fn volume(serving: &Serving) -> Result<Volume> {
     let volume = Volume::open(&serving.on.path)?;
     if !serving.store.read_only {
         volume.check_writable(&serving.on.layout.outermost(&serving.on.resources))?;
+        tell_of_abilities(&volume);
     }
     Ok(volume)
+}
+
+/// What is done another way on this volume than on a local disk, and what cannot be promised.
+fn tell_of_abilities(volume: &Volume) {
+    let file_system = volume.root().file_system();
+    let Some(abilities) = file_system.found() else {
+        return;
+    };
+    log::info!("the volume is on {}", file_system.engine());
+    for ability in abilities.table().iter().filter(|ability| !ability.there) {
+        match ability.otherwise {
+            Otherwise::As(how) => log::info!(
+                "the volume's file system has nothing that {}: {how}",
+                ability.name
+            ),
+            Otherwise::Weaker(what) | Otherwise::Refused(what) => {
+                log::warn!(
+                    "the volume's file system has nothing that {}: {what}",
+                    ability.name
+                );
+            }
+        }
+    }
 }
 
 /// Who is asked whose a key is.
