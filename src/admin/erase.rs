@@ -19,8 +19,8 @@ use crate::error::{Error, Kind, Result};
 use crate::identity::UserId;
 use crate::layout::Layout;
 use crate::record;
-use crate::store::stored_limit;
-use crate::volume::{Dir, Lock};
+use crate::store::{Lockout, lock_out_sessions, stored_limit};
+use crate::volume::{Dir, LOOK_EVERY};
 
 const LAYOUTS: [Layout; 2] = [Layout::ResourceFirst, Layout::UserFirst];
 
@@ -65,7 +65,7 @@ pub struct Erasure<'a> {
     user: &'a UserId,
     journal: Journal,
     /// Held to the end.
-    locked: Vec<Dir>,
+    locked: Vec<Lockout>,
 }
 
 /// What would be erased: paths from the volume's root on, handed to `each`. Whether it came to the end.
@@ -121,7 +121,10 @@ impl<'a> Erasure<'a> {
             journal: Journal::open(ground, user)?,
             locked: Vec::new(),
         };
-        match end_sessions().and_then(|()| erasure.lock_homes(monitor)) {
+        let begun = end_sessions()
+            .and_then(|()| erasure.wait_for_other_hosts(monitor))
+            .and_then(|()| erasure.lock_homes(monitor));
+        match begun {
             Ok(()) => Ok(erasure),
             Err(error) => Err(erasure.given_up(error)),
         }
@@ -156,6 +159,7 @@ impl<'a> Erasure<'a> {
                 return Err(Error::new(Kind::Busy, why));
             }
             searches += 1;
+            self.wait_for_other_hosts(monitor)?;
             done = self.sweep(None, monitor)?;
             found = done.swept.removed > 0;
         }
@@ -201,12 +205,33 @@ impl<'a> Erasure<'a> {
         }
     }
 
+    /// Waits until whoever serves the volume on another host has seen the journal, and what they saved before is seen here.
+    fn wait_for_other_hosts(&self, monitor: &dyn Monitor) -> Result<()> {
+        let engine = self.ground.volume.root().file_system().engine();
+        if engine.is_local() {
+            return Ok(());
+        }
+        let (waiting, long_enough) = (Stopwatch::start(), LOOK_EVERY + engine.others_see_within());
+        while waiting.elapsed() < long_enough {
+            if monitor.stops() {
+                return Err(Error::new(
+                    Kind::Busy,
+                    "interrupted while other hosts were waited for",
+                ));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
     /// Waits until no session has the user's directories, and sees to it that none gets them.
     fn lock_homes(&mut self, monitor: &dyn Monitor) -> Result<()> {
         for dir in homes(self.ground, self.user)? {
             let waiting = Stopwatch::start();
-            // Where a file system knows no locks, the journal alone keeps sessions out.
-            while !dir.lock(Lock::Exclusive).unwrap_or(true) {
+            let locked = loop {
+                if let Some(locked) = lock_out_sessions(&dir)? {
+                    break locked;
+                }
                 let why = match waiting.elapsed() > SESSIONS_END {
                     true => {
                         "a session of this user, or of one with the same hash, goes on: end it (tenantfs status; a \
@@ -219,8 +244,8 @@ impl<'a> Erasure<'a> {
                     }
                 };
                 return Err(Error::new(Kind::Busy, why));
-            }
-            self.locked.push(dir);
+            };
+            self.locked.push(locked);
         }
         Ok(())
     }

@@ -47,6 +47,7 @@ pub async fn serve(
     let doing = "listening on the control socket";
     listener.set_nonblocking(true).doing(doing)?;
     let listener = tokio::net::UnixListener::from_std(listener).doing(doing)?;
+    setup.volume.marks().follow()?;
     let sessions = Sessions::new(setup);
     sessions.restore(kept);
     systemd::ready();

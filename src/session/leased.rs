@@ -33,12 +33,14 @@ pub enum Ending {
     Refused(String),
     /// Nothing is served any more: somebody unmounted it, or it failed.
     Broken,
+    /// The operator has withdrawn what it is for: why.
+    Withdrawn(String),
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Refused(why) => why,
+            Self::Refused(why) | Self::Withdrawn(why) => why,
             Self::Broken => "it was unmounted, or cannot be served any more",
         })
     }
@@ -124,6 +126,7 @@ impl Leased {
             };
             tokio::select! {
                 () = self.session.broken() => return Ending::Broken,
+                why = self.session.vfs().store().withdrawn() => return Ending::Withdrawn(why.to_string()),
                 // An attempt under way is begun anew: nothing else depends on it.
                 () = alarm.at(next) => {}
                 () = self.rekeyed.notified() => {}

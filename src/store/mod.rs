@@ -79,6 +79,7 @@ pub use folder::{Concern, Folder};
 pub use found::Snapshot;
 pub use layout_mark::LayoutMark;
 pub use look::stored_limit;
+pub use marker::{Lockout, lock_out_sessions};
 pub use options::Options;
 pub use record::Record;
 pub use removed::Removed;
@@ -88,6 +89,7 @@ pub use survey::{Survey, Unreadable};
 pub use uncommitted::Uncommitted;
 pub use usage::Usage;
 
+use crate::clock::Moment;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation, Pace};
 use crate::identity::{Principal, UserHash};
@@ -100,7 +102,7 @@ use marker::Marker;
 use numbers::Numbers;
 use places::{Root, Roots};
 use room::Room;
-use tenant::Tenant;
+use tenant::{Parts, Tenant};
 use usage::Census;
 
 /// The member that a session's own key is attached as.
@@ -130,6 +132,7 @@ impl Store {
     ) -> Result<Self> {
         let user = principal.user();
         LayoutMark::check(volume.root(), options.layout)?;
+        let opened = Moment::now();
         reserved::not_being_erased(volume, &user.full_hash())?;
         let homes = Homes::open(
             volume,
@@ -149,15 +152,14 @@ impl Store {
         let directories = directories
             .into_iter()
             .map(|(resource, dir)| (resource, dir.map(metered)));
-        let tenant = Tenant::new(
-            principal,
-            options,
-            observer,
+        let parts = Parts {
             markers,
-            directories.collect(),
+            roots: directories.collect(),
             numbers,
-            Arc::clone(&account),
-        );
+            marks: Arc::clone(volume.marks()),
+            opened,
+        };
+        let tenant = Tenant::new(principal, options, observer, parts, Arc::clone(&account));
         let tenant = Arc::new(tenant);
         let root = |resource: &Resource| {
             Ok(Root {
@@ -232,6 +234,14 @@ impl Store {
     /// [`Kind::QuotaExceeded`] when nothing is left that waits; those of `act`.
     pub fn within_quota<T>(&self, act: impl FnMut() -> Result<T>) -> Result<T> {
         self.room.making(act)
+    }
+
+    /// Returns when the user's data begins to be erased, on whatever host that is, with what to say of it; as far as somebody
+    /// [follows](crate::volume::Marks::follow) the volume's marks.
+    pub async fn withdrawn(&self) -> Error {
+        let journal = erasure_journal(&self.tenant.full_hash);
+        self.tenant.marks.appears(&journal, self.tenant.opened).await;
+        reserved::being_erased()
     }
 
     /// Counts what is visible, and what was removed and waits. A tenant with very many files, or with some that cannot be read, gets a

@@ -50,11 +50,15 @@ pub(super) fn not_being_erased(volume: &Volume, full_hash: &str) -> Result<()> {
     match volume.root().stat(&erasure_journal(full_hash)) {
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => Err(Error::new(
-            Kind::Busy,
-            "this user's data is being erased: the operator has to finish `tenantfs erase`",
-        )),
+        Ok(_) => Err(being_erased()),
     }
+}
+
+pub(super) fn being_erased() -> Error {
+    Error::new(
+        Kind::Busy,
+        "this user's data is being erased: the operator has to finish `tenantfs erase`",
+    )
 }
 
 /// What a file under a name of our own is.

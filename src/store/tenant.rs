@@ -9,13 +9,15 @@ use super::facts::Facts;
 use super::marker::Marker;
 use super::numbers::Numbers;
 use super::options::Options;
+use super::reserved::{being_erased, erasure_journal};
+use crate::clock::Moment;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op};
 use crate::identity::{Principal, UserHash, UserId};
 use crate::name::Resource;
 use crate::quota::Account;
 use crate::record::{Attached, Lens};
-use crate::volume::{Dir, Shown, Stat};
+use crate::volume::{Dir, Marks, Shown, Stat};
 
 /// Whose data it is, how it is treated, and what is known of it.
 pub(super) struct Tenant {
@@ -30,10 +32,23 @@ pub(super) struct Tenant {
     /// Every resource, with its directory where there is one.
     pub(super) roots: Vec<(Resource, Option<Arc<Dir>>)>,
     pub(super) numbers: Numbers,
+    /// What operators have ordered, on whatever host.
+    pub(super) marks: Arc<Marks>,
+    /// When it was seen that the tenant is not being erased.
+    pub(super) opened: Moment,
     /// What the user has, in all sessions.
     pub(super) account: Arc<Account>,
     /// The session's own key, for new records of the resources that get it.
     pub(super) attached: Mutex<Option<Arc<Attached>>>,
+}
+
+/// What of a tenant is on the volume: see [`Tenant`].
+pub(super) struct Parts {
+    pub(super) markers: Vec<Marker>,
+    pub(super) roots: Vec<(Resource, Option<Arc<Dir>>)>,
+    pub(super) numbers: Numbers,
+    pub(super) marks: Arc<Marks>,
+    pub(super) opened: Moment,
 }
 
 impl Tenant {
@@ -41,9 +56,7 @@ impl Tenant {
         principal: &Principal,
         options: Options,
         observer: Arc<dyn Observer>,
-        markers: Vec<Marker>,
-        roots: Vec<(Resource, Option<Arc<Dir>>)>,
-        numbers: Numbers,
+        parts: Parts,
         account: Arc<Account>,
     ) -> Self {
         let user_id = principal.user().clone();
@@ -56,9 +69,11 @@ impl Tenant {
             facts: Mutex::new(Facts::new(options.remembered)),
             options,
             observer,
-            markers,
-            roots,
-            numbers,
+            markers: parts.markers,
+            roots: parts.roots,
+            numbers: parts.numbers,
+            marks: parts.marks,
+            opened: parts.opened,
             account,
             attached: Mutex::default(),
         }
@@ -73,15 +88,30 @@ impl Tenant {
         }
     }
 
-    /// Before anything is written: the directories say whose they are.
+    /// Before anything is written: the directories say whose they are, and are not being erased.
+    ///
+    /// An erasure writes its journal, and then locks the markers out; this holds the markers, and then looks for the journal. So
+    /// one of both sees the other, where locks reach. Where they do not, the erasure waits until everybody has looked.
     ///
     /// # Errors
-    /// [`Kind::ReadOnly`]; [`Kind::HashCollision`] when another user was first; the volume's.
+    /// [`Kind::ReadOnly`]; [`Kind::Busy`] while it is being erased; [`Kind::HashCollision`] when another user was first; the
+    /// volume's.
     pub(super) fn claim(&self) -> Result<()> {
         self.writable()?;
-        self.markers
-            .iter()
-            .try_for_each(|marker| marker.claim(&self.full_hash))
+        let journal = erasure_journal(&self.full_hash);
+        let is_erased = match self.markers.iter().all(Marker::is_held) {
+            true => self.marks.has(&journal)?,
+            false => {
+                self.markers
+                    .iter()
+                    .try_for_each(|marker| marker.claim(&self.full_hash))?;
+                self.marks.has_now(&journal)?
+            }
+        };
+        match is_erased {
+            true => Err(being_erased()),
+            false => Ok(()),
+        }
     }
 
     /// What the mount says of a file or directory.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::abilities::{Abilities, FileSystem};
@@ -436,22 +436,6 @@ impl Dir {
         })
     }
 
-    /// Takes an advisory lock on the directory (flock), which lasts as long as this handle. Whether it could be had.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn lock(&self, how: Lock) -> Result<bool> {
-        let operation = match how {
-            Lock::Shared => FlockOperation::NonBlockingLockShared,
-            Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
-        };
-        match rustix::fs::flock(&self.fd, operation) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(errno) => Err(self.failed(errno, "locking a directory", ".")),
-        }
-    }
-
     /// Makes the directory's entries durable.
     ///
     /// # Errors
@@ -459,15 +443,6 @@ impl Dir {
     pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.fd).map_err(|errno| self.failed(errno, "making a directory durable", "."))
     }
-}
-
-/// With whom a lock is shared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lock {
-    /// With others like it.
-    Shared,
-    /// With nobody.
-    Exclusive,
 }
 
 /// What a rename does about an existing target.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::fs::{major, minor};
 
@@ -78,6 +79,18 @@ impl Engine {
     /// Whether every change of it is a change that this kernel knows of.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
+    }
+
+    /// After how long everybody who looks on another host finds what was made or removed on this one, at the engine's defaults.
+    /// GlusterFS and JuiceFS remember names for a second; the metadata server of CephFS tells of new ones with its journal, every
+    /// five; NFS remembers a directory for up to a minute (acdirmax, nfs(5)). Of any other nothing is known, and a little is waited.
+    pub fn others_see_within(&self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Local(_) => 0,
+            Self::Gluster | Self::JuiceFs | Self::Other(_) => 1,
+            Self::Ceph => 6,
+            Self::Nfs => 60,
+        })
     }
 
     /// Whether an unnamed file that is given a name stays. JuiceFS 1.4 takes `O_TMPFILE`, gives the file its name, and loses it.

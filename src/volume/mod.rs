@@ -23,6 +23,7 @@ mod dir;
 mod engine;
 mod inherit;
 mod listing;
+mod marks;
 mod metadata;
 mod metered;
 mod pieces;
@@ -42,8 +43,9 @@ use rustix::io::Errno;
 pub use abilities::{Abilities, Ability, FileSystem, Granularity, Otherwise};
 pub use ahead::ReadAhead;
 pub use descent::Descent;
-pub use dir::{Access, Dir, Lock, Rename, open_again};
+pub use dir::{Access, Dir, Rename, open_again};
 pub use engine::{Engine, Local};
+pub use marks::{LOOK_EVERY, Marks};
 pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
 pub use pieces::Pieces;
 pub use read::{Reading, read_at_most, read_whole};
@@ -58,6 +60,7 @@ use crate::escape::quoted;
 #[derive(Debug)]
 pub struct Volume {
     root: Arc<Dir>,
+    marks: Arc<Marks>,
     path: PathBuf,
     owner: (u32, u32),
 }
@@ -92,6 +95,7 @@ impl Volume {
             )));
         }
         Ok(Self {
+            marks: Arc::new(Marks::new(root.reopen()?)),
             root: Arc::new(root),
             path: path.to_owned(),
             owner: (stat.uid, stat.gid),
@@ -101,6 +105,11 @@ impl Volume {
     /// The root directory.
     pub fn root(&self) -> &Dir {
         &self.root
+    }
+
+    /// What commands of the operator have left in the root.
+    pub fn marks(&self) -> &Arc<Marks> {
+        &self.marks
     }
 
     /// Where it was opened, for messages.

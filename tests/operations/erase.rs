@@ -17,7 +17,8 @@ use super::{
 };
 use crate::common::daemon::Daemon;
 use crate::common::{
-    ALICE, BOB, Conversation, LAYOUTS, Layout, SERVICE_UID, Volume, errno, run, shell, tenantfs,
+    ALICE, BOB, Conversation, LAYOUTS, Layout, SERVICE_UID, Volume, errno, eventually, is_mounted, run,
+    shell, tenantfs,
 };
 
 #[test]
@@ -152,34 +153,38 @@ fn an_erasure_ends_the_users_sessions_first_and_keeps_the_user_out() {
 }
 
 #[test]
-fn while_a_mount_goes_on_nothing_is_erased_and_the_next_run_finishes_it() {
+fn an_erasure_ends_what_goes_on_elsewhere_before_it_removes_anything() {
     let volume = Volume::new(Layout::default());
     populate(&volume, 3);
-    let before = files(&volume.root());
     let mount = volume.mount(&ALICE);
-    let mut child = command(
-        &volume,
-        "erase",
-        &["--yes", "--user-id", "alice", "--socket", "/nowhere"],
-    )
-    .stderr(Stdio::piped())
-    .spawn()
-    .unwrap();
-    thread::sleep(Duration::from_millis(500));
-    // It waits for the session, and nobody else can begin one.
-    let second = volume.base().join("second");
-    fs::create_dir(&second).unwrap();
-    let refused = run(volume.mount_command(&second, &ALICE, &[]), "");
-    assert!(stderr(&refused).contains("being erased"), "{}", stderr(&refused));
-    let now = files(&volume.root());
-    assert!(before.iter().all(|(path, text)| now.get(path) == Some(text)));
-    mount.unmount();
-    assert!(child.wait().unwrap().success());
+    let mut writer = Conversation::start_in(
+        ALICE.uid,
+        &mount.path,
+        "import time\nn = 0\n\
+         try:\n  while True:\n    n += 1; open(f'schedules/new-{n}.json', 'w').write('{}'); time.sleep(0.001)\n\
+         \x20   if n == 10: print('begins', flush=True)\n\
+         except OSError as error: print('ended', flush=True); input()",
+    );
+    assert_eq!(writer.next(), "begins");
+    // As if on another host: no daemon that can be asked has the session.
+    let options = ["--yes", "--user-id", "alice", "--socket", "/nowhere"];
+    let output = run(command(&volume, "erase", &options), "");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(writer.next(), "ended");
+    let over = || !is_mounted(&mount.path);
+    assert!(eventually(Duration::from_secs(5), over), "{}", mount.log());
+    assert!(
+        mount.log().contains("this user's data is being erased"),
+        "{}",
+        mount.log()
+    );
     let left = files(&volume.root());
     assert!(
         !left
             .values()
-            .any(|text| String::from_utf8_lossy(text).contains(r#""alice""#))
+            .any(|text| String::from_utf8_lossy(text).contains(r#""alice""#)),
+        "{:?}",
+        left.keys()
     );
 }
 

@@ -128,6 +128,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         }
     })?;
     let volume = serving::volume(&settings.serving)?;
+    volume.marks().follow()?;
     let observer = (around.observers)(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
@@ -172,6 +173,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
             Kind::AuthenticationRefused,
             format!("the session has ended: {why}"),
         )),
+        Some(Ending::Withdrawn(why)) => Err(Error::new(Kind::Busy, format!("the session has ended: {why}"))),
         Some(Ending::Broken) | None => Ok(()),
     }
 }
