@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
-use super::abilities::{Abilities, FileSystem};
+use super::abilities::FileSystem;
 use super::engine::Engine;
 use super::inherit::{inherit_owner, set_mode};
 use super::stat::{FileId, FileType, STATX, Stat, stat};
@@ -99,14 +99,6 @@ impl Dir {
     /// The file system that it is on.
     pub fn file_system(&self) -> &FileSystem {
         &self.file_system
-    }
-
-    /// What its file system can do: found out here, with files of our own, the first time.
-    ///
-    /// # Errors
-    /// That nothing can be made here: the operating system's.
-    pub fn abilities(&self) -> Result<&Abilities> {
-        self.file_system.abilities(self)
     }
 
     /// The same directory, everything counted that is made and removed through it.

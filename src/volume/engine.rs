@@ -92,11 +92,6 @@ impl Engine {
             Self::Nfs => 60,
         })
     }
-
-    /// Whether an unnamed file that is given a name stays. JuiceFS 1.4 takes `O_TMPFILE`, gives the file its name, and loses it.
-    pub(super) fn is_trusted_with_unnamed_files(&self) -> bool {
-        self.is_local()
-    }
 }
 
 impl fmt::Display for Engine {

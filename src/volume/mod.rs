@@ -30,6 +30,7 @@ mod pieces;
 mod read;
 mod staged;
 mod stat;
+mod trial;
 mod watch;
 mod writable;
 mod write_back;
