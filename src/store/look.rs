@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::record::Hidden;
-use crate::volume::{self, Access, Dir, FileType, Reading, Shown, Stat};
+use crate::volume::{self, Access, Dir, FileType, Reading, RemoteRetry, Shown, Stat};
 
 /// What a stored record may be longer than its view: the owner, a secret, and room to spare. In bytes.
 const HIDDEN_PART: u64 = 64 << 10;
@@ -198,7 +198,7 @@ impl Look<'_> {
     pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
         let limit = stored_limit(self.tenant.options.max_record);
         let too_large = |stat| Verified::Unfit(stat, "larger than max_size".into());
-        let mut attempt = 1;
+        let (mut attempt, mut retry) = (1, RemoteRetry::of(self.dir, entry));
         loop {
             let file = match self.dir.open_file(entry, Access::Read) {
                 Ok(file) => file,
@@ -211,18 +211,20 @@ impl Look<'_> {
                     None => return Err(error),
                 },
             };
-            let (stat, text) = match volume::read_whole(&file, limit)? {
-                Reading::Whole(stat, text) => (stat, text),
-                Reading::TooLarge(stat) => return Ok(too_large(stat)),
-                Reading::NotRegular(stat) => {
+            let (stat, text) = match volume::read_whole(&file, limit) {
+                Ok(Reading::Whole(stat, text)) => (stat, text),
+                Ok(Reading::TooLarge(stat)) => return Ok(too_large(stat)),
+                Ok(Reading::NotRegular(stat)) => {
                     return Ok(Verified::Unfit(stat, "not a regular file".into()));
                 }
-                Reading::Torn if attempt < ATTEMPTS => {
+                Err(error) if retry.outlasts(&error) => continue,
+                Err(error) => return Err(error),
+                Ok(Reading::Torn) if attempt < ATTEMPTS => {
                     attempt += 1;
                     thread::sleep(RETRY_AFTER);
                     continue;
                 }
-                Reading::Torn => return Ok(Verified::Unread("written to whenever it is read")),
+                Ok(Reading::Torn) => return Ok(Verified::Unread("written to whenever it is read")),
             };
             match self.tenant.lens.view(&text) {
                 Ok(view) if view.text.len() as u64 > self.tenant.options.max_record => {

@@ -153,8 +153,9 @@ impl Dir {
     /// The operating system's; [`NotFound`](crate::error::Kind::NotFound) for a symbolic link,
     /// [`CrossDevice`](crate::error::Kind::CrossDevice) for a mount point.
     pub fn open_dir(&self, name: &str) -> Result<Self> {
+        let open = || self.open(name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
         let fd = self
-            .open(name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+            .patiently(name, open)
             .map_err(|errno| self.failed(errno, "opening a directory", name))?;
         let path = match name {
             "." => Arc::clone(&self.path),
@@ -181,11 +182,11 @@ impl Dir {
     pub fn open_file(&self, name: &str, access: Access) -> Result<File> {
         let flags = access.flags() | OFlags::NONBLOCK;
         // Our reads are not the user's. The kernel grants it to the file's owner only.
-        let opened = match self.open(name, flags | OFlags::NOATIME, Mode::empty()) {
+        let open = || match self.open(name, flags | OFlags::NOATIME, Mode::empty()) {
             Err(Errno::PERM) => self.open(name, flags, Mode::empty()),
             opened => opened,
         };
-        opened
+        self.patiently(name, open)
             .map(File::from)
             .map_err(|errno| self.failed(errno, "opening a file", name))
     }
@@ -247,7 +248,8 @@ impl Dir {
     /// The operating system's.
     pub fn stat(&self, name: &str) -> Result<Stat> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let statx = rustix::fs::statx(&self.fd, name, flags, STATX)
+        let statx = self
+            .patiently(name, || rustix::fs::statx(&self.fd, name, flags, STATX))
             .map_err(|errno| self.failed(errno, "reading attributes", name))?;
         Ok(Stat::from_statx(&statx, true))
     }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::dir::Dir;
 use super::inherit::{inherit_owner, set_mode};
+use super::remote;
 use super::stat::{FileId, Stat, stat};
 use super::write_back::write_back;
 use crate::error::{Doing, Kind, Result};
@@ -228,10 +229,21 @@ impl<'dir> Staged<'dir> {
             Durability::Durable => self.sync(name)?,
             Durability::Ordered => write_back(&self.file)?,
         }
+        let before = match self.dir.file_system().engine().is_local() {
+            true => None,
+            false => Some(stat(&self.file)?),
+        };
         let reservation = self.reservation.take();
         let (dir, amount) = (self.dir, Amount::file(self.written));
         dir.placing(name, reservation, amount, || self.give_name(name, how))?;
-        self.placed(durability)
+        if durability == Durability::Durable {
+            self.dir.sync()?;
+        }
+        match (stat(&self.file), before) {
+            // It had its name, and another host has given that away since.
+            (Err(error), Some(before)) if remote::says_replaced(&error) => Ok(before),
+            (placed, _) => placed,
+        }
     }
 
     fn give_name(&mut self, name: &str, how: super::Rename) -> Result<()> {
@@ -261,13 +273,6 @@ impl<'dir> Staged<'dir> {
     fn link(&self, name: &str) -> Result<()> {
         let linked = self.dir.link(&self.file, name);
         linked.map_err(|errno| self.dir.failed(errno, "naming a file", name))
-    }
-
-    fn placed(&self, durability: Durability) -> Result<Stat> {
-        if durability == Durability::Durable {
-            self.dir.sync()?;
-        }
-        stat(&self.file)
     }
 
     /// The file, staged and placed at once: for content that is written in place afterwards.
