@@ -155,7 +155,9 @@ impl Folder {
     pub fn set_own_mode(&self, mode: u16) -> Result<()> {
         let Look { tenant, dir, .. } = self.look();
         tenant.claim()?;
-        change_mode_of(dir, ".", mode)
+        change_mode_of(dir, ".", mode)?;
+        tenant.facts.lock().forget(dir.stat_self()?.id);
+        Ok(())
     }
 
     /// Sets the directory's own times.

@@ -69,6 +69,23 @@ impl Facts {
         }
     }
 
+    /// Forgets what is known of a file: it was changed in a way that its version need not tell. The client of a distributed file
+    /// system may go on with the one that it remembers.
+    pub(super) fn forget(&mut self, id: FileId) {
+        for as_record in [true, false] {
+            for as_type in [FileType::Regular, FileType::Directory] {
+                let subject = Subject {
+                    id,
+                    as_record,
+                    as_type,
+                };
+                if let Some(fact) = self.known.pop(&subject) {
+                    self.view_bytes -= view_bytes(&fact);
+                }
+            }
+        }
+    }
+
     /// What is known of this version of the file.
     pub(super) fn get(&mut self, subject: Subject, version: &Version) -> Option<&Fact> {
         self.known.get(&subject).filter(|fact| fact.version == *version)

@@ -48,9 +48,14 @@ impl<'f> Record<'f> {
     /// [`Kind::NotFound`]; [`Kind::Unsupported`] where the volume's file system has no user attributes.
     pub fn set_mode(&self, mode: u16) -> Result<()> {
         self.look.tenant.claim()?;
-        match self.look.lookup(self.name)?.kept_draft {
+        let known = self.look.lookup(self.name)?;
+        match known.kept_draft {
             true => self.change_draft(|draft| draft.mode = Some(mode)),
-            false => change_mode_of(self.dir(), self.name.as_str(), mode),
+            false => {
+                change_mode_of(self.dir(), self.name.as_str(), mode)?;
+                self.look.tenant.facts.lock().forget(known.id);
+                Ok(())
+            }
         }
     }
 
