@@ -27,6 +27,8 @@ const BEING_WRITTEN_MILLIS: i64 = 1000;
 const ATTEMPTS: u32 = 6;
 const RETRY_AFTER: Duration = Duration::from_millis(2);
 
+const ALWAYS_WRITTEN: &str = "written to whenever it is read";
+
 /// Why what is no file is hidden.
 const SPECIAL: &str = "neither a file nor a directory of the volume";
 
@@ -198,7 +200,7 @@ impl Look<'_> {
     pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
         let limit = stored_limit(self.tenant.options.max_record);
         let too_large = |stat| Verified::Unfit(stat, "larger than max_size".into());
-        let (mut attempt, mut retry) = (1, RemoteRetry::of(self.dir, entry));
+        let (mut attempt, mut retry, mut waited) = (1, RemoteRetry::of(self.dir, entry), false);
         loop {
             let file = match self.dir.open_file(entry, Access::Read) {
                 Ok(file) => file,
@@ -224,8 +226,17 @@ impl Look<'_> {
                     thread::sleep(RETRY_AFTER);
                     continue;
                 }
-                Ok(Reading::Torn) => return Ok(Verified::Unread("written to whenever it is read")),
+                Ok(Reading::Torn) => return Ok(Verified::Unread(ALWAYS_WRITTEN)),
             };
+            // Another host has written it in place.
+            if let Some(wait) = self.dir.settles_in(&stat) {
+                if waited {
+                    return Ok(Verified::Unread(ALWAYS_WRITTEN));
+                }
+                waited = true;
+                thread::sleep(wait);
+                continue;
+            }
             match self.tenant.lens.view(&text) {
                 Ok(view) if view.text.len() as u64 > self.tenant.options.max_record => {
                     return Ok(too_large(stat));

@@ -92,6 +92,19 @@ impl Engine {
             Self::Nfs => 60,
         })
     }
+
+    /// How long ago a file must have been written in place for the last time before all that is read of it is of one content: this
+    /// host's client may have some of its pages from before, whatever it says of the times. A client of GlusterFS looks at what it
+    /// remembers once a second; one of NFS every three (acregmin, nfs(5)); CephFS takes the pages away; JuiceFS shows what was
+    /// written when it is closed, and never was seen to mix.
+    pub fn content_settles_within(&self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Local(_) | Self::JuiceFs => 0,
+            Self::Ceph => 300,
+            Self::Gluster | Self::Other(_) => 1_200,
+            Self::Nfs => 3_500,
+        })
+    }
 }
 
 impl fmt::Display for Engine {

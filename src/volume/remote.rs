@@ -9,7 +9,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
-use crate::clock::Stopwatch;
+use super::engine::Engine;
+use super::stat::Stat;
+use crate::clock::{self, Stopwatch};
 use crate::error::Error;
 
 /// How long apart it is tried again.
@@ -26,6 +28,22 @@ const MOST_LISTED: usize = 4096;
 pub(super) fn says_replaced(error: &Error) -> bool {
     let gone = [Errno::NOENT, Errno::STALE, Errno::BADF].map(|errno| Some(errno.raw_os_error()));
     gone.contains(&error.errno())
+}
+
+/// A file that was given its name after it was written has another time of change of the inode than of the content, by more than
+/// this, in milliseconds: where both are set by one write, they may be read from the clock one after the other.
+const ONE_WRITE_MILLIS: i64 = 1;
+
+/// How long it is to be waited before what is read of a file with these attributes is of one content; none if it is already. What
+/// was written before it got its name here is.
+pub(super) fn settles_in(engine: &Engine, stat: &Stat) -> Option<Duration> {
+    let long_enough = engine.content_settles_within();
+    if long_enough.is_zero() || stat.ctime.millis_since(stat.mtime) > ONE_WRITE_MILLIS {
+        return None;
+    }
+    // A time that lies ahead is another host's clock.
+    let age = Duration::from_millis(clock::now().millis_since(stat.mtime).try_into().unwrap_or(0));
+    long_enough.checked_sub(age).filter(|left| !left.is_zero())
 }
 
 /// Trying again what may fail because of what another host did to a name. On a file system of this host nothing does.
@@ -84,6 +102,11 @@ impl<'dir> RemoteRetry<'dir> {
 }
 
 impl Dir {
+    /// How long it is to be waited before what is read of a file here is of one content: see [`Engine::content_settles_within`].
+    pub fn settles_in(&self, stat: &Stat) -> Option<Duration> {
+        settles_in(self.file_system().engine(), stat)
+    }
+
     /// Does something with `name`, and tries it again as long as this host's client may be wrong about it: when it says that what
     /// the name leads to is gone (ENOENT, ESTALE), and has the name all the same.
     pub(super) fn patiently<T>(
@@ -109,5 +132,30 @@ impl Dir {
     fn has_name(&self, name: &str) -> bool {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(self, name, flags, Mode::empty()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn what_was_written_in_place_just_now_settles_and_what_was_renamed_into_place_has() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        let volume = crate::volume::Volume::open(directory.path()).unwrap();
+        let mut stat = volume.root().stat("file").unwrap();
+        (stat.mtime, stat.ctime) = (clock::now(), clock::now());
+        assert_eq!(settles_in(volume.root().file_system().engine(), &stat), None);
+        let gluster = settles_in(&Engine::Gluster, &stat).unwrap();
+        assert!(gluster > Duration::from_secs(1) && gluster <= Duration::from_millis(1_200));
+        stat.mtime = Timestamp {
+            seconds: stat.ctime.seconds - 2,
+            ..stat.ctime
+        };
+        assert_eq!(settles_in(&Engine::Gluster, &stat), None);
+        stat.ctime = stat.mtime;
+        assert_eq!(settles_in(&Engine::Gluster, &stat), None);
     }
 }
