@@ -28,6 +28,14 @@ pub(super) struct Fact {
     pub(super) verdict: Verdict,
 }
 
+impl Fact {
+    fn forget_view(&mut self) {
+        if let Verdict::Record(_, view) = &mut self.verdict {
+            *view = None;
+        }
+    }
+}
+
 /// Whether a record's bytes may be served.
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
@@ -48,10 +56,12 @@ pub(super) struct Subject {
     pub(super) as_type: FileType,
 }
 
-/// The memory: least recently used facts go first.
+/// The memory: least recently used facts go first, and views before the facts that they belong to.
 #[derive(Debug)]
 pub(super) struct Facts {
     known: LruCache<Subject, Fact>,
+    /// Those whose views are remembered too.
+    viewed: LruCache<Subject, ()>,
     /// By directory: the volume's number of its names, and that of its links as shown.
     links: LruCache<FileId, (u32, u32)>,
     view_bytes: usize,
@@ -63,6 +73,7 @@ impl Facts {
     pub(super) fn new(max_view_bytes: usize) -> Self {
         Self {
             known: LruCache::unbounded(),
+            viewed: LruCache::unbounded(),
             links: LruCache::new(MAX_DIRECTORIES),
             view_bytes: 0,
             max_view_bytes,
@@ -80,6 +91,7 @@ impl Facts {
                     as_type,
                 };
                 if let Some(fact) = self.known.pop(&subject) {
+                    self.viewed.pop(&subject);
                     self.view_bytes -= view_bytes(&fact);
                 }
             }
@@ -88,6 +100,7 @@ impl Facts {
 
     /// What is known of this version of the file.
     pub(super) fn get(&mut self, subject: Subject, version: &Version) -> Option<&Fact> {
+        self.viewed.promote(&subject);
         self.known.get(&subject).filter(|fact| fact.version == *version)
     }
 
@@ -96,20 +109,39 @@ impl Facts {
         if !fact.version.is_settled(now) {
             return;
         }
-        if let Verdict::Record(_, view) = &mut fact.verdict
-            && view.as_ref().is_some_and(|view| view.len() > MAX_VIEW)
-        {
-            *view = None;
+        if view_bytes(&fact) > MAX_VIEW {
+            fact.forget_view();
         }
-        self.view_bytes += view_bytes(&fact);
-        if let Some((_, old)) = self.known.push(subject, fact) {
+        let bytes = view_bytes(&fact);
+        self.view_bytes += bytes;
+        if let Some((replaced, old)) = self.known.push(subject, fact) {
             self.view_bytes -= view_bytes(&old);
+            self.viewed.pop(&replaced);
         }
-        while self.view_bytes > self.max_view_bytes || self.known.len() > MAX_FACTS {
-            match self.known.pop_lru() {
-                Some((_, old)) => self.view_bytes -= view_bytes(&old),
-                None => break,
+        if bytes > 0 {
+            self.viewed.push(subject, ());
+        }
+        self.shrink();
+    }
+
+    /// Forgets what is too much. A listing of more than fits would find the oldest forgotten, and forget the next: so the facts
+    /// stay when their views go.
+    fn shrink(&mut self) {
+        while self.view_bytes > self.max_view_bytes {
+            let Some((subject, ())) = self.viewed.pop_lru() else {
+                break;
+            };
+            if let Some(fact) = self.known.peek_mut(&subject) {
+                self.view_bytes -= view_bytes(fact);
+                fact.forget_view();
             }
+        }
+        while self.known.len() > MAX_FACTS {
+            let Some((subject, old)) = self.known.pop_lru() else {
+                break;
+            };
+            self.viewed.pop(&subject);
+            self.view_bytes -= view_bytes(&old);
         }
     }
 
@@ -191,6 +223,11 @@ mod tests {
             facts.remember(subject(5), fact(1, 10), NOW);
         }
         assert!(facts.view_bytes <= facts.max_view_bytes);
+        assert_eq!(
+            facts.known.len(),
+            1000,
+            "what was found out stays when the view goes"
+        );
         let counted: usize = facts.known.iter().map(|(_, fact)| view_bytes(fact)).sum();
         assert_eq!(facts.view_bytes, counted);
     }
