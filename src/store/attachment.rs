@@ -15,14 +15,14 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
 use crate::quota::Tracked;
-use crate::volume::{self, Access, FileType, Staged, Times};
+use crate::volume::{self, Access, FileType, Staged, Stat, Times};
 
 /// An open attachment. It stays open, and readable, when its name is removed.
 #[derive(Debug)]
 pub struct Attachment {
     file: File,
     access: Access,
-    number: u32,
+    as_opened: Attributes,
     /// What it counts, where that is counted.
     tracked: Option<Tracked>,
     max_size: u64,
@@ -70,7 +70,8 @@ impl Attachment {
             show_mode(staged.file(), mode)?;
         }
         let file = staged.place_empty(name.as_str())?;
-        Self::opened(look, file, Access::ReadWrite)
+        let stat = volume::stat(&file)?;
+        Ok(Self::opened(look, file, &stat, Access::ReadWrite))
     }
 
     /// What is staged, open for reading and writing, whatever becomes of the name that it gets.
@@ -80,7 +81,8 @@ impl Attachment {
     pub(super) fn staged(look: Look<'_>, staged: &Staged<'_>) -> Result<Self> {
         let file = staged.file().try_clone();
         let file = file.map_err(|error| Error::io(&error, "opening a file once more"))?;
-        Self::opened(look, file, Access::ReadWrite)
+        let stat = volume::stat(&file)?;
+        Ok(Self::opened(look, file, &stat, Access::ReadWrite))
     }
 
     /// Opens the attachment `name` in `folder`.
@@ -102,23 +104,22 @@ impl Attachment {
         let file = look.dir.open_file(name.as_str(), access)?;
         let stat = volume::stat(&file)?;
         match stat.file_type == FileType::Regular && stat.nlink <= 1 {
-            true => Self::opened(look, file, access),
+            true => Ok(Self::opened(look, file, &stat, access)),
             false => Err(not_found()),
         }
     }
 
-    fn opened(look: Look<'_>, file: File, access: Access) -> Result<Self> {
-        let stat = volume::stat(&file)?;
-        let tenant = look.tenant;
-        Ok(Self {
-            number: tenant
-                .numbers
-                .of(&stat, NodeKind::Attachment, volume::shown(&file)),
-            tracked: look.dir.tracked(&stat),
+    fn opened(look: Look<'_>, file: File, stat: &Stat, access: Access) -> Self {
+        let (tenant, kind) = (look.tenant, NodeKind::Attachment);
+        let shown = volume::shown(&file);
+        let number = tenant.numbers.of(stat, kind, shown);
+        Self {
+            as_opened: Attributes::of(stat, kind, shown.mode, number),
+            tracked: look.dir.tracked(stat),
             max_size: tenant.options.max_attachment,
             file,
             access,
-        })
+        }
     }
 
     /// The same file, whatever became of its name, opened once more.
@@ -129,7 +130,7 @@ impl Attachment {
         Ok(Self {
             file: volume::open_again(&self.file, access)?,
             access,
-            number: self.number,
+            as_opened: self.as_opened,
             tracked: self.tracked.as_ref().map(Tracked::open_again),
             max_size: self.max_size,
         })
@@ -140,6 +141,11 @@ impl Attachment {
         self.access == Access::ReadWrite
     }
 
+    /// The attributes when the file was opened, by whoever did that first.
+    pub fn as_opened(&self) -> Attributes {
+        self.as_opened
+    }
+
     /// The attributes, as of now.
     ///
     /// # Errors
@@ -147,7 +153,12 @@ impl Attachment {
     pub fn attributes(&self) -> Result<Attributes> {
         let stat = volume::stat(&self.file)?;
         let mode = volume::shown(&self.file).mode;
-        Ok(Attributes::of(&stat, NodeKind::Attachment, mode, self.number))
+        Ok(Attributes::of(
+            &stat,
+            NodeKind::Attachment,
+            mode,
+            self.as_opened.number,
+        ))
     }
 
     /// Reads up to `size` bytes; fewer only at the end of the file.

@@ -11,7 +11,7 @@ use super::look::Look;
 use super::reserved::DRAFT_PREFIX;
 use super::tenant::Tenant;
 use super::waiting::sweep;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::{EntryName, RESERVED_PREFIX};
 use crate::store::record::Record;
@@ -229,8 +229,15 @@ impl Folder {
             .open_dir(name.as_str())
             .map_err(|error| match error.kind() {
                 Kind::CrossDevice => not_found(),
-                // Of a file that is hidden, not even that it is no directory.
-                Kind::NotADirectory => self.lookup(name).err().unwrap_or(error),
+                Kind::NotADirectory => match self.lookup(name) {
+                    // It is one by now.
+                    Ok(found) if found.kind == NodeKind::Directory => {
+                        Error::new(Kind::Stale, "the directory was replaced; look it up again")
+                    }
+                    Ok(_) => error,
+                    // Of a file that is hidden, not even that it is no directory.
+                    Err(hidden) => hidden,
+                },
                 _ => error,
             })?;
         self.child(dir, name)

@@ -29,6 +29,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(2);
 
 const ALWAYS_WRITTEN: &str = "written to whenever it is read";
 
+/// Why what cannot be opened is hidden.
+const UNREADABLE: &str = "the server may not read it";
+
 /// Why what is no file is hidden.
 const SPECIAL: &str = "neither a file nor a directory of the volume";
 
@@ -210,6 +213,8 @@ impl Look<'_> {
                         attempt += 1;
                         continue;
                     }
+                    // Moved out of reach together with its directory, and not only for a moment.
+                    None if error.kind() == Kind::Stale => return Ok(Verified::Unread(UNREADABLE)),
                     None => return Err(error),
                 },
             };
@@ -276,7 +281,7 @@ impl Look<'_> {
             (_, Some(stat)) if stat.file_type == FileType::Special => {
                 Some(Verified::Unfit(stat, SPECIAL.into()))
             }
-            (Kind::AccessDenied, Some(_)) => Some(Verified::Unread("the server may not read it")),
+            (Kind::AccessDenied, Some(_)) => Some(Verified::Unread(UNREADABLE)),
             _ => None,
         })
     }

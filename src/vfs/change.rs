@@ -8,7 +8,7 @@ use super::node::{AttachmentNode, Node, NodeId, RecordNode, stale};
 use super::open::{Again, OpenMode};
 use super::open_file::Current;
 use super::record_state::Record;
-use super::retries::Retried;
+use super::retries::{Retried, Told};
 use super::verdict::Occasion;
 use super::{NodeInfo, Vfs, access, not_found};
 use crate::error::{Error, Kind, Result};
@@ -67,41 +67,42 @@ impl Vfs {
                     if changes.size.is_some() {
                         file.written();
                     }
-                    self.change_record(node, record, changes, By::Handle, asker)
+                    self.change_record(node, record, changes, By::Handle)
                 }
                 Current::Attachment(node, attachment, _descriptions) => {
                     self.change_attachment(node, attachment, changes)
                 }
             })?,
-            None => {
-                let node = self.known(ino)?;
-                let retried = self.enter_to_change(&node, asker)?;
-                self.change_node(&node, changes, retried, asker)?;
-            }
+            None => self.change_by_path(&self.known(ino)?, changes, asker)?,
         }
         self.getattr(ino)
     }
 
     /// The kernel does not say whether a change is made by path or through a descriptor (fchmod, futimens), whose file is
-    /// meant wherever it is by now. So what is open, or may be, is not looked for again.
-    fn enter_to_change(&self, node: &Node, asker: u32) -> Result<Option<Retried>> {
-        let place = self.table.place(node.id());
-        match (node, place) {
-            (Node::Record(_) | Node::Attachment(_), Some(place)) if !node.is_open() => {
-                self.enter(place.parent, Some(&place.name), asker)
-            }
-            _ => Ok(self.retries.finish(asker, None)),
-        }
+    /// meant wherever it is by now. So the way to what is open, or may be, is not followed.
+    fn change_by_path(&self, node: &Node, changes: Changes, asker: u32) -> Result<()> {
+        let place = match node {
+            Node::Record(_) | Node::Attachment(_) if !node.is_open() => self.table.place(node.id()),
+            _ => None,
+        };
+        let parent = place.map(|place| place.parent);
+        let name = self.table.last_place(node.id()).map(|place| place.name);
+        self.follow(
+            parent.as_slice(),
+            name.as_ref(),
+            (asker, Told::Operation),
+            |retried| self.change_node(node, changes, retried),
+        )
     }
 
-    fn change_node(&self, node: &Node, changes: Changes, retried: Option<Retried>, asker: u32) -> Result<()> {
+    fn change_node(&self, node: &Node, changes: Changes, retried: Option<Retried>) -> Result<()> {
         match node {
             Node::Directory(id) => self.change_directory(*id, changes),
             Node::Record(node) => {
                 let record = node.lock();
                 match node.is_former() {
                     true => Err(stale()),
-                    false => self.change_record(node, record, changes, By::Path(retried), asker),
+                    false => self.change_record(node, record, changes, By::Path(retried)),
                 }
             }
             Node::Attachment(node) => {
@@ -135,26 +136,23 @@ impl Vfs {
         mut record: OrderedGuard<'_, Record>,
         changes: Changes,
         by: By,
-        asker: u32,
     ) -> Result<()> {
         let (through_handle, retried) = match by {
             By::Handle => (true, None),
             By::Path(retried) => (false, retried),
         };
-        let looked_again = retried.as_ref().is_some_and(|retried| retried.is_led);
+        let looked_again = retried.is_some();
         if let Some(size) = changes.size {
             // By its name, what that leads to now is meant; without one, what was opened.
             let is_opened = record.is_open() && (through_handle || self.table.place(node.id).is_none());
             if !is_opened && !record.is_unsaved() {
-                self.load(node, &mut record, OpenMode::default(), Again::from(retried))
-                    .inspect_err(|error| self.look_again_if_stale(node.id, asker, error))?;
+                self.load(node, &mut record, OpenMode::default(), Again::from(retried))?;
             }
             let resized = self.edit(node, &mut record, |draft| draft.resize(size));
             resized.inspect_err(|_| record.rest())?;
         }
         if !record.is_unsaved() {
-            self.change_stored_record(node, &mut record, changes, looked_again)
-                .inspect_err(|error| self.look_again_if_stale(node.id, asker, error))?;
+            self.change_stored_record(node, &mut record, changes, looked_again)?;
         }
         if let Some(draft) = record.draft_mut() {
             draft.mode = changes.mode.map(|mode| mode & 0o1777).or(draft.mode);

@@ -7,6 +7,7 @@ use super::entries::Place;
 use super::ids::Ino;
 use super::node::{Node, RecordNode, stale};
 use super::open::{OpenMode, Opened, Opening};
+use super::retries::Told;
 use super::{NodeInfo, Vfs, below_root};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Kind, Result};
@@ -40,18 +41,29 @@ impl Vfs {
             parent,
             name: EntryName::parse(name)?,
         };
-        self.enter(parent, Some(&place.name), opener)?;
+        self.follow(&[parent], Some(&place.name), (opener, Told::Creation), |_| {
+            self.create_or_open(&place, permissions, mode, opener)
+        })
+    }
+
+    /// Others make it, replace it and take it away between two looks. The kernel does not try again for a create.
+    fn create_or_open(
+        &self,
+        place: &Place,
+        permissions: u16,
+        mode: OpenMode,
+        opener: u32,
+    ) -> Result<(NodeInfo, Opened)> {
         let begun = Stopwatch::start();
         loop {
-            // Others make it, replace it and take it away between two looks. The kernel does not try again for a create.
             let tries = begun.elapsed() < CREATE_ATTEMPTS;
-            match self.exists(&place)? {
+            match self.exists(place)? {
                 true if mode.exclusive => return Err(Error::new(Kind::Exists, "the name exists")),
-                true => match self.open_existing(&place, mode, opener) {
+                true => match self.open_existing(place, mode, opener) {
                     Err(error) if tries && matches!(error.kind(), Kind::NotFound | Kind::Stale) => {}
                     opened => return opened,
                 },
-                false => match self.create_absent(&place, permissions, mode, opener) {
+                false => match self.create_absent(place, permissions, mode, opener) {
                     Err(error) if tries && error.kind() == Kind::Exists && !mode.exclusive => {}
                     created => return created,
                 },
@@ -128,7 +140,7 @@ impl Vfs {
         opening: Opening,
     ) -> Result<(NodeInfo, Opened)> {
         let attachment = Arc::new(attachment);
-        let attributes = attachment.attributes()?;
+        let attributes = attachment.as_opened();
         let node = match self.table.enter(place, &attributes) {
             Node::Attachment(node) => node,
             // Not reached: an attachment's attributes enter an attachment.

@@ -6,6 +6,7 @@ use super::entries::Place;
 use super::ids::{Fh, Ino, ROOT};
 use super::listing::Listing;
 use super::lock_order::{Ordered, Rank};
+use super::retries::Told;
 use super::{NodeInfo, Vfs};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
@@ -68,14 +69,15 @@ impl Vfs {
         if self.getattr(ino)?.attributes.kind != NodeKind::Directory {
             return Err(Error::new(Kind::NotADirectory, "not a directory"));
         }
-        self.enter_itself(ino, asker)?;
-        let (cache, keep_cache) = self.watched.opened(ino);
-        let listing = Listing::new(ino, self.limits.hold(0)?, slot);
-        let fh = self.listings.add(Ordered::new(Rank::Listing, listing));
-        Ok(OpenedDirectory {
-            fh,
-            cache,
-            keep_cache,
+        self.follow_to(ino, asker, || {
+            let (cache, keep_cache) = self.watched.opened(ino);
+            let listing = Listing::new(ino, self.limits.hold(0)?, slot);
+            let fh = self.listings.add(Ordered::new(Rank::Listing, listing));
+            Ok(OpenedDirectory {
+                fh,
+                cache,
+                keep_cache,
+            })
         })
     }
 
@@ -240,12 +242,13 @@ impl Vfs {
             parent,
             name: EntryName::parse(name)?,
         };
-        self.enter(parent, Some(&place.name), asker)?;
-        let folder = self.folder(parent)?;
-        let made = self
-            .store
-            .within_quota(|| folder.make_folder(&place.name, mode & 0o1777))?;
-        Ok(self.entered(place, made.attributes()?))
+        self.follow(&[parent], Some(&place.name), (asker, Told::Creation), |_| {
+            let folder = self.folder(parent)?;
+            let made = self
+                .store
+                .within_quota(|| folder.make_folder(&place.name, mode & 0o1777))?;
+            Ok(self.entered(place.clone(), made.attributes()?))
+        })
     }
 
     /// Removes the directory `name` in `parent`; `asker` is the thread that asks.
@@ -259,14 +262,19 @@ impl Vfs {
             parent,
             name: super::existing(name)?,
         };
-        self.enter(parent, Some(&place.name), asker)?;
-        if let Some(directory) = self.table.at(&place)
+        self.follow(&[parent], Some(&place.name), (asker, Told::Operation), |_| {
+            self.rmdir_at(&place)
+        })
+    }
+
+    fn rmdir_at(&self, place: &Place) -> Result<()> {
+        if let Some(directory) = self.table.at(place)
             && !self.table.draft_names(directory.ino()).is_empty()
         {
             return Err(Error::new(Kind::DirectoryNotEmpty, "the directory has a draft"));
         }
-        self.folder(parent)?.remove_folder(&place.name)?;
-        if let Some(directory) = self.table.unlink(&place) {
+        self.folder(place.parent)?.remove_folder(&place.name)?;
+        if let Some(directory) = self.table.unlink(place) {
             self.folders.lock().pop(&directory.ino());
             self.watched.forget(directory.ino());
         }

@@ -45,8 +45,8 @@ pub(super) struct Entry {
     pub(super) lookups: u64,
     pub(super) place: Place,
     pub(super) link: Link,
-    /// It was found to be nowhere, since it last had a name.
-    pub(super) vanished: bool,
+    /// The kernel was told once more what it remembers, since the name leads nowhere.
+    pub(super) covered: bool,
     pub(super) id: Option<FileId>,
     /// The attributes that the kernel was last told.
     pub(super) told: Option<Attributes>,
@@ -127,7 +127,7 @@ impl Entries {
             lookups: 0,
             place,
             link: Link::Displaced,
-            vanished: false,
+            covered: false,
             id,
             told: None,
             node,
@@ -149,7 +149,7 @@ impl Entries {
         let Some(entry) = self.entries.get_mut(&ino) else {
             return;
         };
-        entry.vanished = false;
+        entry.covered = false;
         let before = std::mem::replace(&mut entry.link, Link::Here);
         let old = std::mem::replace(&mut entry.place, place.clone());
         if before == Link::Displaced {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::entries::Place;
 use super::ids::{Ino, ROOT};
-use super::node::{Node, NodeId, stale};
-use super::retries::{Found, KeptDraft, Step, Told};
+use super::node::{Node, stale};
+use super::retries::{Found, KeptDraft, Told, Walk};
+use super::way::absent_if_lost;
 use super::{NodeInfo, Vfs, existing, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
@@ -29,9 +30,9 @@ impl Vfs {
             parent,
             name: existing(name)?,
         };
-        let mut info = match self.retries.step(asker, &place.name) {
-            Some(step) => self.look_on_second_walk(place, asker, step)?,
-            None => self.look(place, asker, |place| self.find_to_go_on(place))?,
+        let mut info = match self.retries.walk(asker, &place.name) {
+            Walk::First => self.look_on_first_walk(place, asker, |place| self.find_to_go_on(place))?,
+            walk => self.look_once_more(place, asker, walk)?,
         };
         if info.attributes.kind == NodeKind::Directory
             && self.folder(info.ino).is_ok()
@@ -82,7 +83,7 @@ impl Vfs {
 
     /// What is found where the kernel goes by its memory is what it remembers, and an open of it looks where that is. But
     /// nothing is absent only because the kernel remembers the wrong directory.
-    fn look(
+    fn look_on_first_walk(
         &self,
         place: Place,
         asker: u32,
@@ -107,58 +108,47 @@ impl Vfs {
 
     /// What the kernel was told of a node that is not at `place` any more, good for one use.
     fn remembered_once(&self, place: &Place) -> Option<NodeInfo> {
-        let (node, told) = self.table.vanished(place)?;
-        let attributes = told?;
+        let (node, attributes) = self.table.cover_loss(place)?;
         self.table.look_up(node).then(|| NodeInfo {
             lifetime: Duration::ZERO,
             ..self.info(node.ino, None, attributes, false)
         })
     }
 
-    fn look_on_second_walk(&self, place: Place, asker: u32, step: Step) -> Result<NodeInfo> {
-        let on_the_way = place.clone();
-        let before = self.table.at(&place).map(|node| node.ino());
-        if step.is_led && place.parent != ROOT {
-            self.may_go_on(place.parent)?;
-        }
-        let look = |place: Place| match place.parent == ROOT {
-            true => self.find(place),
-            false => self.look_up_for_operation(&place, asker, step.is_last),
+    /// What is found by whoever was told to look again is what there is.
+    fn look_once_more(&self, place: Place, asker: u32, walk: Walk) -> Result<NodeInfo> {
+        let name = place.name.clone();
+        let look = |place: Place| self.look_up_for_operation(&place, asker);
+        let result = match walk {
+            Walk::Second => self
+                .may_go_on(place.parent)
+                .and_then(|()| look(place))
+                .map_err(absent_if_lost),
+            Walk::First | Walk::Either => self.look_on_first_walk(place, asker, look),
         };
-        let result = match step.is_led {
-            true => look(place.clone()),
-            false => self.look(place.clone(), asker, look),
-        };
-        if !step.is_last {
-            let goes_on = result
-                .as_ref()
-                .is_ok_and(|info| info.attributes.kind == NodeKind::Directory);
-            if !goes_on && self.table.vanished(&on_the_way).is_none() {
-                self.retries.give_up(asker);
-            }
+        if result.as_ref().is_err_and(|error| error.kind() == Kind::Stale) {
+            // A second walk begins.
             return result;
         }
-        let ino = result.as_ref().ok().map(|info| info.ino);
-        // What the kernel knew to be there it asks for twice, unless it is still so.
-        let is_asked_again = match ino {
-            None => self.table.vanished(&place).is_some(),
-            Some(_) => before.is_some() && before != ino,
-        };
-        if !is_asked_again {
-            self.retries.arrived(asker, ino.is_some());
-        }
-        result.map(|info| NodeInfo {
-            lifetime: Duration::ZERO,
-            ..info
+        let kind = result.as_ref().ok().map(|info| info.attributes.kind);
+        let is_last = self.retries.looked(asker, &name, kind);
+        result.map(|info| match is_last {
+            // Whoever comes back for it asks again.
+            true => NodeInfo {
+                lifetime: Duration::ZERO,
+                ..info
+            },
+            false => info,
         })
     }
 
     /// What a second walk ends with, or leads through. Its content is for the operation that follows.
-    fn look_up_for_operation(&self, place: &Place, asker: u32, is_last: bool) -> Result<NodeInfo> {
+    fn look_up_for_operation(&self, place: &Place, asker: u32) -> Result<NodeInfo> {
+        if place.parent == ROOT {
+            return self.find(place.clone());
+        }
         let (info, content) = self.look_up_with_content(place)?;
-        if let Some(content) = content
-            && is_last
-        {
+        if let Some(content) = content {
             self.retries.found(asker, content);
         }
         Ok(info)
@@ -250,13 +240,6 @@ impl Vfs {
         let parent = place.parent;
         let ino = self.table.enter(place, &attributes).ino();
         self.info(ino, Some(parent), attributes, false)
-    }
-
-    /// A record was found replaced between its lookup and its open by `asker`: the kernel looks it up once more.
-    pub(super) fn look_once_more(&self, node: NodeId, asker: u32) {
-        if let Some(place) = self.table.last_place(node) {
-            self.retries.expect(asker, Told::Operation, Some(place.name));
-        }
     }
 
     /// The record at `place`, if memory has text of it that the volume has not: that is what the name leads to, whatever

@@ -9,6 +9,7 @@ use super::entries::Place;
 use super::ids::Ino;
 use super::node::{AttachmentNode, Descriptions, Locked, Node, RecordNode};
 use super::record_state::{Record, RecordState};
+use super::retries::Told;
 use super::table::Changing;
 use super::verdict::Occasion;
 use super::{Vfs, below_root, existing};
@@ -50,16 +51,21 @@ impl Vfs {
             parent,
             name: existing(name)?,
         };
-        self.enter(parent, Some(&place.name), asker)?;
-        let folder = self.folder(parent)?;
+        self.follow(&[parent], Some(&place.name), (asker, Told::Operation), |_| {
+            self.unlink_at(&place)
+        })
+    }
+
+    fn unlink_at(&self, place: &Place) -> Result<()> {
+        let folder = self.folder(place.parent)?;
         loop {
-            let node = self.table.at(&place);
+            let node = self.table.at(place);
             let locked = node.as_ref().map(Node::lock);
             // Otherwise the name was given to another node while that one was waited for.
-            if let Some(_changing) = self.table.change_names(&[(&place, node.as_ref().map(Node::id))]) {
+            if let Some(_changing) = self.table.change_names(&[(place, node.as_ref().map(Node::id))]) {
                 return self.unlink_locked(End {
                     folder: &folder,
-                    place: &place,
+                    place,
                     node: locked,
                 });
             }
@@ -96,27 +102,33 @@ impl Vfs {
             parent: to.0,
             name: EntryName::parse(to.1)?,
         };
-        self.enter_both([from.parent, to.parent], &from.name, asker)?;
+        let dirs = [from.parent, to.parent];
+        self.follow(&dirs, Some(&from.name), (asker, Told::Operation), |_| {
+            self.rename_at(&from, &to, how)
+        })
+    }
+
+    fn rename_at(&self, from: &Place, to: &Place, how: Rename) -> Result<()> {
         let (source, target) = (self.folder(from.parent)?, self.folder(to.parent)?);
         if from == to {
-            return match self.table.at(&from) {
+            return match self.table.at(from) {
                 Some(_) => Ok(()),
                 None => source.lookup(&from.name).map(drop),
             };
         }
         loop {
-            let (one, other) = (self.table.at(&from), self.table.at(&to));
+            let (one, other) = (self.table.at(from), self.table.at(to));
             let (locked, other_locked) = lock(one.as_ref(), other.as_ref());
             // Otherwise a name was given to another node while that one was waited for.
-            if let Some(_changing) = self.change(&from, one.as_ref(), &to, other.as_ref()) {
+            if let Some(_changing) = self.change(from, one.as_ref(), to, other.as_ref()) {
                 let from = End {
                     folder: &source,
-                    place: &from,
+                    place: from,
                     node: locked,
                 };
                 let to = End {
                     folder: &target,
-                    place: &to,
+                    place: to,
                     node: other_locked,
                 };
                 return self.rename_locked(from, to, how);

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use super::entries::Place;
 use super::ids::{Fh, Ino};
 use super::node::{AttachmentNode, Descriptions, Node, NodeId, RecordNode, stale};
 use super::open_file::{Content, Holding, OpenFile};
 use super::record_state::{Held, Pages, Record, RecordState};
-use super::retries::{Found, Retried};
+use super::retries::{Found, Retried, Told};
 use super::{Vfs, access, not_found};
 use crate::budget::Charge;
 use crate::error::{Error, Kind, Result};
 use crate::event::Op;
 use crate::name::EntryName;
-use crate::store::{Attachment, Folder, Snapshot};
+use crate::store::{Attachment, Attributes, Folder, NodeKind, Snapshot};
 
 /// How a file is opened. What may be read and written then, the kernel sees to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -117,19 +118,23 @@ impl Vfs {
     pub fn open(&self, ino: Ino, mode: OpenMode, opener: u32) -> Result<Opened> {
         let mut opening = self.opening(mode, opener)?;
         let node = self.known(ino)?;
-        let retried = match self.table.place(node.id()) {
-            Some(place) => self.enter(place.parent, Some(&place.name), opener)?,
-            // Others have put something else there, or taken it away.
-            None => self.retries.finish(opener, None),
-        };
-        opening.again = retried.into();
-        if opening.again.is_last_try && opening.again.content.is_none() {
-            // Before it is locked: another node may be what is there.
-            opening.again.content = self.content_at_last_place(node.id())?;
-        }
         let id = node.id();
-        self.open_node(node, opening)
-            .inspect_err(|error| self.look_again_if_stale(id, opener, error))
+        // None where others have put something else, or taken it away.
+        let parent = self.table.place(id).map(|place| place.parent);
+        let name = self.table.last_place(id).map(|place| place.name);
+        self.follow(
+            parent.as_slice(),
+            name.as_ref(),
+            (opener, Told::Operation),
+            |retried| {
+                opening.again = retried.into();
+                if opening.again.is_last_try && opening.again.content.is_none() {
+                    // Before it is locked: another node may be what is there.
+                    opening.again.content = self.content_at_last_place(id)?;
+                }
+                self.open_node(node, opening)
+            },
+        )
     }
 
     pub(super) fn open_node(&self, node: Node, opening: Opening) -> Result<Opened> {
@@ -251,7 +256,8 @@ impl Vfs {
         }
     }
 
-    /// The content of what has the name now that a node had last. None where that is nothing, or a directory.
+    /// The content of what has the name now that a node had last; where nothing has, what the kernel was told is there, if
+    /// that is remembered: another thread's lookup found it after the call had begun. None of a directory.
     fn content_at_last_place(&self, node: NodeId) -> Result<Option<Found>> {
         let Some(place) = self.table.last_place(node) else {
             return Ok(None);
@@ -261,9 +267,19 @@ impl Vfs {
                 self.forget(info.ino, 1);
                 Ok(content)
             }
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Stale) => Ok(None),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Stale) => {
+                Ok(self.content_as_told(node, &place))
+            }
             Err(error) => Err(error),
         }
+    }
+
+    fn content_as_told(&self, node: NodeId, place: &Place) -> Option<Found> {
+        let told = self.table.last_told(node)?;
+        let is_stored = told.kind == NodeKind::Record && !told.kept_draft;
+        let folder = self.folder(place.parent).ok().filter(|_| is_stored)?;
+        let snapshot = folder.record(&place.name).open_seen(&told);
+        snapshot.ok().map(Found::Record)
     }
 
     /// Returns whether the kernel's pages hold this content.
@@ -279,13 +295,6 @@ impl Vfs {
                 Ok(false)
             }
             Some(Found::Typed(_) | Found::Attachment(_)) | None => Err(stale()),
-        }
-    }
-
-    /// The kernel does, where it is told that what it knows is stale.
-    pub(super) fn look_again_if_stale(&self, node: NodeId, asker: u32, error: &Error) {
-        if error.kind() == Kind::Stale {
-            self.look_once_more(node, asker);
         }
     }
 
@@ -330,8 +339,7 @@ impl Vfs {
 
     fn open_attachment(&self, node: Arc<AttachmentNode>, opening: Opening) -> Result<Opened> {
         let mode = opening.mode;
-        let attachment = self.choose_attachment(&node, mode, &opening.again)?;
-        let attributes = attachment.attributes()?;
+        let (attachment, attributes) = self.choose_attachment(&node, mode, &opening.again)?;
         let told = self.table.last_told(node.id);
         // Another file can have the same size and the same times.
         let is_same_file = self.table.id(node.id) == Some(attributes.id);
@@ -365,16 +373,22 @@ impl Vfs {
         node: &AttachmentNode,
         mode: OpenMode,
         again: &Again,
-    ) -> Result<Arc<Attachment>> {
+    ) -> Result<(Arc<Attachment>, Attributes)> {
         let found = match &again.content {
-            Some(Found::Attachment(found)) if found.writable() || !mode.write => Ok(Arc::clone(found)),
-            _ => self.open_named_attachment(node, mode, again.is_last_try),
+            Some(Found::Attachment(found)) if found.writable() || !mode.write => found
+                .attributes()
+                .map(|attributes| (Arc::clone(found), attributes)),
+            _ => self
+                .open_named_attachment(node, mode, again.is_last_try)
+                .map(|opened| (opened.as_opened(), opened))
+                .map(|(attributes, opened)| (Arc::new(opened), attributes)),
         };
         let id = self.table.id(node.id);
-        let is_other = |found: &Attachment| found.attributes().is_ok_and(|found| id != Some(found.id));
         let mut open = node.lock();
         match found {
-            Ok(found) if !is_other(&found) || open.any(false).is_none() => Ok(found),
+            Ok((found, attributes)) if id == Some(attributes.id) || open.any(false).is_none() => {
+                Ok((found, attributes))
+            }
             Ok(_) if again.is_last_try => open_as(&mut open, mode)?.ok_or_else(stale),
             Ok(_) => Err(stale()),
             // Gone since it was looked up: the kernel finds that out, and creates it where that was asked for.
@@ -390,14 +404,14 @@ impl Vfs {
         node: &AttachmentNode,
         mode: OpenMode,
         anyway: bool,
-    ) -> Result<Arc<Attachment>> {
+    ) -> Result<Attachment> {
         let place = match anyway {
             true => self.table.last_place(node.id),
             false => self.table.place(node.id),
         };
         let place = place.ok_or_else(stale)?;
         let folder = self.folder(place.parent)?;
-        Attachment::open(&folder, &place.name, access(mode.write)).map(Arc::new)
+        Attachment::open(&folder, &place.name, access(mode.write))
     }
 
     pub(super) fn opened_attachment(
@@ -418,11 +432,14 @@ impl Vfs {
 }
 
 /// What others have open under a node; opened once more where they only read it and `mode` is to write.
-fn open_as(open: &mut Descriptions, mode: OpenMode) -> Result<Option<Arc<Attachment>>> {
-    match (open.any(mode.write), open.any(false)) {
-        (None, Some(read)) => read.open_again(access(mode.write)).map(Arc::new).map(Some),
-        (open, _) => Ok(open),
-    }
+fn open_as(open: &mut Descriptions, mode: OpenMode) -> Result<Option<(Arc<Attachment>, Attributes)>> {
+    let opened = match (open.any(mode.write), open.any(false)) {
+        (None, Some(read)) => Some(Arc::new(read.open_again(access(mode.write))?)),
+        (open, _) => open,
+    };
+    opened
+        .map(|opened| opened.attributes().map(|attributes| (opened, attributes)))
+        .transpose()
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 //! thread by thread: what lies below the directories that it found, or below the one where it began, is served from those,
 //! wherever they are by now, and the last lookup brings the content along. All of it was there after the call had begun.
 //!
-//! The operation ends it. A call that only looks (stat) has none. So what the kernel is told of the last name is good for no
-//! second use, and whoever comes back for it asks again; and if it was a lookup that had to be done again, whoever does
-//! come back is taken for another call, which has to find the right directory by itself.
+//! The operation ends it. A call that only looks (stat) has none, and one that finds nothing does not come to it. So what the
+//! kernel is told of the last name is good for no second use, and whoever comes back for it asks again: that is another call.
+//! But for one case: where the kernel remembers something at a name, and hears that nothing is there, it forgets that and
+//! asks for the same name once more, at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::lock_order::{Ordered, Rank};
 use crate::clock::Stopwatch;
 use crate::error::Result;
 use crate::name::EntryName;
-use crate::store::{Attachment, Attributes, Draft, Snapshot};
+use crate::store::{Attachment, Attributes, Draft, NodeKind, Snapshot};
 
 /// How long the second walk is waited for, at each step. The kernel makes it at once, or not at all.
 const UNTIL_LOOKUP: Duration = Duration::from_secs(5);
@@ -36,7 +37,8 @@ struct Retry {
     /// Since it was told to look, or last looked.
     since: Stopwatch,
     told: Told,
-    /// The last name of the path, of the first one where the call has two; none of the root directory.
+    /// The last name of the path, of the first one where the call has two; none of the root directory. Where nothing is at a
+    /// name before it, that name.
     last: Option<EntryName>,
     found: Option<Found>,
     stage: Stage,
@@ -45,9 +47,11 @@ struct Retry {
 /// What was answered that way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Told {
-    /// A lookup: nobody knows what for.
+    /// A lookup: nobody knows what for. The kernel remembers nothing at the last name.
     Lookup,
-    /// What the walk was for.
+    /// What makes the last name.
+    Creation,
+    /// What is done to what the kernel remembers at the last name.
     Operation,
 }
 
@@ -56,10 +60,24 @@ pub(super) enum Told {
 enum Stage {
     /// On its way.
     Walking,
-    /// At the last name: another lookup is another call's.
+    /// Nothing is at a name where the kernel remembers something: it asks once more.
+    AsksAgain,
+    /// It did.
+    AskedAgain,
+    /// At the last name.
     Arrived,
-    /// Another call has begun.
-    Over,
+    /// Asked for a name after that: it is another call, or the kernel dropped another thread's answer and asks by itself.
+    Doubtful,
+}
+
+/// On which walk a name is looked up, or an operation done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Walk {
+    First,
+    /// Because it was told to walk again: where that walk leads is right, wherever this may be by now.
+    Second,
+    /// The first or the second: what is right for both has to be found.
+    Either,
 }
 
 /// A file that was looked up for the operation that follows: what it was then.
@@ -71,29 +89,26 @@ pub(super) enum Found {
     Attachment(Arc<Attachment>),
 }
 
-/// A lookup on a second walk.
-pub(super) struct Step {
-    /// Whether this is the last name of the path.
-    pub(super) is_last: bool,
-    /// Whether it is where that walk led, wherever this may be by now.
-    pub(super) is_led: bool,
-}
-
-/// An operation at the end of a second walk.
+/// An operation at the end of a second walk, and what was looked up for it. The kernel may have another lookup's answer, which
+/// came at the same time.
 pub(super) struct Retried {
-    /// What was looked up for it. The kernel may have another lookup's answer, which came at the same time.
     pub(super) found: Option<Found>,
-    /// As in [`Step`]. Otherwise it may be another call's: the kernel asks for some names twice.
-    pub(super) is_led: bool,
 }
 
 impl Retry {
     fn is_fresh(&self) -> bool {
         let lifetime = match self.stage {
-            Stage::Walking => UNTIL_LOOKUP,
-            Stage::Arrived | Stage::Over => UNTIL_OPERATION,
+            Stage::Walking | Stage::AskedAgain => UNTIL_LOOKUP,
+            Stage::AsksAgain | Stage::Arrived | Stage::Doubtful => UNTIL_OPERATION,
         };
         self.since.elapsed() < lifetime
+    }
+
+    fn walk(&self) -> Walk {
+        match self.stage {
+            Stage::Doubtful => Walk::Either,
+            _ => Walk::Second,
+        }
     }
 }
 
@@ -143,22 +158,24 @@ impl Retries {
         retries.insert(thread, retry);
     }
 
-    /// `thread` looks `name` up: whether because it was told to.
-    pub(super) fn step(&self, thread: u32, name: &EntryName) -> Option<Step> {
+    /// `thread` looks `name` up: on which walk.
+    pub(super) fn walk(&self, thread: u32, name: &EntryName) -> Walk {
         let mut retries = self.by_thread.lock();
-        let retry = retries.get_mut(&thread)?;
+        let Some(retry) = retries.get_mut(&thread) else {
+            return Walk::First;
+        };
         if !retry.is_fresh() {
             retries.remove(&thread);
-            return None;
+            return Walk::First;
         }
+        let is_same = retry.last.as_ref() == Some(name);
         retry.since = Stopwatch::start();
-        if retry.stage == Stage::Arrived {
-            retry.stage = Stage::Over;
-        }
-        Some(Step {
-            is_last: retry.last.as_ref() == Some(name),
-            is_led: retry.stage == Stage::Walking,
-        })
+        retry.stage = match retry.stage {
+            Stage::AsksAgain if is_same => Stage::AskedAgain,
+            Stage::AsksAgain | Stage::Arrived => Stage::Doubtful,
+            stage => stage,
+        };
+        retry.walk()
     }
 
     /// This is what the operation that follows gets.
@@ -168,30 +185,37 @@ impl Retries {
         }
     }
 
-    /// `thread` knows now what the last name leads to. Nothing needs to follow where that is nothing, or where a lookup was
-    /// all that was asked for.
-    pub(super) fn arrived(&self, thread: u32, at_something: bool) {
-        if let Some(retry) = self.by_thread.lock().get_mut(&thread)
-            && !(at_something && retry.told == Told::Operation)
-            && retry.stage == Stage::Walking
-        {
-            retry.stage = Stage::Arrived;
+    /// `thread` is told what `name` leads to. What is no directory is the last of the path, whatever was expected: others may
+    /// have given the file another name. Nothing needs to follow where that is nothing, or where a lookup was all that was
+    /// asked for. Returns whether it is the last name.
+    pub(super) fn looked(&self, thread: u32, name: &EntryName, found: Option<NodeKind>) -> bool {
+        let mut retries = self.by_thread.lock();
+        let Some(retry) = retries.get_mut(&thread) else {
+            return true;
+        };
+        let was_last = retry.last.as_ref() == Some(name);
+        let is_last = was_last || found != Some(NodeKind::Directory);
+        if is_last && !was_last {
+            retry.last = Some(name.clone());
         }
+        retry.stage = match (found, retry.stage) {
+            (_, Stage::Doubtful) => Stage::Doubtful,
+            (None, Stage::Walking) if !was_last || retry.told == Told::Operation => Stage::AsksAgain,
+            (None, _) => Stage::Arrived,
+            (Some(_), _) if is_last && retry.told == Told::Lookup => Stage::Arrived,
+            (Some(_), _) => Stage::Walking,
+        };
+        is_last
     }
 
-    /// The walk of `thread` ends before the last name: no operation follows.
-    pub(super) fn give_up(&self, thread: u32) {
-        self.by_thread.lock().remove(&thread);
-    }
-
-    /// `thread` does what it walked for, to `name` where that is known: whether it did so because it was told to. Of another
+    /// `thread` does what it walked for, to `name` where that is known: on which walk, and what was looked up for it. Of another
     /// name, it is another call.
-    pub(super) fn finish(&self, thread: u32, name: Option<&EntryName>) -> Option<Retried> {
-        let retry = self.by_thread.lock().remove(&thread)?;
-        let is_other = name.is_some() && retry.last.is_some() && name != retry.last.as_ref();
-        (retry.is_fresh() && !is_other).then_some(Retried {
-            is_led: retry.stage != Stage::Over,
-            found: retry.found,
-        })
+    pub(super) fn finish(&self, thread: u32, name: Option<&EntryName>) -> (Walk, Option<Retried>) {
+        let retry = self.by_thread.lock().remove(&thread);
+        let is_other = |last: &EntryName| name.is_some_and(|name| name != last);
+        match retry.filter(|retry| retry.is_fresh() && !retry.last.as_ref().is_some_and(is_other)) {
+            Some(retry) => (retry.walk(), Some(Retried { found: retry.found })),
+            None => (Walk::First, None),
+        }
     }
 }

@@ -132,7 +132,9 @@ impl Table {
         Some(names.join("/"))
     }
 
-    /// The way to a directory: each entry on it and what it led to, the last one first. None where one has lost its name.
+    /// The way to a directory: each entry on it below the resource's directory and what it led to, the last one first. None
+    /// where one has lost its name. The resource's directory is not on it: a session is of the one that it began with, whatever
+    /// has that name later, for a migration moves it.
     pub(super) fn way(&self, directory: Ino) -> Option<Vec<(Place, Option<FileId>)>> {
         let inner = self.inner.lock();
         let mut way = Vec::new();
@@ -143,28 +145,26 @@ impl Table {
             if entry.link != Link::Here || way.len() > inner.entries.len() {
                 return None;
             }
-            way.push((entry.place.clone(), entry.id));
             next = entry.place.parent;
+            if next != ROOT {
+                way.push((entry.place.clone(), entry.id));
+            }
         }
         Some(way)
     }
 
-    /// The node that the kernel may still have at `place`, where nothing is any more; and what it was told of it. It is said
+    /// The node that the kernel may remember at `place`, where nothing is any more, and what it was told of it. It is said
     /// once of each, and not of drafts, which come back.
-    pub(super) fn vanished(&self, place: &Place) -> Option<(NodeId, Option<Attributes>)> {
+    pub(super) fn cover_loss(&self, place: &Place) -> Option<(NodeId, Attributes)> {
         let mut inner = self.inner.lock();
         let entry = inner
             .last_at(place)
-            .find(|entry| entry.lookups > 0 && !entry.vanished)?;
-        let (id, told) = (entry.node.id(), entry.told);
+            .find(|entry| entry.lookups > 0 && !entry.covered)?;
+        let (id, told) = (entry.node.id(), entry.told?);
         if inner.drafting.contains(&id.ino) {
             return None;
         }
-        if inner.names.get(place) == Some(&id.ino) {
-            inner.names.remove(place);
-            inner.unlinked(id.ino, Link::Displaced);
-        }
-        inner.entries.get_mut(&id.ino)?.vanished = true;
+        inner.entries.get_mut(&id.ino)?.covered = true;
         Some((id, told))
     }
 

@@ -1,66 +1,76 @@
-//! Whether a directory that the kernel asks about is where the caller's path leads now.
+//! Whether a directory that the kernel asks about is where the caller's path leads.
 //!
-//! The kernel goes by the names that it remembers until it is told otherwise, and others can put another directory in a
-//! directory's place before that. So whoever opens, creates or removes something is followed here, name by name, on the
-//! volume itself. Where a name leads elsewhere by now, the kernel is told that what it knows is stale: it walks the path
-//! again then and asks for every name. A second walk that comes here all the same began in the directory, or below it
-//! (a working directory), or found it after the call began: it gets what the directory has, as on any file system,
-//! provided that it is still among what the tenant sees.
+//! **What is done by path is done in a directory that the path led to at some time after the call had begun.** The kernel goes
+//! by the names that it remembers until it is told otherwise, and others can put another directory in a directory's place before
+//! that. So every operation is let in by [`Vfs::follow`]:
+//!
+//! 1. On the first walk, each name on the way is compared, by the identity of what it leads to, with what the kernel was told
+//!    (one look for each directory below the resource's). Where one leads elsewhere by now, the operation fails as stale: the
+//!    kernel walks the path again then, and asks for every name.
+//! 2. That second walk is later than the beginning of the call. So what it finds is right, whatever becomes of the names, and
+//!    the operation is done there, provided that this is still among what the tenant sees. It may have begun in the directory
+//!    itself (a working directory), which goes on being what it is, as on any file system.
+//!
+//! The kernel makes no third walk: what is lost on the second one is absent.
+//!
+//! A lookup is where a walk leads through, and only what it does not find is doubted: see `lookup`.
 
 use super::entries::Place;
 use super::ids::{Ino, ROOT};
 use super::node::stale;
-use super::retries::{Retried, Told};
+use super::retries::{Retried, Told, Walk};
 use super::{Vfs, not_found};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 
 impl Vfs {
-    /// `asker` does something in `dir`, to its entry `name` where it is one alone. Returns what its second walk found, if
-    /// this is the end of one.
+    /// Does an `operation` for the thread `asker`, at the end of a path whose last name is `name`, in these directories: two for
+    /// a renaming; none for a file that may have been opened before. It is told what the second walk found, at the end of one.
     ///
     /// # Errors
-    /// [`Kind::Stale`] when others put another directory in the place of `dir` or of one above, for the first time;
-    /// [`Kind::NotFound`] when the tenant has it no more; the volume's.
-    pub(super) fn enter(&self, dir: Ino, name: Option<&EntryName>, asker: u32) -> Result<Option<Retried>> {
-        let retried = self.retries.finish(asker, name);
-        self.enter_each(&[dir], is_led(retried.as_ref()), name, asker)?;
-        Ok(retried)
-    }
-
-    /// As [`enter`](Self::enter), of the two directories of a renaming, the first of which has `name`.
-    pub(super) fn enter_both(&self, dirs: [Ino; 2], name: &EntryName, asker: u32) -> Result<()> {
-        let retried = self.retries.finish(asker, Some(name));
-        self.enter_each(&dirs, is_led(retried.as_ref()), Some(name), asker)
-    }
-
-    /// As [`enter`](Self::enter), of a directory that is itself what the path ends with: it is listed, or changed.
-    pub(super) fn enter_itself(&self, dir: Ino, asker: u32) -> Result<()> {
-        let place = match dir == ROOT {
-            true => None,
-            false => {
-                let node = self.known(dir)?.id();
-                if self.table.place(node).is_none() && !self.table.is_displaced(node) {
-                    // It was removed in the mount: it is empty, as on any file system.
-                    return Ok(());
-                }
-                self.table.last_place(node)
+    /// [`Kind::Stale`] on a first walk, when others put another directory in the place of one of these or above, or when the
+    /// operation says so: a second walk is expected then. [`Kind::NotFound`] on a second walk. The operation's; the volume's.
+    pub(super) fn follow<T>(
+        &self,
+        dirs: &[Ino],
+        name: Option<&EntryName>,
+        (asker, told): (u32, Told),
+        operation: impl FnOnce(Option<Retried>) -> Result<T>,
+    ) -> Result<T> {
+        let (walk, retried) = self.retries.finish(asker, name);
+        let is_there = dirs.iter().try_for_each(|dir| match walk {
+            Walk::Second => self.may_go_on(*dir),
+            // It may be the first walk of another call, which would do it in the wrong directory.
+            Walk::First | Walk::Either if self.leads_to(*dir)? => Ok(()),
+            Walk::First | Walk::Either => Err(stale()),
+        });
+        match is_there.and_then(|()| operation(retried)) {
+            Err(error) if walk == Walk::Second => Err(absent_if_lost(error)),
+            Err(error) if error.kind() == Kind::Stale => {
+                self.retries.expect(asker, told, name.cloned());
+                Err(error)
             }
-        };
-        let name = place.map(|place| place.name);
-        self.enter(dir, name.as_ref(), asker).map(drop)
-    }
-
-    fn enter_each(&self, dirs: &[Ino], is_led: bool, name: Option<&EntryName>, asker: u32) -> Result<()> {
-        for dir in dirs {
-            if is_led {
-                self.may_go_on(*dir)?;
-            } else if !self.leads_to(*dir)? {
-                self.retries.expect(asker, Told::Operation, name.cloned());
-                return Err(stale());
-            }
+            done => done,
         }
-        Ok(())
+    }
+
+    /// As [`follow`](Self::follow), of a directory that is itself what the path ends with: it is listed.
+    pub(super) fn follow_to<T>(
+        &self,
+        dir: Ino,
+        asker: u32,
+        operation: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if dir == ROOT {
+            return self.follow(&[], None, (asker, Told::Operation), |_| operation());
+        }
+        let node = self.known(dir)?.id();
+        if self.table.place(node).is_none() && !self.table.is_displaced(node) {
+            // It was removed in the mount: it is empty, as on any file system.
+            return operation();
+        }
+        let name = self.table.last_place(node).map(|place| place.name);
+        self.follow(&[dir], name.as_ref(), (asker, Told::Operation), |_| operation())
     }
 
     /// A second walk has come to `dir`.
@@ -77,6 +87,27 @@ impl Vfs {
             Err(error) if !is_elsewhere(error.kind()) => Err(error),
             _ => Err(not_found()),
         }
+    }
+
+    /// Whether the path of `dir` leads to it, on the volume, now. It is followed from the resource on, as the kernel would.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn leads_to(&self, dir: Ino) -> Result<bool> {
+        let Some(way) = self.table.way(dir) else {
+            return Ok(false);
+        };
+        for (place, id) in way.into_iter().rev() {
+            let found = self
+                .folder(place.parent)
+                .and_then(|folder| folder.peek(&place.name));
+            match found {
+                Ok(found) if found.map(|stat| stat.id) == id => {}
+                Err(error) if !is_elsewhere(error.kind()) => return Err(error),
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the path that the kernel has for `place`, followed by its names alone, leads to nothing.
@@ -109,34 +140,13 @@ impl Vfs {
         });
         found.is_some()
     }
+}
 
-    /// Whether the path of `dir` leads to it, on the volume, now. It is followed from the root on, as the kernel would.
-    ///
-    /// # Errors
-    /// The volume's.
-    pub(super) fn leads_to(&self, dir: Ino) -> Result<bool> {
-        if dir == ROOT {
-            return Ok(true);
-        }
-        let Some(way) = self.table.way(dir) else {
-            return Ok(false);
-        };
-        for (place, id) in way.into_iter().rev() {
-            if place.parent == ROOT {
-                // A session is of the resources' directories as they were at its beginning, whatever has their names later:
-                // a migration moves them.
-                continue;
-            }
-            let found = self
-                .folder(place.parent)
-                .and_then(|folder| folder.peek(&place.name));
-            match found {
-                Ok(found) if found.map(|stat| stat.id) == id => {}
-                Err(error) if !is_elsewhere(error.kind()) => return Err(error),
-                _ => return Ok(false),
-            }
-        }
-        Ok(true)
+/// On a second walk: what is not where it was found is not there, for the kernel does not look once more.
+pub(super) fn absent_if_lost(error: Error) -> Error {
+    match error.kind() {
+        Kind::Stale => not_found(),
+        _ => error,
     }
 }
 
@@ -146,8 +156,4 @@ fn is_elsewhere(kind: Kind) -> bool {
         kind,
         Kind::Stale | Kind::NotFound | Kind::NotADirectory | Kind::AccessDenied | Kind::CrossDevice
     )
-}
-
-fn is_led(retried: Option<&Retried>) -> bool {
-    retried.is_some_and(|retried| retried.is_led)
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::Access as Permission;
 use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
@@ -39,6 +40,14 @@ impl Access {
         match self {
             Self::Read => OFlags::RDONLY,
             Self::ReadWrite => OFlags::RDWR,
+        }
+    }
+
+    /// What the permissions of a file must not forbid.
+    fn permissions(self) -> Permission {
+        match self {
+            Self::Read => Permission::READ_OK,
+            Self::ReadWrite => Permission::READ_OK | Permission::WRITE_OK,
         }
     }
 }
@@ -120,16 +129,41 @@ impl Dir {
     /// What went wrong here with `entry`, which may be `.`; and where this directory may not be entered, that, for it is what
     /// has to be mended.
     pub(super) fn failed(&self, errno: Errno, doing: &'static str, entry: &str) -> Error {
-        match errno == Errno::ACCESS && self.is_closed() {
-            true => Error::os(errno, "entering a directory").at_entry(&self.path, "."),
-            false => Error::os(errno, doing).at_entry(&self.path, entry),
-        }
+        let any = Permission::READ_OK | Permission::WRITE_OK;
+        self.failed_unless(errno, doing, entry, || {
+            self.forbids(".", any | Permission::EXEC_OK) || self.forbids(entry, any)
+        })
     }
 
-    /// Whether nothing in it can be reached.
-    fn is_closed(&self) -> bool {
-        let entered = rustix::fs::accessat(&self.fd, ".", rustix::fs::Access::EXEC_OK, AtFlags::EACCESS);
-        entered == Err(Errno::ACCESS)
+    /// As [`failed`](Self::failed), where `entry` was to be opened for what is `wanted`, and no more.
+    fn not_opened(&self, errno: Errno, doing: &'static str, entry: &str, wanted: Permission) -> Error {
+        self.failed_unless(errno, doing, entry, || self.forbids(entry, wanted))
+    }
+
+    /// Where the permissions do not forbid what the kernel refused, the sandbox refused it: what was found here was moved out
+    /// of the tenant's directories, perhaps for a moment. That is [`Stale`](crate::error::Kind::Stale): who looks again finds what
+    /// is there now.
+    fn failed_unless(
+        &self,
+        errno: Errno,
+        doing: &'static str,
+        entry: &str,
+        is_forbidden: impl FnOnce() -> bool,
+    ) -> Error {
+        if errno != Errno::ACCESS {
+            return Error::os(errno, doing).at_entry(&self.path, entry);
+        }
+        if self.forbids(".", Permission::EXEC_OK) {
+            return Error::os(errno, "entering a directory").at_entry(&self.path, ".");
+        }
+        let errno = if is_forbidden() { errno } else { Errno::STALE };
+        Error::os(errno, doing).at_entry(&self.path, entry)
+    }
+
+    /// Whether the permissions of `entry` forbid something, whatever a sandbox says.
+    fn forbids(&self, entry: &str, wanted: Permission) -> bool {
+        let flags = AtFlags::EACCESS | AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::accessat(&self.fd, entry, wanted, flags) == Err(Errno::ACCESS)
     }
 
     pub(super) fn open(&self, name: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
@@ -156,7 +190,7 @@ impl Dir {
         let open = || self.open(name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
         let fd = self
             .patiently(name, open)
-            .map_err(|errno| self.failed(errno, "opening a directory", name))?;
+            .map_err(|errno| self.not_opened(errno, "opening a directory", name, Permission::READ_OK))?;
         let path = match name {
             "." => Arc::clone(&self.path),
             // However deep a tenant nests directories, a message stays readable.
@@ -188,7 +222,7 @@ impl Dir {
         };
         self.patiently(name, open)
             .map(File::from)
-            .map_err(|errno| self.failed(errno, "opening a file", name))
+            .map_err(|errno| self.not_opened(errno, "opening a file", name, access.permissions()))
     }
 
     /// Has the operating system begin to read the regular file `name`, for somebody who will soon: it can have many on the
@@ -231,7 +265,7 @@ impl Dir {
 
     /// What the kernel thinks of making files here.
     pub(super) fn may_be_written(&self) -> rustix::io::Result<()> {
-        let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        let wanted = Permission::WRITE_OK | Permission::EXEC_OK;
         rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::EACCESS)
     }
 

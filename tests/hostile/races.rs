@@ -147,14 +147,12 @@ fn assert_apart(name: &str, (seen, attacks): (Vec<Seen>, usize)) {
         assert_eq!(seen.foreign, 0, "{name}: {seen:#?}");
         assert!(seen.strange.is_empty(), "{name}: {seen:#?}");
         assert!(seen.mine > 0 && seen.absent() > 0, "{name}: {seen:#?}");
-        // Once in some thousand opens the sandbox refuses the way itself: of a directory that is elsewhere just then.
-        let known = ["NotFound", "StaleNetworkFileHandle", "PermissionDenied"];
+        // What is elsewhere just then is absent. It is not for the sandbox to answer.
+        let known = ["NotFound", "StaleNetworkFileHandle"];
         assert!(
             seen.errors.keys().all(|error| known.contains(&error.as_str())),
             "{name}: {seen:#?}"
         );
-        let refused = seen.errors.get("PermissionDenied").copied().unwrap_or(0);
-        assert!(refused * 200 <= seen.opens, "{name}: {seen:#?}");
     }
     assert!(
         all >= opens() && attacks >= opens() / 100,
@@ -238,14 +236,18 @@ fn a_directory_that_becomes_a_link_to_anothers() {
     let [of_alice, of_bob] = [record(&ALICE, OF_ALICE, 900), record(&BOB, OF_BOB, 900)];
     volume.plant(&ALICE, "results", "dir/prize.json", &of_alice);
     volume.plant(&BOB, "results", "dir/prize.json", &of_bob);
+    volume.plant(&ALICE, "results", "dir/prize.csv", OF_ALICE);
+    volume.plant(&BOB, "results", "dir/prize.csv", OF_BOB);
     let [mine, theirs] = [&ALICE, &BOB].map(|tenant| volume.path(tenant, "results", "dir"));
     let link = volume.base().join("link");
     symlink(&theirs, &link).unwrap();
     let [alice, bob] = eyes(&arena, "results/dir/prize.json", [&of_alice, &of_bob]);
+    // Opened by its name on the volume, each time: the sandbox sees where its directory is.
+    let [attachment, _] = eyes(&arena, "results/dir/prize.csv", [OF_ALICE, OF_BOB]);
     let seen = arena.case(
         "directory and link",
         Due::Lines("lookup results/dir ENOENT"),
-        || race(&[alice], |_| exchange(&mine, &link)),
+        || race(&[alice, attachment], |_| exchange(&mine, &link)),
     );
     assert_apart("directory and link", seen);
     // Directories themselves: what is in them is still whose it says.

@@ -136,6 +136,8 @@ impl Session {
         let file = match self.visible(lens, name) {
             Some(_) => self.found(lens, name),
             None if is_record(name) => {
+                // Others removed what was there: who has that open does not have what is made under its name.
+                self.names.remove(name);
                 self.supersede(name);
                 self.enter(name, Vec::new(), State::Typed)
             }

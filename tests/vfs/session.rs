@@ -470,11 +470,42 @@ proptest! {
 
     #[test]
     fn a_session_is_like_its_model(steps in proptest::collection::vec(steps(), 1..40)) {
-        let mut run = Run::new();
-        for step in &steps {
-            run.step(step);
-            run.check();
-        }
-        run.close();
+        like_the_model(&steps);
+    }
+}
+
+/// Takes these steps, and compares after each.
+fn like_the_model(steps: &[Step]) {
+    let mut run = Run::new();
+    for step in steps {
+        run.step(step);
+        run.check();
+    }
+    run.close();
+}
+
+#[test]
+fn who_has_an_older_record_open_does_not_replace_the_one_that_was_made_here_since_others_removed_it() {
+    let (a, b) = ("a.json", "b.json");
+    let made_since = |older: &'static str| {
+        [
+            Step::Unplant(older),
+            Step::Open(0, older, Mode::Write),
+            Step::Release(0),
+            Step::Rewrite(3, Text::Plain(7)),
+        ]
+    };
+    let planted = [
+        Step::Plant(b, 1, false, false),
+        Step::Plant(a, 2, false, false),
+        Step::Open(3, a, Mode::Write),
+    ];
+    like_the_model(&[planted.to_vec(), made_since(a).to_vec()].concat());
+    // The same under the name that it was given.
+    for given in [
+        Step::Rename(b, a, Rename::Exchange),
+        Step::Rename(a, b, Rename::Replace),
+    ] {
+        like_the_model(&[planted.to_vec(), vec![given], made_since(b).to_vec()].concat());
     }
 }
