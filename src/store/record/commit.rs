@@ -34,6 +34,8 @@ struct Composed {
     like: Stat,
     /// Whether there is a record that it replaces.
     replaces: bool,
+    /// Whether there is, or may be, anything that a record of its name left.
+    follows: bool,
 }
 
 /// What became of the secret of the record before it.
@@ -132,9 +134,11 @@ impl Record<'_> {
             Found::Absent => None,
             Found::Hidden => return Err(self.look.taken(Op::Commit, self.name)),
         };
+        // Where there is a record, what was left before it is looked at once that is replaced.
+        let follows = current.is_some() || self.is_anything_left()?;
         let waiting = match &current {
-            Some(_) => None,
-            None => self.left()?,
+            None if follows => self.left()?,
+            _ => None,
         };
         let left = match &current {
             Some(stored) => left.filter(|_| !stored.has_secret),
@@ -168,6 +172,7 @@ impl Record<'_> {
                 None => self.dir().stat_self()?,
             },
             replaces: current.is_some(),
+            follows,
         })
     }
 
@@ -204,21 +209,21 @@ impl Record<'_> {
     }
 
     fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
-        let mut staged = match (composed.replaces, self.dir().meter()) {
+        let left = match composed.follows && !composed.replaces {
             // What is left of older ones goes as soon as this is in its place.
-            (false, Some(_)) => {
-                let left = self.left_entries();
-                Staged::instead_of(&left.each_ref().map(String::as_str), self.dir(), &composed.like)?
-            }
-            _ => Staged::instead_of(&[self.name.as_str()], self.dir(), &composed.like)?,
+            true => self.left_entries().to_vec(),
+            false => Vec::new(),
         };
+        let replaced = composed.replaces.then_some(self.name.as_str());
+        let replaced: Vec<&str> = left.iter().map(String::as_str).chain(replaced).collect();
+        let mut staged = Staged::instead_of(&replaced, self.dir(), &composed.like)?;
         staged.write(&composed.stored)?;
         volume::set_times(staged.file(), composed.times)?;
         let shown = composed.shown(&volume::stat(staged.file())?);
         let mode = shown.mode.filter(|mode| *mode != staged.mode());
         show(staged.file(), Shown { mode, ..shown })?;
         match composed.replaces {
-            true => staged.place(self.name.as_str(), durability),
+            true => staged.replace(self.name.as_str(), durability),
             false => staged.place_new(self.name.as_str(), durability),
         }
     }
@@ -234,7 +239,9 @@ impl Record<'_> {
             Inherited::Dropped => self.tell_dropped(),
         }
         let is_told = composed.secret == Inherited::Dropped;
-        self.supersede_left(composed.has_secret || is_told)?;
+        if composed.follows {
+            self.supersede_left(composed.has_secret || is_told)?;
+        }
         if is_told && durability == Durability::Durable {
             // A secret that comes back after a power cut would be given to the next record of this name.
             self.dir().sync()?;

@@ -99,7 +99,7 @@ impl<'f> Record<'f> {
     /// # Errors
     /// The volume's.
     pub(in crate::store) fn supersede_left(&self, has_secret: bool) -> Result<()> {
-        if !has_secret && !self.is_anything_left()? {
+        if !self.is_anything_left()? {
             // Nearly always: to remove what is not there costs more than to look.
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl<'f> Record<'f> {
     }
 
     /// Whether there is anything of which [`left`](Self::left) would have to find out what it is.
-    fn is_anything_left(&self) -> Result<bool> {
+    pub(super) fn is_anything_left(&self) -> Result<bool> {
         for entry in self.left_entries() {
             match self.dir().stat(&entry) {
                 Err(error) if error.kind() == Kind::NotFound => {}
