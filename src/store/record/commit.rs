@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::handle::Record;
+use super::left::Remains;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::record::{Put, View};
@@ -34,8 +35,8 @@ struct Composed {
     like: Stat,
     /// Whether there is a record that it replaces.
     replaces: bool,
-    /// Whether there is, or may be, anything that a record of its name left.
-    follows: bool,
+    /// What earlier records of its name have left, where there is none that it replaces.
+    remains: Vec<Remains>,
 }
 
 /// What became of the secret of the record before it.
@@ -134,12 +135,12 @@ impl Record<'_> {
             Found::Absent => None,
             Found::Hidden => return Err(self.look.taken(Op::Commit, self.name)),
         };
-        // Where there is a record, what was left before it is looked at once that is replaced.
-        let follows = current.is_some() || self.is_anything_left()?;
-        let waiting = match &current {
-            None if follows => self.left()?,
-            _ => None,
+        let remains = match &current {
+            // What was left before it is looked at once it is replaced.
+            Some(_) => Vec::new(),
+            None => self.remains()?,
         };
+        let waiting = self.newest_secret(&remains)?;
         let left = match &current {
             Some(stored) => left.filter(|_| !stored.has_secret),
             None => waiting.as_ref(),
@@ -172,7 +173,7 @@ impl Record<'_> {
                 None => self.dir().stat_self()?,
             },
             replaces: current.is_some(),
-            follows,
+            remains,
         })
     }
 
@@ -209,14 +210,11 @@ impl Record<'_> {
     }
 
     fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
-        let left = match composed.follows && !composed.replaces {
-            // What is left of older ones goes as soon as this is in its place.
-            true => self.left_entries().to_vec(),
-            false => Vec::new(),
-        };
+        // What is left of older ones goes as soon as this is in its place.
+        let left = composed.remains.iter().map(|remains| remains.entry.as_str());
         let replaced = composed.replaces.then_some(self.name.as_str());
-        let replaced: Vec<&str> = left.iter().map(String::as_str).chain(replaced).collect();
-        let mut staged = Staged::instead_of(&replaced, self.dir(), &composed.like)?;
+        let before: Vec<&str> = left.chain(replaced).collect();
+        let mut staged = Staged::instead_of(&before, self.dir(), &composed.like)?;
         staged.write(&composed.stored)?;
         volume::set_times(staged.file(), composed.times)?;
         let shown = composed.shown(&volume::stat(staged.file())?);
@@ -239,8 +237,9 @@ impl Record<'_> {
             Inherited::Dropped => self.tell_dropped(),
         }
         let is_told = composed.secret == Inherited::Dropped;
-        if composed.follows {
-            self.supersede_left(composed.has_secret || is_told)?;
+        match composed.replaces {
+            true => self.supersede_left(composed.has_secret || is_told)?,
+            false => self.forget_remains(&composed.remains)?,
         }
         if is_told && durability == Durability::Durable {
             // A secret that comes back after a power cut would be given to the next record of this name.
