@@ -199,7 +199,7 @@ assert crossed > 50, crossed
 }
 
 #[test]
-fn what_is_wrong_with_an_attachment_that_became_a_record_is_told_by_fsync_and_kept_at_the_close() {
+fn what_is_wrong_with_an_attachment_that_became_a_record_is_told_by_fsync_and_by_the_close() {
     let volume = volume();
     let mount = mounted(&volume);
     run(
@@ -213,7 +213,7 @@ assert met(os.fsync, file) == met(os.fsync, file) == 'EINVAL'
 os.pwrite(file, b'}', 7)
 assert met(os.fsync, file) == 'ok'
 os.pwrite(file, b'[', 0)
-os.close(file)
+assert met(os.close, file) == 'EINVAL'
 assert content() == b'["n": 1}'
 "#,
     );

@@ -7,7 +7,7 @@ use lru::LruCache;
 
 use super::attributes::NodeKind;
 use crate::clock::Timestamp;
-use crate::volume::{FileId, FileType, Shown, Version};
+use crate::volume::{FileId, FileType, Shown, Stat, Version};
 
 /// Views longer than this are not remembered, only their length.
 const MAX_VIEW: usize = 64 << 10;
@@ -18,6 +18,9 @@ const MAX_FACTS: usize = 1 << 17;
 
 /// The most directories whose links are remembered.
 const MAX_DIRECTORIES: NonZeroUsize = NonZeroUsize::new(1 << 12).unwrap();
+
+/// The most removed records of which it is remembered that they have no secret.
+const MAX_REMOVED: usize = 1 << 13;
 
 /// What was found out about one version of one file.
 #[derive(Clone, Debug)]
@@ -64,6 +67,8 @@ pub(super) struct Facts {
     viewed: LruCache<Subject, ()>,
     /// By directory: the volume's number of its names, and that of its links as shown.
     links: LruCache<FileId, (u32, u32)>,
+    /// Files that were records without a secret when they were removed, and are as they were then.
+    no_secret: LruCache<FileId, Version>,
     view_bytes: usize,
     max_view_bytes: usize,
 }
@@ -75,6 +80,7 @@ impl Facts {
             known: LruCache::unbounded(),
             viewed: LruCache::unbounded(),
             links: LruCache::new(MAX_DIRECTORIES),
+            no_secret: LruCache::unbounded(),
             view_bytes: 0,
             max_view_bytes,
         }
@@ -154,6 +160,18 @@ impl Facts {
     /// One of the directories in it is shown from now on, or no longer, and has a name all the same.
     pub(super) fn forget_links(&mut self, directory: FileId) {
         self.links.pop(&directory);
+    }
+
+    /// Whether this is known to be a record without a secret that was removed.
+    pub(super) fn has_no_secret(&mut self, stat: &Stat) -> bool {
+        self.no_secret.get(&stat.id) == Some(&stat.version())
+    }
+
+    pub(super) fn remember_no_secret(&mut self, stat: &Stat) {
+        self.no_secret.put(stat.id, stat.version());
+        if self.no_secret.len() > MAX_REMOVED {
+            self.no_secret.pop_lru();
+        }
     }
 
     pub(super) fn remember_links(&mut self, directory: FileId, names: u32, links: u32) {

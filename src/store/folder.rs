@@ -99,7 +99,7 @@ impl Folder {
     /// The volume's.
     pub fn attributes(&self) -> Result<Attributes> {
         let stat = self.dir.stat_self()?;
-        let shown = self.dir.shown(".");
+        let shown = self.dir.shown_self();
         Ok(self.tenant.attributes(&stat, NodeKind::Directory, shown))
     }
 

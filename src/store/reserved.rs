@@ -122,9 +122,9 @@ impl Reserved {
 
 /// The name of ours that belongs to `name`: as long for every name, for names may be as long as can be.
 pub(super) fn beside(prefix: &str, name: &EntryName) -> String {
-    let digest = hex::encode(Sha256::digest(name.as_str().as_bytes()));
+    let digest = Sha256::digest(name.as_str().as_bytes());
     let (half, _) = digest.split_at(digest.len() / 2);
-    format!("{prefix}{half}")
+    format!("{prefix}{}", hex::encode(half))
 }
 
 /// The name of ours that belongs to `name`, and tells it, unless that would be too long.

@@ -421,12 +421,14 @@ impl Vfs {
         opening: Opening,
         keep_cache: bool,
     ) -> Opened {
+        let mode = opening.mode;
         let content = Content::Attachment(node, attachment);
         let fh = self.files.add(OpenFile::new(content, opening.into()));
         Opened {
             fh,
             keep_cache,
-            no_flush: true,
+            // It may be a record by then.
+            no_flush: !mode.write,
         }
     }
 }

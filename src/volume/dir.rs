@@ -271,7 +271,15 @@ impl Dir {
 
     /// Gives the open file a (further) name here.
     pub(super) fn link(&self, file: &File, name: &str) -> rustix::io::Result<()> {
-        // linkat(AT_EMPTY_PATH) wants CAP_DAC_READ_SEARCH before Linux 6.10; the way over /proc never does.
+        match rustix::fs::linkat(file, "", &self.fd, name, AtFlags::EMPTY_PATH) {
+            // Before Linux 6.10 that wants CAP_DAC_READ_SEARCH, and since then that the same thread opened the file.
+            Err(Errno::NOENT) => self.link_over_proc(file, name),
+            linked => linked,
+        }
+    }
+
+    /// The longer way, which wants nothing: the kernel walks through /proc for it.
+    fn link_over_proc(&self, file: &File, name: &str) -> rustix::io::Result<()> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         rustix::fs::linkat(rustix::fs::CWD, path, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
     }

@@ -51,6 +51,11 @@ impl Dir {
         Shown::parse(buffer.get(..read.unwrap_or(0)).unwrap_or_default())
     }
 
+    /// As [`shown`](Self::shown), of the directory itself.
+    pub fn shown_self(&self) -> Shown {
+        shown(self)
+    }
+
     /// Has the mount show that of `name`.
     ///
     /// # Errors
@@ -152,9 +157,9 @@ pub fn set_former_name(file: &File, name: &str) -> Result<()> {
 }
 
 /// As [`Dir::shown`], of an open file.
-pub fn shown(file: &File) -> Shown {
+pub fn shown(fd: impl AsFd) -> Shown {
     let mut buffer = [0; LONGEST_SHOWN];
-    let read = rustix::fs::fgetxattr(file, SHOWN, &mut buffer[..]);
+    let read = rustix::fs::fgetxattr(fd, SHOWN, &mut buffer[..]);
     Shown::parse(buffer.get(..read.unwrap_or(0)).unwrap_or_default())
 }
 

@@ -27,6 +27,17 @@ pub enum Durability {
     Ordered,
 }
 
+/// Whether something has the name that a file is to get, and is replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Occupant {
+    /// Nothing may be replaced.
+    Never,
+    /// Most likely nothing is there.
+    Perhaps,
+    /// Something is there, unless it was just removed.
+    Surely,
+}
+
 /// A file that has no name yet, or where the file system knows no such thing, one of ours. Dropped before it is
 /// placed, it leaves nothing behind.
 #[derive(Debug)]
@@ -158,7 +169,15 @@ impl<'dir> Staged<'dir> {
     /// # Errors
     /// The operating system's; then the name leads to what it did before.
     pub fn place(self, name: &str, durability: Durability) -> Result<Stat> {
-        self.place_as(name, super::Rename::Replace, durability)
+        self.place_as(name, Occupant::Perhaps, durability)
+    }
+
+    /// As [`place`](Self::place), faster where some file has the name.
+    ///
+    /// # Errors
+    /// As `place`.
+    pub fn replace(self, name: &str, durability: Durability) -> Result<Stat> {
+        self.place_as(name, Occupant::Surely, durability)
     }
 
     /// Gives the file its name, atomically, if nothing else has it.
@@ -166,7 +185,7 @@ impl<'dir> Staged<'dir> {
     /// # Errors
     /// [`Exists`](crate::error::Kind::Exists) when something has; the operating system's.
     pub fn place_new(self, name: &str, durability: Durability) -> Result<Stat> {
-        self.place_as(name, super::Rename::NoReplace, durability)
+        self.place_as(name, Occupant::Never, durability)
     }
 
     /// Gives the file its name, durably, in place of the very version of a file that `expected` describes. Whether it
@@ -224,7 +243,7 @@ impl<'dir> Staged<'dir> {
         Ok(replaced)
     }
 
-    fn place_as(mut self, name: &str, how: super::Rename, durability: Durability) -> Result<Stat> {
+    fn place_as(mut self, name: &str, occupant: Occupant, durability: Durability) -> Result<Stat> {
         match durability {
             Durability::Durable => self.sync(name)?,
             Durability::Ordered => write_back(&self.file)?,
@@ -235,7 +254,7 @@ impl<'dir> Staged<'dir> {
         };
         let reservation = self.reservation.take();
         let (dir, amount) = (self.dir, Amount::file(self.written));
-        dir.placing(name, reservation, amount, || self.give_name(name, how))?;
+        dir.placing(name, reservation, amount, || self.give_name(name, occupant))?;
         if durability == Durability::Durable {
             self.dir.sync()?;
         }
@@ -246,20 +265,25 @@ impl<'dir> Staged<'dir> {
         }
     }
 
-    fn give_name(&mut self, name: &str, how: super::Rename) -> Result<()> {
+    fn give_name(&mut self, name: &str, occupant: Occupant) -> Result<()> {
         if self.name.is_none() {
-            match self.dir.link(&self.file, name) {
-                Ok(()) => return Ok(()),
-                // A name cannot be taken over by linkat; a second one can be, by rename.
-                Err(Errno::EXIST) if how == super::Rename::Replace => {
-                    let temporary = temporary_name()?;
-                    self.link(&temporary)?;
-                    self.name = Some(temporary);
+            if occupant != Occupant::Surely {
+                match self.dir.link(&self.file, name) {
+                    Ok(()) => return Ok(()),
+                    Err(Errno::EXIST) if occupant == Occupant::Perhaps => {}
+                    Err(errno) => return Err(self.dir.failed(errno, "naming a file", name)),
                 }
-                Err(errno) => return Err(self.dir.failed(errno, "naming a file", name)),
             }
+            // A name cannot be taken over by linkat; a second one can be, by rename.
+            let temporary = temporary_name()?;
+            self.link(&temporary)?;
+            self.name = Some(temporary);
         }
         if let Some(temporary) = &self.name {
+            let how = match occupant {
+                Occupant::Never => super::Rename::NoReplace,
+                Occupant::Perhaps | Occupant::Surely => super::Rename::Replace,
+            };
             self.dir.rename_uncounted(temporary, self.dir, name, how)?;
             self.name = None;
         }
@@ -281,7 +305,7 @@ impl<'dir> Staged<'dir> {
     /// As [`Staged::place_new`].
     pub fn place_empty(self, name: &str) -> Result<File> {
         let file = self.file.try_clone().doing("opening a new file")?;
-        self.place_as(name, super::Rename::NoReplace, Durability::Ordered)?;
+        self.place_as(name, Occupant::Never, Durability::Ordered)?;
         Ok(file)
     }
 }

@@ -135,8 +135,12 @@ fn steps(calls: &[Call], root: &str) -> Vec<Step> {
             ("fsync", None) => Some(Step::FlushNames(below(arguments[0], root))),
             ("linkat", _) => {
                 let path = text(arguments[1]);
-                let number = path.strip_prefix("/proc/self/fd/").unwrap();
-                Some(Step::Link(files[number], within(arguments[2], arguments[3])))
+                // The open file itself, or where the kernel does not take that, its path.
+                let file = match path.strip_prefix("/proc/self/fd/") {
+                    Some(number) => files[number],
+                    None => file(arguments[0]).unwrap(),
+                };
+                Some(Step::Link(file, within(arguments[2], arguments[3])))
             }
             ("renameat2", _) => {
                 let (from, to) = (

@@ -1,8 +1,10 @@
 //! What becomes of records that are removed: they wait, and the next of their name gets their secrets.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tenantfs::clock::Timestamp;
@@ -127,6 +129,29 @@ fn a_removed_record_leaves_its_secret_to_the_next_of_its_name_and_nothing_else()
     scene.folder.remove(&record).unwrap();
     scene.folder.record(&name("y.json")).save(b"{}").unwrap();
     assert!(!scene.has_secret("y.json"));
+}
+
+#[test]
+fn a_removed_record_that_gets_a_secret_while_it_waits_leaves_that() {
+    for gets_secret in [false, true] {
+        let scene = Scene::new();
+        let record = name("x.json");
+        let record = scene.folder.record(&record);
+        record.save(br#"{"n": 1}"#).unwrap();
+        // The service has it open, and writes to it wherever it is by then.
+        let service = File::options().write(true).open(scene.on_disk("x.json"));
+        // As it is from now on, it is known by its attributes.
+        thread::sleep(Duration::from_millis(80));
+        record.remove().unwrap();
+        assert_eq!(scene.removed(), ["schedules/x.json"]);
+        if gets_secret {
+            let text = format!(r#"{{"user_id": "alice", "api_key": "{SECRET}"}}"#);
+            service.unwrap().write_all_at(text.as_bytes(), 0).unwrap();
+        }
+        record.save(br#"{"n": 2}"#).unwrap();
+        assert_eq!(scene.has_secret("x.json"), gets_secret);
+        assert_eq!(scene.removed(), [""; 0]);
+    }
 }
 
 #[test]
@@ -370,7 +395,7 @@ fn what_was_removed_waits_no_longer_than_it_is_kept() {
     }
     scene.folder.remove(&name("x.json")).unwrap();
     remove_all(&scene.folder, &sub);
-    std::thread::sleep(keep + Duration::from_millis(200));
+    thread::sleep(keep + Duration::from_millis(200));
     assert_eq!(scene.removed(), [""; 0]);
     assert_eq!(
         kind(scene.store.restore("schedules/x.json")),
@@ -523,7 +548,7 @@ fn of_more_than_are_asked_for_the_last_removed_are_found() {
             let record = name(&format!("{number}.json"));
             folder.record(&record).save(b"{}").unwrap();
             folder.remove(&record).unwrap();
-            std::thread::sleep(Duration::from_millis(11));
+            thread::sleep(Duration::from_millis(11));
         }
     }
     let survey = scene.store.removed(6);

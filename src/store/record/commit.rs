@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::handle::Record;
+use super::left::Remains;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::record::{Put, View};
@@ -34,6 +35,8 @@ struct Composed {
     like: Stat,
     /// Whether there is a record that it replaces.
     replaces: bool,
+    /// What earlier records of its name have left, where there is none that it replaces.
+    remains: Vec<Remains>,
 }
 
 /// What became of the secret of the record before it.
@@ -132,10 +135,12 @@ impl Record<'_> {
             Found::Absent => None,
             Found::Hidden => return Err(self.look.taken(Op::Commit, self.name)),
         };
-        let waiting = match &current {
-            Some(_) => None,
-            None => self.left()?,
+        let remains = match &current {
+            // What was left before it is looked at once it is replaced.
+            Some(_) => Vec::new(),
+            None => self.remains()?,
         };
+        let waiting = self.newest_secret(&remains)?;
         let left = match &current {
             Some(stored) => left.filter(|_| !stored.has_secret),
             None => waiting.as_ref(),
@@ -168,6 +173,7 @@ impl Record<'_> {
                 None => self.dir().stat_self()?,
             },
             replaces: current.is_some(),
+            remains,
         })
     }
 
@@ -204,21 +210,18 @@ impl Record<'_> {
     }
 
     fn place(&self, composed: &Composed, durability: Durability) -> Result<Stat> {
-        let mut staged = match (composed.replaces, self.dir().meter()) {
-            // What is left of older ones goes as soon as this is in its place.
-            (false, Some(_)) => {
-                let left = self.left_entries();
-                Staged::instead_of(&left.each_ref().map(String::as_str), self.dir(), &composed.like)?
-            }
-            _ => Staged::instead_of(&[self.name.as_str()], self.dir(), &composed.like)?,
-        };
+        // What is left of older ones goes as soon as this is in its place.
+        let left = composed.remains.iter().map(|remains| remains.entry.as_str());
+        let replaced = composed.replaces.then_some(self.name.as_str());
+        let before: Vec<&str> = left.chain(replaced).collect();
+        let mut staged = Staged::instead_of(&before, self.dir(), &composed.like)?;
         staged.write(&composed.stored)?;
         volume::set_times(staged.file(), composed.times)?;
         let shown = composed.shown(&volume::stat(staged.file())?);
         let mode = shown.mode.filter(|mode| *mode != staged.mode());
         show(staged.file(), Shown { mode, ..shown })?;
         match composed.replaces {
-            true => staged.place(self.name.as_str(), durability),
+            true => staged.replace(self.name.as_str(), durability),
             false => staged.place_new(self.name.as_str(), durability),
         }
     }
@@ -234,7 +237,10 @@ impl Record<'_> {
             Inherited::Dropped => self.tell_dropped(),
         }
         let is_told = composed.secret == Inherited::Dropped;
-        self.supersede_left(composed.has_secret || is_told)?;
+        match composed.replaces {
+            true => self.supersede_left(composed.has_secret || is_told)?,
+            false => self.forget_remains(&composed.remains)?,
+        }
         if is_told && durability == Durability::Durable {
             // A secret that comes back after a power cut would be given to the next record of this name.
             self.dir().sync()?;

@@ -3,12 +3,21 @@
 use super::handle::Record;
 use zeroize::Zeroizing;
 
+use crate::clock::Timestamp;
 use crate::error::{Kind, Result};
 use crate::event::Event;
 use crate::store::found::{Found, Stored};
-use crate::store::reserved::{AWAY_PREFIX, SECRETS_PREFIX, beside, forget, note_name, note_name_of, telling};
+use crate::store::reserved::{
+    AWAY_PREFIX, Reserved, SECRETS_PREFIX, beside, forget, note_name, note_name_of, telling,
+};
 use crate::store::waiting::{Waiting, is_outdated, verified};
-use crate::volume::{Durability, Rename, Staged};
+use crate::volume::{Durability, Rename, Staged, Stat};
+
+/// An entry of ours that a record has left to the next one of its name.
+pub(super) struct Remains {
+    pub(super) entry: String,
+    stat: Stat,
+}
 
 impl<'f> Record<'f> {
     /// Leaves its secrets: puts it where only its next commit finds it.
@@ -63,10 +72,7 @@ impl<'f> Record<'f> {
     /// # Errors
     /// The volume's.
     pub(in crate::store) fn left(&self) -> Result<Option<Stored>> {
-        let candidates = [self.last()?, self.waiting_as(&self.secrets_entry())?];
-        let candidates = candidates.into_iter().flatten();
-        // Each takes the other's place: there are two only if the server was killed in between.
-        Ok(candidates.max_by_key(|stored| stored.stat.ctime))
+        self.newest_secret(&self.remains()?)
     }
 
     /// As [`left`](Self::left), where these secrets are nowhere else.
@@ -74,12 +80,51 @@ impl<'f> Record<'f> {
     /// # Errors
     /// The volume's.
     pub(super) fn last(&self) -> Result<Option<Stored>> {
-        let candidates = [self.waiting().record()?, self.waiting_as(&self.away_entry())?];
-        let with_secret = candidates
-            .into_iter()
-            .flatten()
-            .filter(|stored| stored.has_secret);
-        Ok(with_secret.max_by_key(|stored| stored.stat.ctime))
+        self.only_secret(&self.remains()?)
+    }
+
+    fn only_secret(&self, remains: &[Remains]) -> Result<Option<Stored>> {
+        let is_only = |remains: &&Remains| Reserved::of(&remains.entry) != Reserved::Secrets;
+        self.newest_secret(remains.iter().filter(is_only))
+    }
+
+    /// The last of these that has a secret, within its time. Each takes the others' place: there are several only if the
+    /// server was killed in between.
+    pub(super) fn newest_secret<'r>(
+        &self,
+        remains: impl IntoIterator<Item = &'r Remains>,
+    ) -> Result<Option<Stored>> {
+        let mut newest: Option<Stored> = None;
+        for remains in remains {
+            let stored = self.secret_in(remains)?;
+            newest = newest
+                .into_iter()
+                .chain(stored)
+                .max_by_key(|stored| stored.stat.ctime);
+        }
+        Ok(newest)
+    }
+
+    fn secret_in(&self, Remains { entry, stat }: &Remains) -> Result<Option<Stored>> {
+        if self.look.tenant.facts.lock().has_no_secret(stat) {
+            return Ok(None);
+        }
+        let stored = verified(self.look, entry)?;
+        Ok(stored.filter(|stored| stored.has_secret && !is_outdated(self.look, entry, &stored.stat)))
+    }
+
+    /// Takes note that `stored`, which was read at `now` and is called `entry` since, has no secret: the next record of
+    /// its name need not read it. Not where it was changed in between, or so shortly before that nothing would tell.
+    pub(super) fn has_left_no_secret(&self, stored: &Stored, entry: &str, now: Timestamp) {
+        let read = stored.stat;
+        let is_same = |stat: &Stat| (stat.id, stat.size, stat.mtime) == (read.id, read.size, read.mtime);
+        if !stored.has_secret
+            && read.version().is_settled(now)
+            && let Ok(stat) = self.dir().stat(entry)
+            && is_same(&stat)
+        {
+            self.look.tenant.facts.lock().remember_no_secret(&stat);
+        }
     }
 
     /// Whether the next commit would carry a secret over.
@@ -99,15 +144,18 @@ impl<'f> Record<'f> {
     /// # Errors
     /// The volume's.
     pub(in crate::store) fn supersede_left(&self, has_secret: bool) -> Result<()> {
-        if !has_secret && !self.is_anything_left()? {
-            // Nearly always: to remove what is not there costs more than to look.
-            return Ok(());
-        }
-        let is_lost = !has_secret && self.last()?.is_some();
-        self.forget_last()?;
-        forget(self.dir(), &self.secrets_entry())?;
+        let remains = self.remains()?;
+        let is_lost = !has_secret && self.only_secret(&remains)?.is_some();
+        self.forget_remains(&remains)?;
         if is_lost {
             self.tell_dropped();
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget_remains(&self, remains: &[Remains]) -> Result<()> {
+        for Remains { entry, .. } in remains {
+            forget(self.dir(), entry)?;
         }
         Ok(())
     }
@@ -117,15 +165,20 @@ impl<'f> Record<'f> {
         forget(self.dir(), &self.away_entry()).map(drop)
     }
 
-    /// Whether there is anything of which [`left`](Self::left) would have to find out what it is.
-    fn is_anything_left(&self) -> Result<bool> {
+    /// What may be left to the next record of this name: nearly always nothing, and to look for that costs less than to
+    /// remove it.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub(super) fn remains(&self) -> Result<Vec<Remains>> {
+        let mut remains = Vec::new();
         for entry in self.left_entries() {
             match self.dir().stat(&entry) {
                 Err(error) if error.kind() == Kind::NotFound => {}
-                there => return there.map(|_| true),
+                stat => remains.push(Remains { stat: stat?, entry }),
             }
         }
-        Ok(false)
+        Ok(remains)
     }
 
     /// Forgets what was left to the next record of this name, if that is there by now.
@@ -152,7 +205,7 @@ impl<'f> Record<'f> {
     }
 
     /// Whatever may be left to the next record of this name: it goes when that is in its place.
-    pub(super) fn left_entries(&self) -> [String; 3] {
+    fn left_entries(&self) -> [String; 3] {
         [
             self.waiting().entry().to_owned(),
             self.away_entry(),
@@ -162,14 +215,5 @@ impl<'f> Record<'f> {
 
     pub(super) fn tell_dropped(&self) {
         self.observe(&Event::SecretDropped { path: self.path() });
-    }
-
-    /// What waits as `entry`, within its time.
-    fn waiting_as(&self, entry: &str) -> Result<Option<Stored>> {
-        match self.dir().stat(entry) {
-            Ok(stat) if !is_outdated(self.look, entry, &stat) => verified(self.look, entry),
-            Err(error) if error.kind() != Kind::NotFound => Err(error),
-            _ => Ok(None),
-        }
     }
 }

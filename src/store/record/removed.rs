@@ -1,6 +1,7 @@
 //! Removing records, and the way back.
 
 use super::handle::Record;
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::store::attributes::NodeKind;
@@ -23,8 +24,9 @@ impl Record<'_> {
         if seen.kind == NodeKind::Directory {
             return Err(Error::new(Kind::IsADirectory, "a directory"));
         }
+        let now = clock::now();
         match self.look.read_record(self.name)? {
-            Found::Visible(stored) => self.put_aside(&stored)?,
+            Found::Visible(stored) => self.put_aside(&stored, now)?,
             // What waits of an older record goes on waiting.
             Found::Absent if seen.kept_draft => {}
             Found::Absent | Found::Hidden => return Err(not_found()),
@@ -32,13 +34,15 @@ impl Record<'_> {
         self.discard_draft().map(drop)
     }
 
-    fn put_aside(&self, stored: &Stored) -> Result<()> {
+    /// `stored` was read at `now` or after it.
+    fn put_aside(&self, stored: &Stored, now: Timestamp) -> Result<()> {
         if self.look.tenant.options.keep_removed.is_zero() {
             return self.unlink(stored);
         }
         let is_lost = !stored.has_secret && self.last()?.is_some();
         self.waiting().put()?;
         self.look.waits(self.waiting().entry());
+        self.has_left_no_secret(stored, self.waiting().entry(), now);
         forget(self.dir(), &self.away_entry())?;
         forget(self.dir(), &self.secrets_entry())?;
         if is_lost {
