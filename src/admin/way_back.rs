@@ -116,9 +116,7 @@ fn open(ground: &Ground, user: &UserId, resource: &Resource, read_only: bool) ->
         keep_removed: ground.keep_removed,
         ..Options::default()
     };
-    let observer = Arc::new(LogObserver {
-        session: format!("records of {}", user.hash()),
-    });
+    let observer = Arc::new(LogObserver::called(format!("records of {}", user.hash())));
     // Whoever may read and write the whole volume needs no proof of being anybody.
     let principal = Principal::authenticated(user.clone());
     Store::open(&ground.volume, &principal, options, observer).map_err(|error| match error.kind() {
