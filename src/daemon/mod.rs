@@ -3,6 +3,7 @@
 //! One thread waits for everything that takes time: leases, the control socket, systemd. Files are served by each
 //! session's own threads, which never wait for it.
 
+mod asked;
 mod audited;
 mod client;
 mod control;
@@ -15,6 +16,7 @@ mod sessions;
 mod setup;
 mod slot;
 mod systemd;
+mod turns;
 mod way_back;
 mod wire;
 

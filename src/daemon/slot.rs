@@ -83,6 +83,8 @@ impl Restoring {
             good_for: 0,
             open_files: 0,
             drafts: Vec::new(),
+            more_drafts: true,
+            replaced: Vec::new(),
             quota: None,
         }
     }

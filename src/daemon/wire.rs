@@ -126,6 +126,20 @@ pub enum Reply {
     Error(Failure),
 }
 
+impl Request {
+    /// Whether nothing is changed by it: who asked and is gone needs no answer.
+    pub(super) fn only_looks(&self) -> bool {
+        match self {
+            Self::Status {} | Self::Audit { .. } | Self::Removed { .. } | Self::Drafts { .. } => true,
+            Self::Login { .. }
+            | Self::Logout { .. }
+            | Self::Revoke(_)
+            | Self::Restore { .. }
+            | Self::Discard { .. } => false,
+        }
+    }
+}
+
 impl Reply {
     /// The answer, as far as it is one.
     ///
@@ -162,6 +176,12 @@ pub struct SessionStatus {
     pub open_files: usize,
     /// What was typed and could not be committed.
     pub drafts: Vec<DraftStatus>,
+    /// Whether there may be other drafts: not all were looked at in time, or could be, or there are more than are shown.
+    #[serde(default)]
+    pub more_drafts: bool,
+    /// The resources for which the volume has another directory by now than the session, which goes on with those of its login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<String>,
     /// What the user has of their quota; none where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaStatus>,

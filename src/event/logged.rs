@@ -216,9 +216,7 @@ impl fmt::Display for Words<'_> {
 
 fn state(change: SessionChange) -> &'static str {
     match change {
-        SessionChange::Stale => {
-            "the key could not be validated again; work goes on through the grace period"
-        }
+        SessionChange::Stale => "the key could not be validated again; work goes on through the grace period",
         SessionChange::Suspended => "suspended, until the key can be validated again",
         SessionChange::Active => "the key was validated again; all is well",
         SessionChange::Begins => "begins",
@@ -265,7 +263,9 @@ mod tests {
         assert!(sort(&one) == sort(&denied(Op::Open, "a FIFO \"y\" is in the way")));
         assert!(sort(&one) != sort(&denied(Op::Open, "a socket is in the way")));
         assert!(sort(&one) != sort(&denied(Op::Rename, "a FIFO \"x\" is in the way")));
-        let trouble = |what: &str| Event::Trouble { what: what.to_owned() };
+        let trouble = |what: &str| Event::Trouble {
+            what: what.to_owned(),
+        };
         assert!(sort(&trouble("the draft of \"x\"")) == sort(&trouble("the draft of \"y\"")));
         assert!(sort(&trouble("the draft of \"x\"")) != sort(&trouble("the log of \"x\"")));
     }
@@ -280,7 +280,10 @@ mod tests {
         };
         let line = Words(&event).to_string();
         assert!(line.len() < 8 << 10, "{}", line.len());
-        assert!(line.contains("/ö.json\" denied: öö") && line.ends_with('…'), "{line}");
+        assert!(
+            line.contains("/ö.json\" denied: öö") && line.ends_with('…'),
+            "{line}"
+        );
         let short = denied(Op::Open, "why");
         assert_eq!(Words(&short).to_string(), "open \"x\" denied: why");
     }

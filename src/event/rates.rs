@@ -202,7 +202,9 @@ impl<K: Eq + Hash> User<K> {
     fn complete(&mut self, name: &str, now: Instant) -> Vec<(Level, String)> {
         let earned = now.saturating_duration_since(self.at).as_millis() * u128::from(A_SECOND) / 1000;
         if earned > 0 {
-            self.debt = self.debt.saturating_sub(u64::try_from(earned).unwrap_or(u64::MAX));
+            self.debt = self
+                .debt
+                .saturating_sub(u64::try_from(earned).unwrap_or(u64::MAX));
             self.at = now;
         }
         if now < self.until {

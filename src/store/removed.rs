@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use super::folder::Folder;
 use super::found::not_found;
+use super::look::Look;
 use super::reserved::{Reserved, former_name};
 use super::survey::{Survey, Unreadable};
 use super::waiting::Waiting;
@@ -14,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
-use crate::volume::Durability;
+use crate::volume::{Durability, Stat};
 
 /// A record that was removed and waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,16 +33,23 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Those in and below `roots`, of more than so many the last removed; these first.
-    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Survey<Self> {
+    /// Those in and below `roots`, of more than so many the last removed; these first. As long as `go_on` says so.
+    pub(super) fn find<'a>(
+        roots: impl Iterator<Item = &'a Folder>,
+        most: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> Survey<Self> {
         let mut newest = Newest {
             most,
+            go_on,
             records: BTreeMap::new(),
             survey: Survey::default(),
         };
         for root in roots {
-            if let Err(error) = walk(root, &mut newest) {
-                newest.survey.miss_place(root, None, error);
+            match walk(root, &mut newest) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => break,
+                Err(error) => newest.survey.miss_place(root, None, error),
             }
         }
         Survey {
@@ -52,13 +60,14 @@ impl Removed {
 }
 
 /// The last removed of what was met, at most so many.
-struct Newest {
+struct Newest<'g> {
     most: usize,
+    go_on: &'g dyn Fn() -> bool,
     records: BTreeMap<(Timestamp, Reverse<String>), Removed>,
     survey: Survey<Removed>,
 }
 
-impl Visitor<Folder> for Newest {
+impl Visitor<Folder> for Newest<'_> {
     fn visit(&mut self, folder: &Folder) -> Walked {
         let waiting = match waiting_in(folder) {
             Ok(waiting) => waiting,
@@ -67,7 +76,12 @@ impl Visitor<Folder> for Newest {
                 return Ok(ControlFlow::Continue(()));
             }
         };
+        // Read one by one, as they are asked for.
         for removed in waiting {
+            if !(self.go_on)() {
+                self.survey.more = true;
+                return Ok(ControlFlow::Break(()));
+            }
             match removed {
                 Ok(removed) => {
                     let order = (removed.removed, Reverse(removed.path.clone()));
@@ -107,20 +121,36 @@ pub(super) fn waiting_in(
     Ok(records.filter_map(move |name| {
         let path = look.path_of(&name);
         let waiting = Waiting::new(look, &name);
-        match waiting.record().transpose()? {
-            Ok(stored) => {
-                let removed = look.dir.waits_since(waiting.entry(), &stored.stat);
+        match what_waits(look, &waiting).transpose()? {
+            Ok((stat, size, has_secret)) => {
+                let removed = look.dir.waits_since(waiting.entry(), &stat);
                 Some(Ok(Removed {
                     path,
                     removed,
                     until: removed.after(look.tenant.options.keep_removed),
-                    size: stored.view.len() as u64,
-                    has_secret: stored.has_secret,
+                    size,
+                    has_secret,
                 }))
             }
             Err(error) => Some(Err(Unreadable { path, error })),
         }
     }))
+}
+
+/// The attributes of the record that waits, the size of its view, and whether it has a secret; none where it is not the tenant's own.
+///
+/// # Errors
+/// The volume's.
+fn what_waits(look: Look<'_>, waiting: &Waiting<'_>) -> Result<Option<(Stat, u64, bool)>> {
+    let Some(stat) = waiting.stat()? else {
+        return Ok(None);
+    };
+    let judge = || {
+        let stored = waiting.record()?;
+        Ok(stored.map(|stored| (stored.view.len() as u64, stored.has_secret)))
+    };
+    let known = look.tenant.removed.get(&stat, judge)?;
+    Ok(known.map(|(size, has_secret)| (stat, size, has_secret)))
 }
 
 /// Brings back what was removed last at the end of `path`, and the directories above it that were removed after it.

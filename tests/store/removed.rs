@@ -80,7 +80,7 @@ impl Scene {
     }
 
     pub(crate) fn removed(&self) -> Vec<String> {
-        let removed = self.store.removed(100).found;
+        let removed = self.store.removed(100, &|| true).found;
         removed.into_iter().map(|removed| removed.path).collect()
     }
 }
@@ -186,13 +186,13 @@ fn a_restored_record_has_its_content_its_secret_its_mode_and_its_times() {
     let before = fs::read(scene.on_disk("x.json")).unwrap();
     scene.folder.remove(&record).unwrap();
 
-    let [removed] = &scene.store.removed(100).found[..] else {
+    let [removed] = &scene.store.removed(100, &|| true).found[..] else {
         panic!("{:?}", scene.removed())
     };
     assert_eq!(removed.path, "schedules/x.json");
     assert!(removed.has_secret);
     assert_eq!(removed.until.millis_since(removed.removed), 3_600_000);
-    let none = scene.store.removed(0);
+    let none = scene.store.removed(0, &|| true);
     assert!(none.found.is_empty() && none.more);
 
     scene.store.restore("schedules/x.json").unwrap();
@@ -448,7 +448,7 @@ fn a_discarded_draft_shows_the_record_as_it_was_last_committed() {
     folder.record(&record).save(b"{\"n\":1}").unwrap();
     let draft = Draft::new(b"{\"n\":".to_vec(), 1000);
     folder.record(&record).keep(&draft, Durability::Ordered).unwrap();
-    let [uncommitted] = &scene.store.uncommitted(10).found[..] else {
+    let [uncommitted] = &scene.store.uncommitted(10, &|| true).found[..] else {
         panic!("one draft")
     };
     scene.store.discard_draft(&uncommitted.path).unwrap();
@@ -526,12 +526,12 @@ fn of_more_than_are_asked_for_the_last_removed_are_found() {
             std::thread::sleep(Duration::from_millis(11));
         }
     }
-    let survey = scene.store.removed(6);
+    let survey = scene.store.removed(6, &|| true);
     let found: Vec<_> = survey.found.iter().map(|removed| removed.path.as_str()).collect();
     let last = ["12", "11", "10", "sub/9", "sub/8", "sub/7"].map(|path| format!("schedules/{path}.json"));
     assert_eq!(found, last);
     assert!(survey.more && survey.unreadable.is_empty());
-    assert!(!scene.store.removed(13).more);
+    assert!(!scene.store.removed(13, &|| true).more);
 }
 
 /// At each level, one directory more than the one that leads on: all of them are still to be visited on the way back.
@@ -553,7 +553,7 @@ fn drafts_and_removed_records_are_found_however_deep_they_are() {
     folder.record(&name("x.json")).save(b"{}").unwrap();
     folder.remove(&name("x.json")).unwrap();
     Attachment::create(&folder, &name("n.txt"), 0o600).unwrap();
-    let uncommitted = scene.store.uncommitted(10).found;
+    let uncommitted = scene.store.uncommitted(10, &|| true).found;
     assert_eq!(uncommitted[0].path, format!("{deepest}/draft.json"));
     assert_eq!(scene.removed(), [format!("{deepest}/x.json")]);
     let usage = scene.store.usage();

@@ -147,6 +147,16 @@ fn describe(session: &SessionStatus) -> String {
         let (path, reason) = (plain(&draft.path), plain(&draft.reason));
         let _ = writeln!(text, "  not saved   {path}: {reason}");
     }
+    if session.more_drafts && session.state != "restoring" {
+        text += "  not saved   there may be more: not all could be looked at; see tenantfs drafts\n";
+    }
+    for resource in &session.replaced {
+        let _ = writeln!(
+            text,
+            "  replaced    {}: the volume has another directory now; the session keeps that of its login: log out and in",
+            plain(resource)
+        );
+    }
     text
 }
 
