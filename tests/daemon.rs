@@ -156,6 +156,24 @@ fn status_says_which_directories_were_replaced_since_the_login() {
 }
 
 #[test]
+fn status_says_what_was_removed_and_still_counts() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let daemon = Daemon::start(&volume, &[]);
+    let place = daemon.login(&ALICE);
+    let session = || daemon.json(ALICE.uid, &["status"], "")["sessions"][0].clone();
+    assert_eq!(session()["removed"], serde_json::Value::Null);
+    let script = "mkdir schedules/sub; for n in 1 2 3; do echo '{\"n\":1}' > schedules/sub/$n.json; done; rm -r schedules/sub";
+    shell(ALICE.uid, &place, script);
+    let removed = serde_json::json!({"bytes": 3 * 8, "records": 3, "counted": true});
+    assert_eq!(session()["removed"], removed);
+    let text = daemon.asked(ALICE.uid, &["status"], "");
+    assert!(
+        text.contains("removed     24 B in 3 records wait to go by themselves"),
+        "{text}"
+    );
+}
+
+#[test]
 fn status_shows_the_session_and_what_could_not_be_saved_and_why() {
     let volume = Volume::new(Layout::default());
     let daemon = Daemon::start(&volume, &[]);

@@ -2,9 +2,8 @@
 //! where the log ends.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,6 +14,7 @@ use super::chain::RECOVERED;
 use super::head::{HEAD, Head, HeadKey, Signed};
 use super::line::{Digest256, Line, MAX_LINE};
 use crate::error::{At, Doing, Error, Kind, Result};
+use crate::input;
 
 /// The most problems that are told one by one.
 const MOST: usize = 100;
@@ -122,12 +122,7 @@ impl Verifier<'_> {
     /// Takes every line of a file, and for the last one what is said of the log's end.
     fn file(&mut self, path: &Path, is_last: bool) -> std::io::Result<()> {
         path.clone_into(&mut self.file);
-        // Opening it must not wait; reading a pipe may.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NOCTTY)
-            .open(path)?;
-        let mut reader = LineReader::new(BufReader::new(file));
+        let mut reader = LineReader::new(BufReader::new(input::open(path)?));
         while self.read(&mut reader)? {}
         match is_last {
             true => self.end(path, &mut reader),

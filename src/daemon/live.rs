@@ -17,7 +17,7 @@ use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::session::{Leased, apart};
-use crate::store::{Survey, Uncommitted};
+use crate::store::{Kept, Survey, Uncommitted};
 use crate::vfs::Vfs;
 
 /// The most drafts that are shown of one session.
@@ -163,7 +163,11 @@ impl Live {
             let replaced = vfs.store().replaced(&volume.volume);
             let replaced = replaced.unwrap_or_default().into_iter();
             let replaced = replaced.map(|resource| resource.as_str().to_owned());
-            (replaced.collect(), vfs.uncommitted(MAX_DRAFTS, go_on))
+            Looked {
+                replaced: replaced.collect(),
+                drafts: vfs.uncommitted(MAX_DRAFTS, go_on),
+                kept: vfs.store().kept(go_on),
+            }
         });
         let left = until.saturating_duration_since(clock::instant());
         // A volume that hangs is no reason not to tell the rest.
@@ -178,7 +182,11 @@ impl Live {
                 None
             }
         };
-        let (replaced, survey) = found.unwrap_or_else(|| (Vec::new(), Survey::missed()));
+        let Looked {
+            replaced,
+            drafts: survey,
+            kept,
+        } = found.unwrap_or_else(Looked::nothing);
         let state = match self.is_ending() {
             true => State::Ended,
             false => self.leased.state(),
@@ -197,7 +205,26 @@ impl Live {
             more_drafts: survey.more || !survey.unreadable.is_empty(),
             drafts: survey.found.into_iter().map(DraftStatus::from).collect(),
             replaced,
+            removed: (kept.records > 0).then(|| kept.into()),
             quota: session.vfs().store().standing().map(QuotaStatus::from),
+        }
+    }
+}
+
+/// What a look at a session finds.
+struct Looked {
+    replaced: Vec<String>,
+    drafts: Survey<Uncommitted>,
+    kept: Kept,
+}
+
+impl Looked {
+    /// That there was no time.
+    fn nothing() -> Self {
+        Self {
+            replaced: Vec::new(),
+            drafts: Survey::missed(),
+            kept: Kept::default(),
         }
     }
 }

@@ -28,8 +28,8 @@ pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
 pub use wire::{
-    Code, DraftStatus, Failure, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus,
-    Whose,
+    Code, DraftStatus, Failure, KeptStatus, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus,
+    UnreadableStatus, Whose,
 };
 
 use crate::error::{Doing, Result};

@@ -85,6 +85,7 @@ impl Restoring {
             drafts: Vec::new(),
             more_drafts: true,
             replaced: Vec::new(),
+            removed: None,
             quota: None,
         }
     }

@@ -6,6 +6,7 @@ use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind, Result};
 use crate::quota::Standing;
+use crate::store::Kept;
 
 /// The longest line that a client may send, in bytes: the longest key with every character escaped, and the rest.
 pub(super) const MAX_REQUEST: usize = 8 * ApiKey::MAX_LEN;
@@ -182,9 +183,33 @@ pub struct SessionStatus {
     /// The resources for which the volume has another directory by now than the session, which goes on with those of its login.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<String>,
+    /// What was removed and waits, and counts until it goes by itself; none where there is nothing, or that could not be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<KeptStatus>,
     /// What the user has of their quota; none where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaStatus>,
+}
+
+/// What was removed and waits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeptStatus {
+    /// In bytes, as the user saw it.
+    pub bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// Whether that is all: it takes too long to count else.
+    pub counted: bool,
+}
+
+impl From<Kept> for KeptStatus {
+    fn from(kept: Kept) -> Self {
+        Self {
+            bytes: kept.bytes,
+            records: kept.records,
+            counted: kept.is_all,
+        }
+    }
 }
 
 /// What a user has, and may have.

@@ -83,7 +83,7 @@ pub use look::stored_limit;
 pub use marker::{Lockout, lock_out_sessions};
 pub use options::Options;
 pub use record::Record;
-pub use removed::Removed;
+pub use removed::{Kept, Removed};
 pub use rename::Became;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
 pub use survey::{Survey, Unreadable};
@@ -260,6 +260,11 @@ impl Store {
     /// The records that were removed and wait: of more than so many the last removed, and these first. As long as `go_on` says so.
     pub fn removed(&self, most: usize, go_on: &dyn Fn() -> bool) -> Survey<Removed> {
         Removed::find(self.present_roots(), most, go_on)
+    }
+
+    /// What was removed and waits, all together; as far as `go_on` says so.
+    pub fn kept(&self, go_on: &dyn Fn() -> bool) -> Kept {
+        Kept::count(self.present_roots(), go_on)
     }
 
     /// The resources for which `volume` has another directory by now than this store: replaced, or made since. One that was moved

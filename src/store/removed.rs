@@ -59,6 +59,41 @@ impl Removed {
     }
 }
 
+/// What waits to be restored, or to go by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// In bytes, as its user saw it.
+    pub bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// Whether that is all: it was not counted to the end else.
+    pub is_all: bool,
+}
+
+impl Kept {
+    /// What waits in and below `roots`, as far as `go_on` says so.
+    pub(super) fn count<'a>(roots: impl Iterator<Item = &'a Folder>, go_on: &dyn Fn() -> bool) -> Self {
+        let mut kept = Self::default();
+        for root in roots {
+            let mut add = |folder: &Folder| -> Walked {
+                for removed in waiting_in(folder)?.flatten() {
+                    if !go_on() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    kept.bytes = kept.bytes.saturating_add(removed.size);
+                    kept.records += 1;
+                }
+                Ok(ControlFlow::Continue(()))
+            };
+            if !matches!(walk(root, &mut add), Ok(ControlFlow::Continue(()))) {
+                return kept;
+            }
+        }
+        kept.is_all = true;
+        kept
+    }
+}
+
 /// The last removed of what was met, at most so many.
 struct Newest<'g> {
     most: usize,
@@ -161,6 +196,23 @@ fn what_waits(look: Look<'_>, waiting: &Waiting<'_>) -> Result<Option<(Stat, u64
 pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
     let (name, above) = path.split_last().ok_or_else(not_found)?;
     root.look().tenant.claim()?;
+    // Which file it is that is not there says nothing to anybody.
+    let or = |told: fn() -> Error| {
+        move |error: Error| match error.kind() {
+            Kind::NotFound => told(),
+            _ => error,
+        }
+    };
+    // Before anything is brought back: for what is not there, nothing is.
+    let (folder, removed) = find(root, name, above).map_err(or(nothing_waits))?;
+    bring_back(&folder, name, removed).map_err(or(gone_meanwhile))
+}
+
+/// A directory that was removed, and the one that it was in.
+type RemovedIn<'p> = (Folder, &'p EntryName);
+
+/// The directory in which `name` waits, and the directories above it that were removed.
+fn find<'p>(root: &Folder, name: &EntryName, above: &'p [EntryName]) -> Result<(Folder, Vec<RemovedIn<'p>>)> {
     let mut folder = root.clone();
     let mut removed = Vec::new();
     for step in above {
@@ -173,29 +225,28 @@ pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
         };
         folder = next;
     }
-    // Before anything is brought back: for what is not there, nothing is.
     let waits = match name.is_record() {
         true => Waiting::new(folder.look(), name).record()?.is_some(),
         false => folder.waiting_folder(name)?.is_some(),
     };
     match folder.lookup(name) {
-        Ok(_) => {
-            return Err(Error::new(
-                Kind::Exists,
-                "something has this name: move it away first",
-            ));
-        }
-        Err(error) if error.kind() == Kind::NotFound && waits => {}
-        Err(error) if error.kind() == Kind::NotFound => return Err(nothing_waits()),
-        Err(error) => return Err(error),
+        Ok(_) => Err(Error::new(
+            Kind::Exists,
+            "something has this name: move it away first",
+        )),
+        Err(error) if error.kind() == Kind::NotFound && waits => Ok((folder, removed)),
+        Err(error) => Err(error),
     }
-    for (parent, step) in removed {
+}
+
+fn bring_back(folder: &Folder, name: &EntryName, above: Vec<RemovedIn<'_>>) -> Result<()> {
+    for (parent, step) in above {
         restore_folder(&parent, step)?;
     }
     match name.is_record() {
         true => folder.record(name).restore(),
         false => {
-            restore_folder(&folder, name)?;
+            restore_folder(folder, name)?;
             let path = folder.path_of(name);
             folder.look().tenant.observe(&Event::Restored { path });
             Ok(())
@@ -207,6 +258,13 @@ fn nothing_waits() -> Error {
     Error::new(
         Kind::NotFound,
         "nothing of this name was removed, or it does not wait any more",
+    )
+}
+
+fn gone_meanwhile() -> Error {
+    Error::new(
+        Kind::NotFound,
+        "it waited a moment ago, and is gone for good since: its time was over, or its room was needed within the quota",
     )
 }
 

@@ -441,6 +441,58 @@ fn removing_a_refused_draft_leaves_the_record_beneath_it_restorable() {
 }
 
 #[test]
+fn what_goes_for_good_while_it_is_restored_is_told_as_that() {
+    let scene = Scene::new();
+    let record = name("x.json");
+    let mut gone = 0;
+    let mut rounds = 0..20_000_u64;
+    while let Some(round) = rounds.next()
+        && gone == 0
+    {
+        let sub = name(&format!("sub{round}"));
+        let folder = scene.folder.make_folder(&sub, 0o700).unwrap();
+        folder.record(&record).save(b"{\"n\":1}").unwrap();
+        folder.remove(&record).unwrap();
+        drop(folder);
+        scene.folder.remove_folder(&sub).unwrap();
+        let path = format!("schedules/{}/x.json", sub.as_str());
+        let evicting = std::sync::Barrier::new(2);
+        let restored = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let waiting = fs::read_dir(scene.on_disk("")).unwrap().flatten();
+                let waiting: Vec<_> = waiting
+                    .filter(|entry| {
+                        entry
+                            .file_name()
+                            .to_str()
+                            .unwrap()
+                            .starts_with(".tenantfs-removed")
+                    })
+                    .collect();
+                evicting.wait();
+                waiting
+                    .iter()
+                    .for_each(|entry| drop(fs::remove_dir_all(entry.path())));
+            });
+            evicting.wait();
+            // Sometimes before it is looked for, sometimes after, and sometimes in between.
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < Duration::from_micros(round % 100) {}
+            scene.store.restore(&path)
+        });
+        if let Err(error) = restored {
+            let said = format!("{error:#}");
+            assert!(
+                said.contains("does not wait any more") || said.contains("gone for good"),
+                "{said}"
+            );
+            gone += usize::from(said.contains("gone for good"));
+        }
+    }
+    assert!(gone > 0, "none was gone while it was restored");
+}
+
+#[test]
 fn a_discarded_draft_shows_the_record_as_it_was_last_committed() {
     let scene = Scene::new();
     let record = name("x.json");

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use indicatif::HumanBytes;
-use tenantfs::daemon::{Client, Failure, QuotaStatus, Reply, Request, SessionStatus, Whose};
+use tenantfs::daemon::{Client, Failure, KeptStatus, QuotaStatus, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::escape::plain;
 
@@ -142,6 +142,19 @@ fn describe(session: &SessionStatus) -> String {
     );
     if let Some(quota) = &session.quota {
         let _ = writeln!(text, "  quota       {}", describe_quota(quota));
+    }
+    if let Some(KeptStatus {
+        bytes,
+        records,
+        counted,
+    }) = session.removed
+    {
+        let least = if counted { "" } else { "at least " };
+        let size = HumanBytes(bytes);
+        let _ = writeln!(
+            text,
+            "  removed     {least}{size} in {records} records wait to go by themselves; see tenantfs removed"
+        );
     }
     for draft in &session.drafts {
         let (path, reason) = (plain(&draft.path), plain(&draft.reason));
