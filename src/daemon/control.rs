@@ -236,7 +236,8 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
     match request {
         Request::Login { key, uid, gid } => {
             let uid = subject(peer, uid)?;
-            sessions.login(uid, gid, key, peer == 0).await.map(Reply::Session)
+            let status = sessions.login(uid, gid, key, peer == 0).await?;
+            Ok(Reply::Session(Box::new(status)))
         }
         Request::Logout { uid } => {
             let uid = subject(peer, uid)?;

@@ -258,7 +258,7 @@ impl Sessions {
         let leased = mounted
             .and_then(|mounted| mounted)
             .inspect_err(|refusal| self.login_failed(uid, &refusal.error))?;
-        let live = Live::new(uid, gid, leased, self.turns.of(user.clone()));
+        let live = Live::new(uid, gid, leased, self.turns.of(&user));
         live.keep(&key);
         log::info!("session of {user}, uid {uid}, begins");
         slot.fill(&live);

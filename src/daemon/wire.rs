@@ -86,7 +86,7 @@ pub enum Whose {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// The session that was asked for.
-    Session(SessionStatus),
+    Session(Box<SessionStatus>),
     /// All that the client may see.
     Sessions(Vec<SessionStatus>),
     /// The uids whose sessions have ended.

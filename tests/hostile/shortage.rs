@@ -403,7 +403,11 @@ for number in range(int(sys.argv[1])):
         daemon.json(0, &["drafts", "--uid", &BOB.uid.to_string()], "")["drafts"]["more"],
         false
     );
-    tell("shortage", "bytes of drafts that are asked for", count * 15 << 20);
+    tell(
+        "shortage",
+        "bytes of drafts that are asked for",
+        (count * 15) << 20,
+    );
 }
 
 /// A small file system for a log.
