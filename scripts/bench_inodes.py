@@ -23,19 +23,38 @@ from bench_sessions import FIRST_UID, ROOT, SERVICE_UID, Daemon, key, user
 # Records in one directory.
 EACH = 4096
 
-# Run as the user, in its view: keeps whatever can be had, says how many that is, and lets go when it is told.
+# Run as the user, in its view: keeps whatever can be had, in as many processes as it takes, says how many that is, and lets go when it
+# is told.
 HOLD = """
 import errno, os, sys
-held, met = [], 'no bound'
-try:
-    for directory in sorted(os.listdir('schedules')):
-        top = os.open('schedules/' + directory, os.O_RDONLY)
-        held.append(top)
-        for number in range(int(sys.argv[1])):
-            held.append(os.open(sys.argv[2] % number, os.O_PATH, dir_fd=top))
-except OSError as error:
-    met = errno.errorcode[error.errno]
-print(len(held), met, flush=True)
+each, name, directories = int(sys.argv[1]), sys.argv[2], sorted(os.listdir('schedules'))
+release, released = os.pipe()
+report, reported = os.pipe()
+for first in range(0, len(directories), 4):
+    if os.fork() == 0:
+        os.close(released)
+        held, met = [], ''
+        try:
+            for directory in directories[first:first + 4]:
+                held.append(os.open('schedules/' + directory, os.O_PATH))
+                top = held[-1]
+                for number in range(each):
+                    held.append(os.open(name % number, os.O_PATH, dir_fd=top))
+        except OSError as error:
+            met = errno.errorcode[error.errno]
+        os.write(reported, b'%d %s\\n' % (len(held), met.encode()))
+        os.read(release, 1)
+        os._exit(0)
+    # One after the other: what each has is counted before the next one asks.
+    line = b''
+    while not line.endswith(b'\\n'):
+        line += os.read(report, 100)
+    count, _, met = line.decode().strip().partition(' ')
+    total = int(count) + (total if first else 0)
+    bound = met or (bound if first else '')
+    if met == 'ENFILE':
+        break
+print(total, bound or 'none', flush=True)
 sys.stdin.readline()
 """
 
@@ -71,7 +90,7 @@ def settled(daemon):
 
 def hold(daemon, number, name):
     uid = FIRST_UID + number
-    command = ["prlimit", "--nofile=500000:500000", "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     command += ["env", "-C", daemon.places / str(uid), "/usr/bin/python3", "-c", HOLD, str(EACH), name]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -109,6 +128,8 @@ def main(arguments):
         names = ["%04d.json", "x" * 246 + "%04d.json"]
         daemon = Daemon(Path(base), len(names), binary)
         stack.callback(daemon.end)
+        # It looks whether the volume can be written to, which is what is made now.
+        time.sleep(2)
         for number, name in enumerate(names):
             plant(Path(base), number, args.records, name)
             measure(daemon, number, name)
