@@ -64,6 +64,7 @@
 //!    - [`error`]: the one error type, with its kinds and their errnos.
 //!    - [`escape`]: how what others wrote is shown to somebody.
 //! 2. - [`identity`]: user ids, their hashes, and the proof that somebody is that user.
+//!    - [`input`]: opening files that somebody names to be read.
 //!    - [`keyfile`]: opening files that hold keys or quotas, if nobody else could have written or read them.
 //!    - [`name`]: which names resources, records and entries may have.
 //! 3. - [`quota`]: how much each user may have on the volume, and how much they have.
@@ -88,6 +89,7 @@ pub mod error;
 pub mod escape;
 
 pub mod identity;
+pub mod input;
 pub mod keyfile;
 pub mod name;
 

@@ -11,6 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustix::process::{getegid, geteuid};
@@ -308,6 +310,65 @@ fn a_replaced_or_missing_file_is_found() {
     assert_eq!((&found.problems[0].file, found.problems[0].line), (&paths[1], 1));
     let (found, _) = verify_files(&[&one, &two, &other.log], Some(head), &[]);
     assert!(found.problem_count > 0);
+}
+
+#[test]
+fn a_file_that_was_rotated_is_as_it_was_written_before_anything_else_happens_and_a_cut_one_is_not() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let log = Prepared::open(&options(&path, Some(key())), owner())
+        .unwrap()
+        .start()
+        .unwrap();
+    let observer = log.observer(&Subject {
+        user: None,
+        uid: 1000,
+    });
+    let commit = |number: usize| {
+        observer.observe(&Event::Committed {
+            path: format!("results/{number}.json"),
+        });
+    };
+    (0..1234).for_each(commit);
+    let soon = || Instant::now() + Duration::from_secs(10);
+    let wait = |what: &str, so: &dyn Fn() -> bool| {
+        let until = soon();
+        while !so() {
+            assert!(Instant::now() < until, "{what}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let count = |path: &Path| lines(&fs::read(path).unwrap()).len();
+    wait("all is written", &|| count(&path) >= 1235);
+    let rotated = directory.path().join("older");
+    fs::rename(&path, &rotated).unwrap();
+
+    // At once, by what was beside it.
+    let verified = || audit::verify(std::slice::from_ref(&rotated), &[key()]).unwrap();
+    let found = verified();
+    assert_eq!((&found.problems[..], found.authenticated), (&[][..], found.last));
+    let whole = fs::read(&rotated).unwrap();
+    let cut = lines(&whole);
+    fs::write(&rotated, cut[..cut.len() - 1].concat()).unwrap();
+    assert!(verified().problem_count > 0, "cut");
+    let changed = String::from_utf8(whole.clone())
+        .unwrap()
+        .replace("results/1233.json", "results/9.json");
+    fs::write(&rotated, changed).unwrap();
+    assert!(verified().problem_count > 0, "changed");
+    fs::write(&rotated, &whole).unwrap();
+    assert_eq!(verified().problems, []);
+
+    // Soon by itself, wherever it is taken.
+    wait("it is signed", &|| count(&rotated) == cut.len() + 1);
+    let (found, _) = verify_files(&[&fs::read(&rotated).unwrap()], None, &[key()]);
+    assert_eq!((&found.problems[..], found.authenticated), (&[][..], found.last));
+    assert!(!path.exists(), "the next file begins with the next line");
+    commit(2000);
+    wait("the log goes on", &|| path.exists() && count(&path) == 1);
+    log.close().unwrap();
+    let found = audit::verify(&[rotated, path], &[key()]).unwrap();
+    assert_eq!((&found.problems[..], found.authenticated), (&[][..], found.last));
 }
 
 #[test]

@@ -7,14 +7,14 @@ mod common;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::auth::AuthService;
 use common::daemon::Daemon;
 use common::{
-    ALICE, BOB, Layout, Volume, as_user, errno, eventually, is_mounted, python, run, shell, tenantfs,
+    ALICE, BOB, Layout, Volume, as_user, errno, eventually, is_mounted, python, run, shell, success, tenantfs,
 };
 
 fn said(output: &Output) -> String {
@@ -71,9 +71,9 @@ fn what_is_below_a_mountpoint_is_roots_and_nobody_can_write_there() {
     assert_eq!((parent.uid(), parent.mode() & 0o7777), (0, 0o755));
     // Root sees beneath the mount in a mount namespace of its own.
     let script = format!("umount -l {0} && stat -c '%u %g %a' {0}", place.display());
-    let mut command = std::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-    assert_eq!(common::success(command, ""), "0 0 555\n");
+    assert_eq!(success(command, ""), "0 0 555\n");
     assert!(is_mounted(&place));
 }
 
@@ -127,6 +127,50 @@ fn a_user_sees_and_ends_its_own_session_and_root_all() {
         serde_json::json!({"ended": [BOB.uid]})
     );
     assert_eq!(daemon.asked(0, &["status"], ""), "nobody is logged in\n");
+}
+
+#[test]
+fn status_says_which_directories_were_replaced_since_the_login() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let daemon = Daemon::start(&volume, &[]);
+    daemon.login(&ALICE);
+    let session = || daemon.json(ALICE.uid, &["status"], "")["sessions"][0].clone();
+    assert_eq!(session()["replaced"], serde_json::Value::Null);
+    assert_eq!(session()["more_drafts"], false);
+    let directory = volume.directory(&ALICE, "schedules");
+    let aside = directory.with_extension("aside");
+    fs::rename(&directory, &aside).unwrap();
+    assert_eq!(session()["replaced"], serde_json::json!(["schedules"]));
+    let mut copy = Command::new("cp");
+    copy.arg("-a").args([&aside, &directory]);
+    success(copy, "");
+    assert_eq!(session()["replaced"], serde_json::json!(["schedules"]));
+    let text = daemon.asked(ALICE.uid, &["status"], "");
+    assert!(
+        text.contains("replaced    schedules: ") && text.contains("log out and in"),
+        "{text}"
+    );
+    daemon.asked(ALICE.uid, &["logout"], "");
+    daemon.login(&ALICE);
+    assert_eq!(session()["replaced"], serde_json::Value::Null);
+}
+
+#[test]
+fn status_says_what_was_removed_and_still_counts() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let daemon = Daemon::start(&volume, &[]);
+    let place = daemon.login(&ALICE);
+    let session = || daemon.json(ALICE.uid, &["status"], "")["sessions"][0].clone();
+    assert_eq!(session()["removed"], serde_json::Value::Null);
+    let script = "mkdir schedules/sub; for n in 1 2 3; do echo '{\"n\":1}' > schedules/sub/$n.json; done; rm -r schedules/sub";
+    shell(ALICE.uid, &place, script);
+    let removed = serde_json::json!({"bytes": 3 * 8, "records": 3, "counted": true});
+    assert_eq!(session()["removed"], removed);
+    let text = daemon.asked(ALICE.uid, &["status"], "");
+    assert!(
+        text.contains("removed     24 B in 3 records wait to go by themselves"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -307,7 +351,7 @@ fn a_login_that_the_volume_refuses_is_told_as_that_and_as_nothing_else() {
             "mv schedules/2bd806c97f0e00af aside; ln -s nowhere schedules/2bd806c97f0e00af",
         ),
     ] {
-        common::success(root_shell(&volume, spoil), "");
+        success(root_shell(&volume, spoil), "");
         let told = failure(ALICE.uid, &["login"]);
         assert_eq!(told["code"], "volume_failed", "{errno}: {told}");
         let uid = ALICE.uid.to_string();
@@ -329,8 +373,8 @@ fn a_login_that_the_volume_refuses_is_told_as_that_and_as_nothing_else() {
     daemon.login(&ALICE);
 }
 
-fn root_shell(volume: &Volume, script: &str) -> std::process::Command {
-    let mut command = std::process::Command::new("sh");
+fn root_shell(volume: &Volume, script: &str) -> Command {
+    let mut command = Command::new("sh");
     command.args(["-euc", script]).current_dir(volume.root());
     command
 }

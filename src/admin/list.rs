@@ -33,6 +33,27 @@ impl Whose {
     }
 }
 
+impl Whose {
+    /// That none of those who are meant has a directory, where all of them were named.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub(super) fn met_nobody(&self) -> Result<()> {
+        let why = match self {
+            Self::All => return Ok(()),
+            Self::Users(Users(users)) => match users.len() {
+                0 => return Ok(()),
+                1 => "the volume has no directory of this user: correct the user id, --volume or --layout"
+                    .to_owned(),
+                many => format!(
+                    "the volume has no directory of any of these {many} users: correct the users file, --volume or --layout"
+                ),
+            },
+        };
+        Err(Error::new(Kind::NotFound, why))
+    }
+}
+
 /// Some users, by the names of their directories. Memory grows with them, and not with the volume.
 #[derive(Default)]
 pub struct Users(HashMap<String, Vec<UserId>>);
@@ -102,7 +123,7 @@ pub struct Listed {
 /// opened.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when the volume has nothing of the one user that is asked for, and all of it could be
+/// [`Kind::NotFound`] when the volume has nothing of any of the users that are asked for, and all of it could be
 /// looked at; any error of reading the volume's root. Everything below it is told to `monitor`.
 pub fn list(
     ground: &Ground,
@@ -125,13 +146,9 @@ pub fn list(
         Whose::All => walk(ground, &mut lister)?,
         Whose::Users(users) => walk_homes(ground, &users.hashes(), &mut lister)?,
     };
-    let nobody = lister.met == 0 && complete && !lister.concealed;
-    match whose {
-        Whose::Users(Users(users)) if nobody && users.len() == 1 => Err(Error::new(
-            Kind::NotFound,
-            "the volume has no directory of this user: correct the user id, --volume or --layout",
-        )),
-        _ => Ok(complete),
+    match lister.met == 0 && complete && !lister.concealed {
+        true => whose.met_nobody().map(|()| true),
+        false => Ok(complete),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Used {
 /// What everybody has who is meant, who has most first. Memory grows with the number of users.
 ///
 /// # Errors
-/// Any error of reading the volume's root. Everything below it is told to `monitor`.
+/// [`Kind::NotFound`](crate::error::Kind::NotFound) as for a list; any error of reading the volume's root. Everything below it is told to `monitor`.
 pub fn usage(
     ground: &Ground,
     whose: &Whose,
@@ -51,11 +51,15 @@ pub fn usage(
         ground,
         homes: HashMap::new(),
         monitor,
+        concealed: false,
     };
     let complete = match whose {
         Whose::All => walk(ground, &mut counter)?,
         Whose::Users(users) => walk_homes(ground, &users.hashes(), &mut counter)?,
     };
+    if counter.homes.is_empty() && complete && !counter.concealed {
+        whose.met_nobody()?;
+    }
     let mut known: HashMap<String, UserId> = HashMap::new();
     let named = quotas.named().map(|(user, _)| user.clone());
     for user in named.chain(whose.users().cloned()) {
@@ -76,6 +80,8 @@ struct Counter<'a> {
     /// By the names of their directories.
     homes: HashMap<String, Home>,
     monitor: &'a mut dyn Monitor,
+    /// Whether something could not be looked at.
+    concealed: bool,
 }
 
 #[derive(Default)]
@@ -158,6 +164,7 @@ impl Visitor for Counter<'_> {
 
     fn found(&mut self, finding: Finding) {
         if finding.conceals() {
+            self.concealed = true;
             self.monitor.found(&finding);
         }
     }

@@ -19,7 +19,7 @@ use crate::store::{Options, Removed, Store, Survey, Uncommitted, Unreadable};
 /// [`Kind::NotFound`] when the volume has nothing of this user; [`Kind::Busy`] while it is being erased; [`Kind::Config`] when the
 /// volume has another layout; the volume's.
 pub fn removed(ground: &Ground, user: &UserId, most: usize) -> Result<Survey<Removed>> {
-    let mut survey = surveyed(ground, user, |store| store.removed(most))?;
+    let mut survey = surveyed(ground, user, |store| store.removed(most, &|| true))?;
     survey
         .found
         .sort_by(|one, other| (other.removed, &one.path).cmp(&(one.removed, &other.path)));
@@ -32,7 +32,7 @@ pub fn removed(ground: &Ground, user: &UserId, most: usize) -> Result<Survey<Rem
 /// # Errors
 /// As [`removed`].
 pub fn drafts(ground: &Ground, user: &UserId, most: usize) -> Result<Survey<Uncommitted>> {
-    surveyed(ground, user, |store| store.uncommitted(most)).map(|survey| limited(survey, most))
+    surveyed(ground, user, |store| store.uncommitted(most, &|| true)).map(|survey| limited(survey, most))
 }
 
 /// Brings back what the user removed at `path`, as in the mount: see [`Store::restore`].
@@ -116,9 +116,7 @@ fn open(ground: &Ground, user: &UserId, resource: &Resource, read_only: bool) ->
         keep_removed: ground.keep_removed,
         ..Options::default()
     };
-    let observer = Arc::new(LogObserver {
-        session: format!("records of {}", user.hash()),
-    });
+    let observer = Arc::new(LogObserver::called(format!("records of {}", user.hash())));
     // Whoever may read and write the whole volume needs no proof of being anybody.
     let principal = Principal::authenticated(user.clone());
     Store::open(&ground.volume, &principal, options, observer).map_err(|error| match error.kind() {

@@ -98,11 +98,7 @@ impl Chain {
         };
         let _lock = file.lock()?;
         if file.is_rotated() {
-            if !*closed && scribe.key.is_some() && scribe.ends_in(file)? {
-                scribe.sign();
-                scribe.put(file)?;
-                *closed = true;
-            }
+            scribe.close(file, closed)?;
             file.reopen()?;
             self.files += 1;
             *closed = false;
@@ -116,8 +112,33 @@ impl Chain {
             }
         }
         scribe.put(file)?;
+        *closed &= count == 0;
         self.end = scribe.end;
         *taken = count;
+        Ok(())
+    }
+
+    /// Signs the last line of a file that was rotated, if that has yet to be done: nothing may happen for long, and whoever copies the
+    /// file away finds it whole. The next file begins with the next line.
+    ///
+    /// # Errors
+    /// The file's.
+    pub(super) fn close_rotated(&mut self) -> Result<()> {
+        let To::File { file, closed } = &mut self.to else {
+            return Ok(());
+        };
+        if *closed || self.key.is_none() || !file.is_rotated() {
+            return Ok(());
+        }
+        let mut scribe = Scribe {
+            key: self.key.as_ref(),
+            own: &self.own,
+            end: self.end,
+            lines: Vec::new(),
+        };
+        let _lock = file.lock()?;
+        scribe.close(file, closed)?;
+        self.end = scribe.end;
         Ok(())
     }
 
@@ -172,6 +193,16 @@ impl Scribe<'_> {
         if let Some(key) = self.key {
             self.note(HEAD, key.reason(self.end.seq.saturating_add(1), &self.end.digest));
         }
+    }
+
+    /// The last line of a file that was rotated.
+    fn close(&mut self, file: &mut LogFile, closed: &mut bool) -> Result<()> {
+        if !*closed && self.key.is_some() && self.ends_in(file)? {
+            self.sign();
+            self.put(file)?;
+            *closed = true;
+        }
+        Ok(())
     }
 
     /// Puts the lines into the file, and says beside it where it ends.

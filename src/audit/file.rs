@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fchown, flock, ftrun
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use super::beside::head_path;
 use super::head::{HEAD_FILE_LEN, Head};
 use super::line::{Digest256, Line, MAX_LINE, digest};
 use crate::error::{At, Doing, Error, Kind, Result};
@@ -61,13 +62,6 @@ pub(super) struct Tail {
     pub(super) digest: Digest256,
     /// Whether it has no newline: whoever wrote it was stopped.
     pub(super) torn: bool,
-}
-
-/// The file beside the log.
-pub(super) fn head_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".head");
-    name.into()
 }
 
 impl LogFile {

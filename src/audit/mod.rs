@@ -6,6 +6,7 @@
 //! and not after.
 
 mod account;
+mod beside;
 mod chain;
 mod file;
 mod flood;

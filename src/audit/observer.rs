@@ -179,6 +179,7 @@ impl Observer for Auditor {
             | Event::Verified { .. }
             | Event::Transferred { .. }
             | Event::Renewal { .. }
+            | Event::Unanswered { .. }
             | Event::Trouble { .. } => {}
         }
     }

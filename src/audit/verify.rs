@@ -2,20 +2,19 @@
 //! where the log ends.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::beside::{Beside, head_path};
 use super::chain::RECOVERED;
-use super::file::head_path;
-use super::head::{HEAD, HEAD_FILE_LEN, Head, HeadKey, Signed};
+use super::head::{HEAD, Head, HeadKey, Signed};
 use super::line::{Digest256, Line, MAX_LINE};
 use crate::error::{At, Doing, Error, Kind, Result};
+use crate::input;
 
 /// The most problems that are told one by one.
 const MOST: usize = 100;
@@ -123,12 +122,7 @@ impl Verifier<'_> {
     /// Takes every line of a file, and for the last one what is said of the log's end.
     fn file(&mut self, path: &Path, is_last: bool) -> std::io::Result<()> {
         path.clone_into(&mut self.file);
-        // Opening it must not wait; reading a pipe may.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NOCTTY)
-            .open(path)?;
-        let mut reader = LineReader::new(BufReader::new(file));
+        let mut reader = LineReader::new(BufReader::new(input::open(path)?));
         while self.read(&mut reader)? {}
         match is_last {
             true => self.end(path, &mut reader),
@@ -312,15 +306,17 @@ impl Verifier<'_> {
 
     /// At the end of the newest file: compares with what the file beside it says, while nobody writes.
     fn end<R: Read>(&mut self, path: &Path, reader: &mut LineReader<R>) -> std::io::Result<()> {
-        let beside = File::open(head_path(path));
-        let mut content = Vec::new();
-        if let Ok(beside) = &beside {
-            // What was written since is read too. Who may not lock may be told of a line that came meanwhile.
-            let _ = flock(beside, FlockOperation::LockShared);
+        let beside = Beside::of(path);
+        let mut content = None;
+        if let Some(beside) = &beside {
+            beside.lock();
+            // What was written since is read too.
             while self.read(reader)? {}
-            beside.take(HEAD_FILE_LEN as u64).read_to_end(&mut content)?;
+            content = beside.content()?;
         }
-        let head = Head::parse(&content);
+        let shown = beside.map_or_else(|| head_path(path), |beside| beside.path);
+        let shown = shown.display();
+        let head = content.as_deref().and_then(Head::parse);
         let at = self.last.as_ref().map_or_else(
             || Place {
                 file: path.to_owned(),
@@ -332,16 +328,11 @@ impl Verifier<'_> {
         let last = self.last.as_ref().map(|last| (last.seq, last.digest));
         let Some(head) = head else {
             self.settle(false);
-            if beside.is_ok() {
-                self.problem(
-                    &at,
-                    format!("{} says nothing that makes sense", head_path(path).display()),
-                );
-            } else {
-                let shown = head_path(path).display().to_string();
-                self.findings.notes.push(format!(
+            match content {
+                Some(_) => self.problem(&at, format!("{shown} says nothing that makes sense")),
+                None => self.findings.notes.push(format!(
                     "there is no {shown}, which would say where the log ends: lines may be missing after the last one"
-                ));
+                )),
             }
             return self.end_signed(&at);
         };
@@ -381,7 +372,6 @@ impl Verifier<'_> {
         if !self.keys.is_empty() && same && head.is_signed(self.keys) {
             self.findings.authenticated = Some(seq);
         } else if !self.keys.is_empty() && !head.is_signed(self.keys) {
-            let shown = head_path(path).display().to_string();
             self.problem(&at, format!("{shown} is not signed with a key that was given"));
         }
         self.end_signed(&at)

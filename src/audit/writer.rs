@@ -19,6 +19,9 @@ const BATCH: usize = 1024;
 /// How often it is tried again, when the log cannot be written.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether the file was rotated, when nothing happens.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How long it is tried, when the process ends.
 pub(super) const LAST_TRY: Duration = Duration::from_secs(5);
 
@@ -34,8 +37,8 @@ impl Writer {
     pub(super) fn run(mut self, done: &Sender<usize>) {
         loop {
             let waits = self.queues.failed() || self.queues.accounts.is_scarce();
-            let latest = waits.then(|| clock::instant() + RETRY);
-            self.queues.wait(latest, PAUSE);
+            let rest = if waits { RETRY } else { LOOK };
+            self.queues.wait(Some(clock::instant() + rest), PAUSE);
             let work = self.queues.take(BATCH);
             if !work.batch.is_empty() || work.reopen || waits {
                 let lost = self.write(&work.batch);
@@ -43,6 +46,11 @@ impl Writer {
                     let _ = done.send(lost + self.queues.waiting());
                     return;
                 }
+            }
+            if work.batch.is_empty()
+                && let Err(error) = self.chain.close_rotated()
+            {
+                log::debug!("the end of a file of the audit log that was rotated: {error:#}");
             }
             if work.closing && work.batch.is_empty() {
                 let _ = done.send(0);

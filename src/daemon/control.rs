@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
@@ -35,6 +36,9 @@ const MEMBERS_OWN: usize = 2;
 
 /// How many one source may have, or one uid with a session.
 const OF_ONE: usize = 8;
+
+/// How often it is looked whether a client that waits for an answer is still there.
+const HANGS_UP: Duration = Duration::from_millis(100);
 
 /// How long accepting rests when it fails: for want of descriptors, for example.
 const REST: Duration = Duration::from_millis(100);
@@ -187,13 +191,19 @@ async fn converse(mut stream: UnixStream, peer: Peer, sessions: &Arc<Sessions>) 
     loop {
         let answer = match timeout(PATIENCE, requests.next(&mut stream)).await {
             Err(_) | Ok(Ok(None)) => return,
-            Ok(Ok(Some(request))) => answer(request, peer, sessions).await,
+            Ok(Ok(Some(request))) => {
+                let only_looks = request.only_looks();
+                tokio::select! {
+                    answer = answer(request, peer, sessions) => answer,
+                    () = hung_up(&stream), if only_looks => return,
+                }
+            }
             Ok(Err(error)) => Err(error).refused_as(Code::BadRequest),
         };
         let done = matches!(&answer, Err(refusal) if refusal.code == Code::BadRequest);
         let reply = answer.unwrap_or_else(|refusal| {
             if refusal.is_operators() {
-                log::warn!("asked by uid {uid}: {:#}", refusal.error);
+                sessions.unanswered(uid, &refusal.error);
             }
             Reply::Error(refusal.told(is_operator(uid)))
         });
@@ -201,6 +211,18 @@ async fn converse(mut stream: UnixStream, peer: Peer, sessions: &Arc<Sessions>) 
         if done || !matches!(sent, Ok(Ok(()))) {
             return;
         }
+    }
+}
+
+/// Waits until the client is gone. One that only sends no more still waits for its answer.
+async fn hung_up(stream: &UnixStream) {
+    let is_gone = || {
+        let mut polled = [PollFd::new(stream, PollFlags::empty())];
+        let polled_now = poll(&mut polled, Some(&Timespec::default()));
+        polled_now.is_ok() && polled.iter().any(|fd| fd.revents().contains(PollFlags::HUP))
+    };
+    while !is_gone() {
+        sleep(HANGS_UP).await;
     }
 }
 
@@ -214,7 +236,8 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
     match request {
         Request::Login { key, uid, gid } => {
             let uid = subject(peer, uid)?;
-            sessions.login(uid, gid, key, peer == 0).await.map(Reply::Session)
+            let status = sessions.login(uid, gid, key, peer == 0).await?;
+            Ok(Reply::Session(Box::new(status)))
         }
         Request::Logout { uid } => {
             let uid = subject(peer, uid)?;
@@ -227,9 +250,9 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
             let uid = subject(peer, uid)?;
             sessions.audited.events(peer, uid, lines).await.map(Reply::Events)
         }
-        Request::Removed { uid } => sessions.removed(subject(peer, uid)?).await,
+        Request::Removed { uid } => sessions.removed(peer, subject(peer, uid)?).await,
         Request::Restore { path, uid } => sessions.restore_record(subject(peer, uid)?, pid, path).await,
-        Request::Drafts { uid } => sessions.drafts(subject(peer, uid)?).await,
+        Request::Drafts { uid } => sessions.drafts(peer, subject(peer, uid)?).await,
         Request::Discard { path, uid } => sessions.discard(subject(peer, uid)?, pid, path).await,
         Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
         Request::Revoke(whose) => match peer {

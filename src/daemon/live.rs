@@ -1,27 +1,30 @@
 //! A session of the daemon that is served.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::refusal::{Answer, Refusal, RefusedAs};
+use super::setup::Setup;
 use super::systemd::{self, Keeping};
+use super::turns::Turn;
 use super::wire::{Code, DraftStatus, QuotaStatus, SessionStatus, Whose};
 use crate::auth::{ApiKey, State, Validation};
 use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::session::{Leased, apart};
-use crate::store::Uncommitted;
+use crate::store::{Kept, Survey, Uncommitted};
 use crate::vfs::Vfs;
 
 /// The most drafts that are shown of one session.
 const MAX_DRAFTS: usize = 100;
 
-/// How long looking for the drafts of one session may take.
-pub(super) const LOOK: Duration = Duration::from_secs(2);
+/// How long after it should be over a look that ends by itself is still waited for: one draft may have to be read to its end.
+const OVERTIME: Duration = Duration::from_millis(500);
 
 pub(super) const ENDED_MEANWHILE: &str = "your session has ended meanwhile; log in again";
 
@@ -32,8 +35,8 @@ pub(super) struct Live {
     wanted_gid: Option<u32>,
     pub(super) leased: Leased,
     since: Timestamp,
-    /// Held while something is looked for, or done, beside the mount.
-    looking: Arc<AsyncMutex<()>>,
+    /// Held while something is looked for, or done, beside the user's mounts.
+    turn: Turn,
     /// Why it is to end.
     pub(super) ending: watch::Sender<Option<String>>,
     /// Whether it serves nothing any more, and its drafts are saved.
@@ -43,13 +46,13 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(uid: u32, wanted_gid: Option<u32>, leased: Leased) -> Arc<Self> {
+    pub(super) fn new(uid: u32, wanted_gid: Option<u32>, leased: Leased, turn: Turn) -> Arc<Self> {
         Arc::new(Self {
             uid,
             wanted_gid,
             leased,
             since: clock::now(),
-            looking: Arc::default(),
+            turn,
             ending: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
             ended: watch::Sender::new(None),
@@ -113,14 +116,14 @@ impl Live {
         });
     }
 
-    /// Does `work` on a thread called `what`, when what was asked for before is done: a session has one such thread at a time,
-    /// however often it is asked.
+    /// Does `work` on a thread called `what`, when what was asked for before is done: a user has one such thread at a time,
+    /// however often and in however many sessions it is asked.
     pub(super) async fn apart<T: Send + 'static>(
         &self,
         what: &str,
         work: impl FnOnce(&Vfs) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let turn = Arc::clone(&self.looking).lock_owned().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let session = Arc::clone(self.leased.session());
         let work = move || {
             let done = work(session.vfs());
@@ -130,20 +133,60 @@ impl Live {
         apart(what, work).await?
     }
 
-    pub(super) async fn status(&self, patience: Duration) -> SessionStatus {
-        let look = self.apart("look", |vfs: &Vfs| Ok(vfs.uncommitted(MAX_DRAFTS).found));
+    /// Has the operator told what somebody who asked is not told, or not all of it.
+    pub(super) fn unanswered(&self, what: String) {
+        let store = self.leased.session().vfs().store();
+        store.report(&Event::Unanswered { what });
+    }
+
+    /// Looks for something on a thread called `what`: `look` is told whether to go on, which is until then, and as long as somebody
+    /// waits for what it finds.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        what: &str,
+        until: Instant,
+        look: impl FnOnce(&Vfs, &dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<T> {
+        let asker = Asker::default();
+        let is_gone = Arc::clone(&asker.is_gone);
+        let look = move |vfs: &Vfs| {
+            let go_on = || !is_gone.load(Ordering::Relaxed) && clock::instant() < until;
+            Ok(look(vfs, &go_on))
+        };
+        self.apart(what, look).await
+    }
+
+    /// What there is to say of it by then.
+    pub(super) async fn status(&self, setup: &Arc<Setup>, until: Instant) -> SessionStatus {
+        let volume = Arc::clone(setup);
+        let look = self.look("look", until, move |vfs, go_on| {
+            let replaced = vfs.store().replaced(&volume.volume);
+            let replaced = replaced.unwrap_or_default().into_iter();
+            let replaced = replaced.map(|resource| resource.as_str().to_owned());
+            Looked {
+                replaced: replaced.collect(),
+                drafts: vfs.uncommitted(MAX_DRAFTS, go_on),
+                kept: vfs.store().kept(go_on),
+            }
+        });
+        let left = until.saturating_duration_since(clock::instant());
         // A volume that hangs is no reason not to tell the rest.
-        let drafts = match timeout(patience, look).await {
-            Ok(Ok(drafts)) => drafts,
+        let found = match timeout(left + OVERTIME, look).await {
+            Ok(Ok(found)) => Some(found),
             Ok(Err(error)) => {
-                log::warn!("looking for the drafts of uid {}: {error:#}", self.uid);
-                Vec::new()
+                self.unanswered(format!("looking for drafts: {error:#}"));
+                None
             }
             Err(_) => {
-                log::warn!("looking for the drafts of uid {} takes too long", self.uid);
-                Vec::new()
+                self.unanswered("looking for drafts takes too long".to_owned());
+                None
             }
         };
+        let Looked {
+            replaced,
+            drafts: survey,
+            kept,
+        } = found.unwrap_or_else(Looked::nothing);
         let state = match self.is_ending() {
             true => State::Ended,
             false => self.leased.state(),
@@ -159,9 +202,42 @@ impl Live {
             since: rfc3339(self.since),
             good_for: self.leased.good_for().as_secs(),
             open_files: session.vfs().open_handles(),
-            drafts: drafts.into_iter().map(DraftStatus::from).collect(),
+            more_drafts: survey.more || !survey.unreadable.is_empty(),
+            drafts: survey.found.into_iter().map(DraftStatus::from).collect(),
+            replaced,
+            removed: (kept.records > 0).then(|| kept.into()),
             quota: session.vfs().store().standing().map(QuotaStatus::from),
         }
+    }
+}
+
+/// What a look at a session finds.
+struct Looked {
+    replaced: Vec<String>,
+    drafts: Survey<Uncommitted>,
+    kept: Kept,
+}
+
+impl Looked {
+    /// That there was no time.
+    fn nothing() -> Self {
+        Self {
+            replaced: Vec::new(),
+            drafts: Survey::missed(),
+            kept: Kept::default(),
+        }
+    }
+}
+
+/// Somebody who waits for what is looked for, until this is dropped.
+#[derive(Default)]
+struct Asker {
+    is_gone: Arc<AtomicBool>,
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.is_gone.store(true, Ordering::Relaxed);
     }
 }
 

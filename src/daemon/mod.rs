@@ -3,6 +3,7 @@
 //! One thread waits for everything that takes time: leases, the control socket, systemd. Files are served by each
 //! session's own threads, which never wait for it.
 
+mod asked;
 mod audited;
 mod client;
 mod control;
@@ -15,6 +16,7 @@ mod sessions;
 mod setup;
 mod slot;
 mod systemd;
+mod turns;
 mod way_back;
 mod wire;
 
@@ -26,8 +28,8 @@ pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
 pub use wire::{
-    Code, DraftStatus, Failure, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus,
-    Whose,
+    Code, DraftStatus, Failure, KeptStatus, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus,
+    UnreadableStatus, Whose,
 };
 
 use crate::error::{Doing, Result};

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use log::Level;
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout, timeout_at};
 
+use super::asked::Asked;
 use super::audited::Audited;
-use super::live::{ENDED_MEANWHILE, LOOK, Live};
+use super::live::{ENDED_MEANWHILE, Live};
 use super::login::{Login, Logins};
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::setup::{Setup, Start};
 use super::slot::{Slot, Slots, TakenSlot};
 use super::systemd;
+use super::turns::Turns;
 use super::wire::{Code, SessionStatus, Whose};
 use crate::auth::{ApiKey, Delay, SubordinateUids, Throttle, Turn, Validation};
 use crate::clock::{self, Moment};
@@ -22,8 +26,9 @@ use crate::error::{Error, Kind};
 use crate::event::{Event, SessionChange, Subject};
 use crate::session::{LAST_UNMOUNT, Session, apart};
 
-/// How long looking for the drafts of all sessions may take.
-const LOOK_AT_ALL: Duration = Duration::from_secs(10);
+/// How long looking for drafts may take, whether of one session or of all; and of how many it is done at once: each takes a thread.
+const LOOK: Duration = Duration::from_secs(2);
+const LOOKS_AT_ONCE: usize = 64;
 
 /// How long a login waits while the keys of others are refused too often.
 const IN_A_CROWD: Duration = Duration::from_secs(5);
@@ -43,6 +48,9 @@ pub(super) struct Sessions {
     pub(super) slots: Arc<Mutex<Slots>>,
     /// What the audit log has of each user.
     pub(super) audited: Audited,
+    /// Who asked what was removed, or not saved.
+    pub(super) asked: Asked,
+    turns: Turns,
     /// Locked after the slots.
     pub(super) logins: Logins,
     pub(super) throttle: Arc<Throttle>,
@@ -85,6 +93,8 @@ impl Sessions {
     pub(super) fn new(setup: Setup) -> Arc<Self> {
         Arc::new(Self {
             audited: Audited::new(setup.audit.as_deref()),
+            asked: Asked::default(),
+            turns: Turns::default(),
             setup: Arc::new(setup),
             slots: Arc::default(),
             logins: Logins::default(),
@@ -132,7 +142,7 @@ impl Sessions {
                 self.start(slot, start).await?
             }
         };
-        Ok(live.status(LOOK).await)
+        Ok(live.status(&self.setup, clock::instant() + LOOK).await)
     }
 
     /// The turn to have a key checked. Where it is a crowd's guesses that are in the way, it is waited for.
@@ -181,6 +191,19 @@ impl Sessions {
     /// Whether the uid has a session, or is about to.
     pub(super) fn has(&self, uid: u32) -> bool {
         self.slots.lock().contains_key(&uid)
+    }
+
+    /// Has the operator told what `uid`, who asked for something, can do nothing about.
+    pub(super) fn unanswered(&self, uid: u32, error: &Error) {
+        let what = format!("asked by uid {uid}: {error:#}");
+        let live = match self.slots.lock().get(&uid) {
+            Some(Slot::Live(live)) => Some(Arc::clone(live)),
+            _ => None,
+        };
+        match live {
+            Some(live) => live.unanswered(what),
+            None => (self.setup.observers)(Subject { user: None, uid }).observe(&Event::Unanswered { what }),
+        }
     }
 
     fn login_failed(&self, uid: u32, error: &Error) {
@@ -235,7 +258,7 @@ impl Sessions {
         let leased = mounted
             .and_then(|mounted| mounted)
             .inspect_err(|refusal| self.login_failed(uid, &refusal.error))?;
-        let live = Live::new(uid, gid, leased);
+        let live = Live::new(uid, gid, leased, self.turns.of(&user));
         live.keep(&key);
         log::info!("session of {user}, uid {uid}, begins");
         slot.fill(&live);
@@ -407,11 +430,18 @@ impl Sessions {
                 Slot::Starting => {}
             }
         }
-        let until = clock::instant() + LOOK_AT_ALL;
+        let until = clock::instant() + LOOK;
+        let looks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
+        let mut statuses = JoinSet::new();
         for live in lives {
-            let left = until.saturating_duration_since(clock::instant());
-            all.push(live.status(LOOK.min(left)).await);
+            let (setup, looks) = (Arc::clone(&self.setup), Arc::clone(&looks));
+            statuses.spawn(async move {
+                // Without one there is no time left either.
+                let _look = timeout_at(until.into(), looks.acquire()).await;
+                live.status(&setup, until).await
+            });
         }
+        all.append(&mut statuses.join_all().await);
         all.sort_by_key(|status| status.uid);
         all
     }

@@ -83,6 +83,9 @@ impl Restoring {
             good_for: 0,
             open_files: 0,
             drafts: Vec::new(),
+            more_drafts: true,
+            replaced: Vec::new(),
+            removed: None,
             quota: None,
         }
     }

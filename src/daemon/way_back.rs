@@ -11,6 +11,7 @@ use super::sessions::Sessions;
 use super::slot::Slot;
 use super::wire::{Code, DraftStatus, RemovedStatus, Reply, UnreadableStatus};
 use crate::auth::State;
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::event;
 use crate::store::{Removed, Survey, Uncommitted, Unreadable};
@@ -22,12 +23,15 @@ const MOST: usize = 1000;
 /// How long the volume may take. What it was asked to do may be done after that all the same.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long may be looked for something: what was found by then is told.
+const LOOK: Duration = Duration::from_secs(20);
+
 impl Sessions {
     /// The records that `uid` removed and that wait.
-    pub(super) async fn removed(&self, uid: u32) -> Answer<Reply> {
-        let find = |vfs: &Vfs| Ok(vfs.store().removed(MOST));
-        let survey = self.in_session("removed", uid, find).await?;
-        Ok(Reply::removed(survey, for_user))
+    pub(super) async fn removed(&self, asker: u32, uid: u32) -> Answer<Reply> {
+        let find = |vfs: &Vfs, go_on: &dyn Fn() -> bool| vfs.store().removed(MOST, go_on);
+        let survey = self.look("removed", asker, uid, find).await?;
+        Ok(Reply::removed(survey, ToString::to_string))
     }
 
     /// Brings back what `uid` removed at `path`, as process `pid` asks.
@@ -39,10 +43,10 @@ impl Sessions {
     }
 
     /// The drafts of `uid` that could not be committed.
-    pub(super) async fn drafts(&self, uid: u32) -> Answer<Reply> {
-        let find = |vfs: &Vfs| Ok(vfs.uncommitted(MOST));
-        let survey = self.in_session("drafts", uid, find).await?;
-        Ok(Reply::drafts(survey, for_user))
+    pub(super) async fn drafts(&self, asker: u32, uid: u32) -> Answer<Reply> {
+        let find = |vfs: &Vfs, go_on: &dyn Fn() -> bool| vfs.uncommitted(MOST, go_on);
+        let survey = self.look("drafts", asker, uid, find).await?;
+        Ok(Reply::drafts(survey, ToString::to_string))
     }
 
     /// Gives up the draft that `uid` has at `path`, as process `pid` asks.
@@ -69,6 +73,28 @@ impl Sessions {
         }
     }
 
+    /// Looks for something in the session of `uid`, for `asker`, who may not ask too often. The operator, who can mend what cannot be
+    /// looked at, is told where it is.
+    async fn look<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        asker: u32,
+        uid: u32,
+        look: impl FnOnce(&Vfs, &dyn Fn() -> bool) -> Survey<T> + Send + 'static,
+    ) -> Answer<Survey<T>> {
+        let live = self.serving(uid)?;
+        self.asked.admit(asker)?;
+        let until = clock::instant() + LOOK;
+        let Ok(survey) = timeout(PATIENCE, live.look(what, until, look)).await else {
+            return Err(Refusal::busy("the volume takes too long; try again in a moment"));
+        };
+        let survey = survey.map_err(refusal)?;
+        for Unreadable { error, .. } in &survey.unreadable {
+            live.unanswered(format!("what a user asks about cannot be looked at: {error:#}"));
+        }
+        Ok(survey)
+    }
+
     /// The session of `uid`, if it may work now: a suspended one tells and changes nothing.
     fn serving(&self, uid: u32) -> Answer<Arc<Live>> {
         let live = match self.slots.lock().get(&uid) {
@@ -93,12 +119,6 @@ impl Sessions {
             State::Ended => Err(Refusal::busy(ENDED_MEANWHILE)),
         }
     }
-}
-
-/// What a user is told of something that cannot be looked at. The operator, who can mend it, is told where it is.
-fn for_user(error: &Error) -> String {
-    log::warn!("what a user asks about cannot be looked at: {error:#}");
-    error.to_string()
 }
 
 fn unreachable(why: &'static str) -> Refusal {

@@ -6,6 +6,7 @@ use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind, Result};
 use crate::quota::Standing;
+use crate::store::Kept;
 
 /// The longest line that a client may send, in bytes: the longest key with every character escaped, and the rest.
 pub(super) const MAX_REQUEST: usize = 8 * ApiKey::MAX_LEN;
@@ -85,7 +86,7 @@ pub enum Whose {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// The session that was asked for.
-    Session(SessionStatus),
+    Session(Box<SessionStatus>),
     /// All that the client may see.
     Sessions(Vec<SessionStatus>),
     /// The uids whose sessions have ended.
@@ -126,6 +127,20 @@ pub enum Reply {
     Error(Failure),
 }
 
+impl Request {
+    /// Whether nothing is changed by it: who asked and is gone needs no answer.
+    pub(super) fn only_looks(&self) -> bool {
+        match self {
+            Self::Status {} | Self::Audit { .. } | Self::Removed { .. } | Self::Drafts { .. } => true,
+            Self::Login { .. }
+            | Self::Logout { .. }
+            | Self::Revoke(_)
+            | Self::Restore { .. }
+            | Self::Discard { .. } => false,
+        }
+    }
+}
+
 impl Reply {
     /// The answer, as far as it is one.
     ///
@@ -162,9 +177,39 @@ pub struct SessionStatus {
     pub open_files: usize,
     /// What was typed and could not be committed.
     pub drafts: Vec<DraftStatus>,
+    /// Whether there may be other drafts: not all were looked at in time, or could be, or there are more than are shown.
+    #[serde(default)]
+    pub more_drafts: bool,
+    /// The resources for which the volume has another directory by now than the session, which goes on with those of its login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<String>,
+    /// What was removed and waits, and counts until it goes by itself; none where there is nothing, or that could not be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<KeptStatus>,
     /// What the user has of their quota; none where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaStatus>,
+}
+
+/// What was removed and waits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeptStatus {
+    /// In bytes, as the user saw it.
+    pub bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// Whether that is all: it takes too long to count else.
+    pub counted: bool,
+}
+
+impl From<Kept> for KeptStatus {
+    fn from(kept: Kept) -> Self {
+        Self {
+            bytes: kept.bytes,
+            records: kept.records,
+            counted: kept.is_all,
+        }
+    }
 }
 
 /// What a user has, and may have.

@@ -270,7 +270,7 @@ impl Observer for SessionObserver {
             Event::SecretRestored { .. } => _ = counts.secrets_restored.inc(),
             Event::SecretDropped { .. } => _ = counts.secrets_dropped.inc(),
             // Each is an operation that was asked for, and tells nothing of the service's state.
-            Event::Restored { .. } | Event::DraftDiscarded { .. } => {}
+            Event::Restored { .. } | Event::DraftDiscarded { .. } | Event::Unanswered { .. } => {}
             Event::SaveFailed { kind, .. } => {
                 if let Some(counter) = counts.failed_saves.get(*kind as usize) {
                     counter.inc();

@@ -10,7 +10,7 @@ use super::held::{Ledger, Owner};
 use super::policy::Policy;
 use super::protocol::{Grant, Places, Reply, Request};
 use super::seqpacket::{self, Fault};
-use super::{peer, privilege};
+use super::{peer, privilege, rights};
 use crate::error::{Error, Result};
 
 /// Serves requests from the socket on standard input until the other side closes it; then ends every mount it made.
@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 pub fn serve() -> Result<()> {
     let socket = std::io::stdin();
     let socket = socket.as_fd();
+    rights::refuse(&socket);
     privilege::confine()?;
     let granted = seqpacket::receive_alone::<Grant>(socket)
         .map_err(Error::from)
@@ -170,13 +171,20 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
+impl Connection {
+    /// Ends the mounts: before the socket is closed, which may take as long as what is in it that was never read.
+    pub(super) fn end(&self) {
         let (service, owner) = (&self.service, self.owner);
         // One at a time: there may be very many, and others wait.
         for number in service.in_turn(owner, |ledger| ledger.of(owner)) {
             service.in_turn(owner, |ledger| ledger.end(owner, &service.policy, number));
         }
-        service.connections.lock().open -= 1;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.end();
+        self.service.connections.lock().open -= 1;
     }
 }

@@ -18,6 +18,7 @@ use super::connection::Service;
 use super::policy::Policy;
 use super::privilege;
 use super::protocol::Reply;
+use super::rights;
 use super::seqpacket;
 use crate::error::{Doing, Error, Kind, Result};
 
@@ -116,6 +117,8 @@ pub fn listen(socket: &OwnedFd, admission: &Admission, stop: impl AsFd) -> Resul
             "the socket that was passed is not one that listens; set ListenSequentialPacket= in its unit";
         return Err(Error::config(why));
     }
+    // Also for those who have to wait until they are taken, or are not.
+    rights::refuse(socket);
     let service = Arc::new(Service::new(Policy::beneath(&admission.beneath)?));
     loop {
         let mut ready = [
@@ -167,6 +170,10 @@ fn take(service: &Arc<Service>, peer: OwnedFd, admitted: u32) {
                 .complaints
                 .add(format_args!("closed a connection: {error}"));
         }
+        connection.end();
+        drop(peer);
+        // Counted until its thread has nothing to wait for any more.
+        drop(connection);
     };
     let started = thread::Builder::new().name("connection".to_owned()).spawn(serve);
     if let Err(error) = started {

@@ -27,6 +27,7 @@ mod policy;
 mod privilege;
 mod protocol;
 mod reach;
+mod rights;
 mod root;
 mod seqpacket;
 mod viewer;

@@ -16,7 +16,8 @@
 //! | [`Unmount`](Request::Unmount) | that mount is ended | a mount of this connection's is ended, and its directory removed if it was made for it | the same |
 //! | [`Adopt`](Request::Adopt) | nothing | nothing | a mount of tenantfs below `--beneath` that no connected server has is taken over, and can be ended: another server's, of the same account or root's, before that has reconnected to a restarted mounter |
 //! | [`Clear`](Request::Clear) | nothing | mounts of tenantfs in its directory that it does not have are ended | the same in a directory below `--beneath`; of those that no connected server has |
-//! | nonsense, too long, or with descriptors | its connection is closed, which ends its mounts; nothing is taken | the same | the same, and no other connection's; a socket that lingers, passed along, delays the end of its own |
+//! | nonsense, too long, or with descriptors | its connection is closed, which ends its mounts; nothing is taken | the same | the same, and no other connection's |
+//! | descriptors, since Linux 6.16 | the kernel refuses to send them | the same | the same; before, a socket that lingers, passed along, delays the end of its own connection, and of one that is not admitted, everybody's |
 //! | very many of them | its own requests wait | the same | root waits for one of them at a time, others of its account for one of each connection |
 //! | answers that it does not read | its connection is closed | the same | the same |
 //! | connections | there is one | there is one | all but those of root's reserve; a line in the log each second |

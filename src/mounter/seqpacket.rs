@@ -103,7 +103,23 @@ pub(super) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Result<(T, Opti
 /// Receives one message from whom no descriptor is wanted. The kernel drops those that come all the same. They never are this
 /// process's: to close one that is could mean to wait for whoever serves the file, for ever.
 pub(super) fn receive_alone<T: DeserializeOwned>(socket: impl AsFd) -> Result<T, Fault> {
-    receive_with(socket, &mut RecvAncillaryBuffer::default())
+    // Where they come, they stay where they are until the socket is closed: the last of many who have something closes it, and that
+    // can take as long as somebody likes.
+    let mut ancillary = RecvAncillaryBuffer::default();
+    let peeked = loop {
+        match rustix::net::recvmsg(&socket, &mut [], &mut ancillary, RecvFlags::PEEK) {
+            Err(Errno::INTR) => {}
+            peeked => break peeked?,
+        }
+    };
+    if peeked.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(unwanted());
+    }
+    receive_with(socket, &mut ancillary)
+}
+
+fn unwanted() -> Fault {
+    Fault::Broken("descriptors that nobody asked for".to_owned())
 }
 
 fn receive_with<T: DeserializeOwned>(
@@ -119,13 +135,11 @@ fn receive_with<T: DeserializeOwned>(
             Err(errno) => return Err(errno.into()),
         }
     };
-    for (flag, what) in [
-        (ReturnFlags::TRUNC, "a message that is too long"),
-        (ReturnFlags::CTRUNC, "descriptors that nobody asked for"),
-    ] {
-        if received.flags.contains(flag) {
-            return Err(Fault::Broken(what.to_owned()));
-        }
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(Fault::Broken("a message that is too long".to_owned()));
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(unwanted());
     }
     if received.bytes == 0 {
         return Err(Fault::Closed);

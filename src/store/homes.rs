@@ -5,7 +5,7 @@ use crate::error::{Kind, Result};
 use crate::identity::{UserHash, UserId};
 use crate::layout::Layout;
 use crate::name::Resource;
-use crate::volume::{Dir, Volume};
+use crate::volume::{Dir, FileId, Volume};
 
 /// A tenant's hash directories, each found to be the tenant's own, and the resources in them.
 pub(super) struct Homes {
@@ -48,6 +48,22 @@ impl Homes {
             homes.directories.push((resource.clone(), directory));
         }
         Ok(homes)
+    }
+}
+
+/// Which directory has the resource of the user now, where there is one.
+///
+/// # Errors
+/// The volume's.
+pub(super) fn find(
+    volume: &Volume,
+    layout: Layout,
+    resource: &Resource,
+    user: &UserHash,
+) -> Result<Option<FileId>> {
+    match descend(volume, layout, resource, user, true)? {
+        Some((_, directory)) => directory.stat_self().map(|stat| Some(stat.id)),
+        None => Ok(None),
     }
 }
 

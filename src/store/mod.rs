@@ -48,6 +48,7 @@ mod folder;
 mod found;
 mod heritage;
 mod homes;
+mod judged;
 mod layout_mark;
 mod look;
 mod marker;
@@ -82,7 +83,7 @@ pub use look::stored_limit;
 pub use marker::{Lockout, lock_out_sessions};
 pub use options::Options;
 pub use record::Record;
-pub use removed::Removed;
+pub use removed::{Kept, Removed};
 pub use rename::Became;
 pub use reserved::{OWNER_MARKER, Reserved, erasure_journal};
 pub use survey::{Survey, Unreadable};
@@ -93,6 +94,7 @@ use crate::clock::Moment;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Op, Operation, Pace};
 use crate::identity::{Principal, UserHash};
+use crate::layout::Layout;
 use crate::name::{EntryName, Resource};
 use crate::quota::{Count, Standing};
 use crate::volume::{Dir, Durability, FileId, Volume};
@@ -250,14 +252,39 @@ impl Store {
         Usage::count(self.present_roots())
     }
 
-    /// The drafts that are kept on the volume, at most so many.
-    pub fn uncommitted(&self, most: usize) -> Survey<Uncommitted> {
-        Uncommitted::find(self.present_roots(), most)
+    /// The drafts that are kept on the volume, at most so many, and as long as `go_on` says so.
+    pub fn uncommitted(&self, most: usize, go_on: &dyn Fn() -> bool) -> Survey<Uncommitted> {
+        Uncommitted::find(self.present_roots(), most, go_on)
     }
 
-    /// The records that were removed and wait: of more than so many the last removed, and these first.
-    pub fn removed(&self, most: usize) -> Survey<Removed> {
-        Removed::find(self.present_roots(), most)
+    /// The records that were removed and wait: of more than so many the last removed, and these first. As long as `go_on` says so.
+    pub fn removed(&self, most: usize, go_on: &dyn Fn() -> bool) -> Survey<Removed> {
+        Removed::find(self.present_roots(), most, go_on)
+    }
+
+    /// What was removed and waits, all together; as far as `go_on` says so.
+    pub fn kept(&self, go_on: &dyn Fn() -> bool) -> Kept {
+        Kept::count(self.present_roots(), go_on)
+    }
+
+    /// The resources for which `volume` has another directory by now than this store: replaced, or made since. One that was moved
+    /// to the other layout's place is the same.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn replaced(&self, volume: &Volume) -> Result<Vec<&Resource>> {
+        let mut replaced = Vec::new();
+        for root in self.roots.iter() {
+            let own = root.folder.as_ref().map(Folder::id);
+            let mut there = Vec::new();
+            for layout in [Layout::ResourceFirst, Layout::UserFirst] {
+                there.extend(homes::find(volume, layout, &root.resource, &self.tenant.user)?);
+            }
+            if own.is_some_and(|own| !there.contains(&own)) || own.is_none() && !there.is_empty() {
+                replaced.push(&root.resource);
+            }
+        }
+        Ok(replaced)
     }
 
     /// Brings back the record that was removed at `path`, which is as in the mount (`schedules/a/nightly.json`): its

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use super::folder::Folder;
 use super::found::not_found;
+use super::look::Look;
 use super::reserved::{Reserved, former_name};
 use super::survey::{Survey, Unreadable};
 use super::waiting::Waiting;
@@ -14,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
-use crate::volume::Durability;
+use crate::volume::{Durability, Stat};
 
 /// A record that was removed and waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,16 +33,23 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Those in and below `roots`, of more than so many the last removed; these first.
-    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Survey<Self> {
+    /// Those in and below `roots`, of more than so many the last removed; these first. As long as `go_on` says so.
+    pub(super) fn find<'a>(
+        roots: impl Iterator<Item = &'a Folder>,
+        most: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> Survey<Self> {
         let mut newest = Newest {
             most,
+            go_on,
             records: BTreeMap::new(),
             survey: Survey::default(),
         };
         for root in roots {
-            if let Err(error) = walk(root, &mut newest) {
-                newest.survey.miss_place(root, None, error);
+            match walk(root, &mut newest) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => break,
+                Err(error) => newest.survey.miss_place(root, None, error),
             }
         }
         Survey {
@@ -51,14 +59,50 @@ impl Removed {
     }
 }
 
+/// What waits to be restored, or to go by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// In bytes, as its user saw it.
+    pub bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// Whether that is all: it was not counted to the end else.
+    pub is_all: bool,
+}
+
+impl Kept {
+    /// What waits in and below `roots`, as far as `go_on` says so.
+    pub(super) fn count<'a>(roots: impl Iterator<Item = &'a Folder>, go_on: &dyn Fn() -> bool) -> Self {
+        let mut kept = Self::default();
+        for root in roots {
+            let mut add = |folder: &Folder| -> Walked {
+                for removed in waiting_in(folder)?.flatten() {
+                    if !go_on() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    kept.bytes = kept.bytes.saturating_add(removed.size);
+                    kept.records += 1;
+                }
+                Ok(ControlFlow::Continue(()))
+            };
+            if !matches!(walk(root, &mut add), Ok(ControlFlow::Continue(()))) {
+                return kept;
+            }
+        }
+        kept.is_all = true;
+        kept
+    }
+}
+
 /// The last removed of what was met, at most so many.
-struct Newest {
+struct Newest<'g> {
     most: usize,
+    go_on: &'g dyn Fn() -> bool,
     records: BTreeMap<(Timestamp, Reverse<String>), Removed>,
     survey: Survey<Removed>,
 }
 
-impl Visitor<Folder> for Newest {
+impl Visitor<Folder> for Newest<'_> {
     fn visit(&mut self, folder: &Folder) -> Walked {
         let waiting = match waiting_in(folder) {
             Ok(waiting) => waiting,
@@ -67,7 +111,12 @@ impl Visitor<Folder> for Newest {
                 return Ok(ControlFlow::Continue(()));
             }
         };
+        // Read one by one, as they are asked for.
         for removed in waiting {
+            if !(self.go_on)() {
+                self.survey.more = true;
+                return Ok(ControlFlow::Break(()));
+            }
             match removed {
                 Ok(removed) => {
                     let order = (removed.removed, Reverse(removed.path.clone()));
@@ -107,20 +156,36 @@ pub(super) fn waiting_in(
     Ok(records.filter_map(move |name| {
         let path = look.path_of(&name);
         let waiting = Waiting::new(look, &name);
-        match waiting.record().transpose()? {
-            Ok(stored) => {
-                let removed = look.dir.waits_since(waiting.entry(), &stored.stat);
+        match what_waits(look, &waiting).transpose()? {
+            Ok((stat, size, has_secret)) => {
+                let removed = look.dir.waits_since(waiting.entry(), &stat);
                 Some(Ok(Removed {
                     path,
                     removed,
                     until: removed.after(look.tenant.options.keep_removed),
-                    size: stored.view.len() as u64,
-                    has_secret: stored.has_secret,
+                    size,
+                    has_secret,
                 }))
             }
             Err(error) => Some(Err(Unreadable { path, error })),
         }
     }))
+}
+
+/// The attributes of the record that waits, the size of its view, and whether it has a secret; none where it is not the tenant's own.
+///
+/// # Errors
+/// The volume's.
+fn what_waits(look: Look<'_>, waiting: &Waiting<'_>) -> Result<Option<(Stat, u64, bool)>> {
+    let Some(stat) = waiting.stat()? else {
+        return Ok(None);
+    };
+    let judge = || {
+        let stored = waiting.record()?;
+        Ok(stored.map(|stored| (stored.view.len() as u64, stored.has_secret)))
+    };
+    let known = look.tenant.removed.get(&stat, judge)?;
+    Ok(known.map(|(size, has_secret)| (stat, size, has_secret)))
 }
 
 /// Brings back what was removed last at the end of `path`, and the directories above it that were removed after it.
@@ -131,6 +196,23 @@ pub(super) fn waiting_in(
 pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
     let (name, above) = path.split_last().ok_or_else(not_found)?;
     root.look().tenant.claim()?;
+    // Which file it is that is not there says nothing to anybody.
+    let or = |told: fn() -> Error| {
+        move |error: Error| match error.kind() {
+            Kind::NotFound => told(),
+            _ => error,
+        }
+    };
+    // Before anything is brought back: for what is not there, nothing is.
+    let (folder, removed) = find(root, name, above).map_err(or(nothing_waits))?;
+    bring_back(&folder, name, removed).map_err(or(gone_meanwhile))
+}
+
+/// A directory that was removed, and the one that it was in.
+type RemovedIn<'p> = (Folder, &'p EntryName);
+
+/// The directory in which `name` waits, and the directories above it that were removed.
+fn find<'p>(root: &Folder, name: &EntryName, above: &'p [EntryName]) -> Result<(Folder, Vec<RemovedIn<'p>>)> {
     let mut folder = root.clone();
     let mut removed = Vec::new();
     for step in above {
@@ -143,29 +225,28 @@ pub(super) fn restore(root: &Folder, path: &[EntryName]) -> Result<()> {
         };
         folder = next;
     }
-    // Before anything is brought back: for what is not there, nothing is.
     let waits = match name.is_record() {
         true => Waiting::new(folder.look(), name).record()?.is_some(),
         false => folder.waiting_folder(name)?.is_some(),
     };
     match folder.lookup(name) {
-        Ok(_) => {
-            return Err(Error::new(
-                Kind::Exists,
-                "something has this name: move it away first",
-            ));
-        }
-        Err(error) if error.kind() == Kind::NotFound && waits => {}
-        Err(error) if error.kind() == Kind::NotFound => return Err(nothing_waits()),
-        Err(error) => return Err(error),
+        Ok(_) => Err(Error::new(
+            Kind::Exists,
+            "something has this name: move it away first",
+        )),
+        Err(error) if error.kind() == Kind::NotFound && waits => Ok((folder, removed)),
+        Err(error) => Err(error),
     }
-    for (parent, step) in removed {
+}
+
+fn bring_back(folder: &Folder, name: &EntryName, above: Vec<RemovedIn<'_>>) -> Result<()> {
+    for (parent, step) in above {
         restore_folder(&parent, step)?;
     }
     match name.is_record() {
         true => folder.record(name).restore(),
         false => {
-            restore_folder(&folder, name)?;
+            restore_folder(folder, name)?;
             let path = folder.path_of(name);
             folder.look().tenant.observe(&Event::Restored { path });
             Ok(())
@@ -177,6 +258,13 @@ fn nothing_waits() -> Error {
     Error::new(
         Kind::NotFound,
         "nothing of this name was removed, or it does not wait any more",
+    )
+}
+
+fn gone_meanwhile() -> Error {
+    Error::new(
+        Kind::NotFound,
+        "it waited a moment ago, and is gone for good since: its time was over, or its room was needed within the quota",
     )
 }
 

@@ -38,6 +38,14 @@ impl<T> Default for Survey<T> {
 }
 
 impl<T> Survey<T> {
+    /// That nothing was looked at in time.
+    pub fn missed() -> Self {
+        Self {
+            more: true,
+            ..Self::default()
+        }
+    }
+
     /// Notes what could not be looked at, once.
     pub fn miss(&mut self, what: Unreadable) {
         let is_known = self.unreadable.last().is_some_and(|last| last.path == what.path);

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::attributes::{Attributes, NodeKind};
 use super::facts::Facts;
+use super::judged::Judged;
 use super::marker::Marker;
 use super::numbers::Numbers;
 use super::options::Options;
@@ -28,6 +29,10 @@ pub(super) struct Tenant {
     pub(super) options: Options,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) facts: Mutex<Facts>,
+    /// What is wrong with drafts, and what removed records have, where they are the tenant's own: the size of the view, and
+    /// whether there is a secret.
+    pub(super) drafts: Judged<String>,
+    pub(super) removed: Judged<Option<(u64, bool)>>,
     pub(super) markers: Vec<Marker>,
     /// Every resource, with its directory where there is one.
     pub(super) roots: Vec<(Resource, Option<Arc<Dir>>)>,
@@ -67,6 +72,8 @@ impl Tenant {
             lens: Lens::new(user_id.clone(), options.secret_fields.clone(), sealer),
             user_id,
             facts: Mutex::new(Facts::new(options.remembered)),
+            drafts: Judged::default(),
+            removed: Judged::default(),
             options,
             observer,
             markers: parts.markers,

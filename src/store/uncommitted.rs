@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::draft::Kept;
 use super::folder::Folder;
 use super::survey::{Survey, Unreadable};
 use super::walk::{Below, Visitor, Walked, walk};
@@ -18,10 +19,15 @@ pub struct Uncommitted {
 }
 
 impl Uncommitted {
-    /// The drafts that are kept on the volume in and below `roots`, at most so many.
-    pub(super) fn find<'a>(roots: impl Iterator<Item = &'a Folder>, most: usize) -> Survey<Self> {
+    /// The drafts that are kept on the volume in and below `roots`, at most so many, and as long as `go_on` says so.
+    pub(super) fn find<'a>(
+        roots: impl Iterator<Item = &'a Folder>,
+        most: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> Survey<Self> {
         let mut drafts = Drafts {
             most,
+            go_on,
             survey: Survey::default(),
         };
         for root in roots {
@@ -35,12 +41,13 @@ impl Uncommitted {
     }
 }
 
-struct Drafts {
+struct Drafts<'g> {
     most: usize,
+    go_on: &'g dyn Fn() -> bool,
     survey: Survey<Uncommitted>,
 }
 
-impl Visitor<Folder> for Drafts {
+impl Visitor<Folder> for Drafts<'_> {
     fn visit(&mut self, folder: &Folder) -> Walked {
         let ours = match ours(folder) {
             Ok(ours) => ours,
@@ -49,6 +56,10 @@ impl Visitor<Folder> for Drafts {
                 return Ok(ControlFlow::Continue(()));
             }
         };
+        if !(self.go_on)() {
+            self.survey.more = true;
+            return Ok(ControlFlow::Break(()));
+        }
         for entry in ours {
             let name = match folder.draft_name(&entry) {
                 Ok(Some(name)) => name,
@@ -60,13 +71,13 @@ impl Visitor<Folder> for Drafts {
                     continue;
                 }
             };
-            if self.survey.found.len() == self.most {
+            if self.survey.found.len() == self.most || !(self.go_on)() {
                 self.survey.more = true;
                 return Ok(ControlFlow::Break(()));
             }
             self.survey.found.push(Uncommitted {
                 path: folder.path_of(&name),
-                reason: reason(folder, &name),
+                reason: reason(folder, &name).unwrap_or_else(|error| error.to_string()),
             });
         }
         Ok(ControlFlow::Continue(()))
@@ -89,15 +100,22 @@ fn ours(folder: &Folder) -> Result<Vec<String>> {
     Ok(ours)
 }
 
-/// Found out anew: the reason is not kept with the draft, and may be gone.
-fn reason(folder: &Folder, name: &EntryName) -> String {
-    match folder.record(name).load_draft() {
-        Ok(Some(draft)) if draft.text().is_empty() => "it is empty".to_owned(),
-        Ok(Some(draft)) => match folder.look().tenant.lens.put(None, draft.text()) {
-            Ok(_) => "it was not complete when it was closed; save it again".to_owned(),
-            Err(error) => error.to_string(),
-        },
-        Ok(None) => "it is gone".to_owned(),
-        Err(error) => error.to_string(),
-    }
+/// Found out once for each draft that is kept: the reason is not kept with it, and may be gone.
+///
+/// # Errors
+/// What keeps it from being read.
+fn reason(folder: &Folder, name: &EntryName) -> Result<String> {
+    let look = folder.look();
+    let judge = || {
+        Ok(match folder.record(name).load_draft()? {
+            Some(draft) if draft.text().is_empty() => "it is empty".to_owned(),
+            Some(draft) => match look.tenant.lens.put(None, draft.text()) {
+                Ok(_) => "it was not complete when it was closed; save it again".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            None => "it is gone".to_owned(),
+        })
+    };
+    let stat = look.dir.stat(&Kept::entry(name))?;
+    look.tenant.drafts.get(&stat, judge)
 }

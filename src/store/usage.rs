@@ -64,8 +64,12 @@ impl Visitor<Folder> for Shown {
                 self.usage.add_file(attributes.size);
             }
         }
-        let waiting = waiting_in(folder).into_iter().flatten().flatten();
-        waiting.for_each(|removed| self.usage.add_file(removed.size));
+        for removed in waiting_in(folder).into_iter().flatten().flatten() {
+            if self.watch.elapsed() > PATIENCE {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.usage.add_file(removed.size);
+        }
         let notes = notes_in(folder).unwrap_or_default();
         notes.into_iter().for_each(|size| self.usage.add_file(size));
         Ok(ControlFlow::Continue(()))

@@ -7,8 +7,11 @@ use super::reserved::{Reserved, former_name};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntryName;
 
-/// At most so many directories are open at once. Those above are opened anew when the walk comes back to them.
-const MOST_OPEN: usize = 64;
+/// So many of the directories on the way are open: the last ones, and some above them, as far apart from each other as the way is long. The
+/// others are opened anew when the walk comes back to them, from the nearest of these: opening one takes the longer the deeper it is
+/// (Landlock looks at every directory above it), so the way from the top must not be gone again and again.
+const LAST_OPEN: usize = 32;
+const MARKS: usize = 32;
 
 /// A place in a tree of directories: a directory, or several that are walked side by side.
 pub(super) trait Place: Clone {
@@ -111,6 +114,7 @@ impl<P, F: FnMut(&P) -> Walked> Visitor<P> for F {
 pub(super) fn walk<P: Place>(root: &P, visitor: &mut impl Visitor<P>) -> Walked {
     let mut trail = Vec::new();
     let mut frames = Vec::new();
+    let mut apart = 1;
     match visit(root.clone(), 0, visitor)? {
         ControlFlow::Continue(frame) => frames.extend(frame),
         ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
@@ -137,10 +141,7 @@ pub(super) fn walk<P: Place>(root: &P, visitor: &mut impl Visitor<P>) -> Walked 
             ControlFlow::Continue(frame) => frames.extend(frame),
             ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
         }
-        let beyond = frames.len().checked_sub(MOST_OPEN + 1);
-        if let Some(oldest) = beyond.and_then(|beyond| frames.get_mut(beyond)) {
-            oldest.place = None;
-        }
+        close_some(&mut frames, &mut apart);
     }
     Ok(ControlFlow::Continue(()))
 }
@@ -197,11 +198,37 @@ fn open<P: Place>(place: &P, below: &Below, visitor: &mut impl Visitor<P>) -> Re
     }
 }
 
+/// Closes the one of `frames` that is none of the last ones any more, unless it is a mark; these are every `apart`-th, and when there are too
+/// many of them, every other one goes.
+fn close_some<P>(frames: &mut [Frame<P>], apart: &mut usize) {
+    let Some(oldest) = frames.len().checked_sub(LAST_OPEN + 1) else {
+        *apart = 1;
+        return;
+    };
+    let is_mark = oldest.is_multiple_of(*apart);
+    if is_mark && oldest / *apart >= MARKS {
+        *apart *= 2;
+        let closed = frames.iter_mut().take(oldest).enumerate();
+        closed
+            .filter(|(index, _)| !index.is_multiple_of(*apart))
+            .for_each(|(_, frame)| frame.place = None);
+    }
+    if let Some(frame) = frames.get_mut(oldest)
+        && !oldest.is_multiple_of(*apart)
+    {
+        frame.place = None;
+    }
+}
+
 /// Opens the last of `frames` again, which is at the end of `trail`, and as many above it as may be open.
 fn reopen<P: Place>(root: &P, frames: &mut [Frame<P>], trail: &[Below]) -> Result<()> {
-    let closed = frames.len().saturating_sub(MOST_OPEN);
-    let (mut at, mut steps) = (root.clone(), trail.iter());
-    let mut depth = 0;
+    let closed = frames.len().saturating_sub(LAST_OPEN);
+    let marked = frames.iter().take(closed).rev();
+    let mark = marked
+        .filter_map(|frame| Some((frame.place.clone()?, frame.depth)))
+        .next();
+    let (mut at, mut depth) = mark.unwrap_or_else(|| (root.clone(), 0));
+    let mut steps = trail.iter().skip(depth);
     for frame in frames.iter_mut().skip(closed) {
         for step in steps.by_ref().take(frame.depth - depth) {
             at = at.open(step)?;

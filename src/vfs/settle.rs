@@ -250,22 +250,26 @@ impl Vfs {
     }
 
     /// The drafts that could not be committed, at most so many: those that only memory has, and those that the volume
-    /// keeps.
-    pub fn uncommitted(&self, most: usize) -> Survey<Uncommitted> {
-        let mut found = Vec::new();
+    /// keeps, as long as `go_on` says so.
+    pub fn uncommitted(&self, most: usize, go_on: &dyn Fn() -> bool) -> Survey<Uncommitted> {
+        let (mut found, mut more) = (Vec::new(), false);
         for node in self.table.drafting() {
             let why = node.lock().trouble().map(ToString::to_string);
             if let Some(reason) = why
                 && let Some(path) = self.table.path(node.id)
-                && found.len() < most
             {
+                if found.len() == most {
+                    more = true;
+                    break;
+                }
                 let reason = format!("{reason}; it is in memory only");
                 found.push(Uncommitted { path, reason });
             }
         }
-        let mut kept = self.store.uncommitted(most - found.len());
+        let mut kept = self.store.uncommitted(most - found.len(), go_on);
         found.append(&mut kept.found);
-        Survey { found, ..kept }
+        more |= kept.more;
+        Survey { found, more, ..kept }
     }
 
     /// Settles the drafts that nobody can write to any more.

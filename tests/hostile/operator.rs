@@ -1,6 +1,7 @@
 //! What the operator's commands meet where users of the host are at work: directories that are theirs, what they put there, trees as
 //! deep and files as large as they like to make, and names and records that speak to terminals.
 
+mod inputs;
 mod large;
 mod words;
 

@@ -1,6 +1,7 @@
 //! Shortage: what one user makes scarce, others still have.
 //!
-//! Of the audit log: nothing can be opened or changed that it has no room for, so whoever fills it would stop everybody.
+//! Of the audit log: nothing can be opened or changed that it has no room for, so whoever fills it would stop everybody. Of the
+//! daemon's own log: a journal drops what comes too fast, whoever it is about. And of its time: what it is asked beside the mounts.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +12,8 @@ use crate::arena::{rounds, tell};
 use crate::common::audit::{Log, SOON};
 use crate::common::daemon::{Daemon, reachable_program};
 use crate::common::{
-    ALICE, BOB, Layout, OtherMount, SERVICE_UID, Volume, as_user, errno, eventually, python, run, shell,
-    success,
+    ALICE, BOB, Layout, OtherMount, SERVICE_UID, Tenant, Volume, as_user, errno, eventually, python, run,
+    shell, success,
 };
 
 /// Alice, who writes as much audit log as she can: everything that she does is another thing, in the deepest of directories,
@@ -218,6 +219,195 @@ for _ in range(int(sys.argv[1])):
     }
     log.verify();
     tell("shortage", "operations that are all alike", 2 * count);
+}
+
+/// Alice, who is refused one thing after another, each under a name of its own.
+const REFUSED: &str = r#"
+import os, sys, time
+end, done = time.monotonic() + float(sys.argv[1]), 0
+os.chdir('results')
+for depth in range(4):
+    os.makedirs('"' * 250, exist_ok=True)
+    os.chdir('"' * 250)
+while time.monotonic() < end:
+    try:
+        with open('%d.json' % (done % 1000), 'w') as file:
+            file.write('{"x": ')
+    except OSError:
+        pass
+    with open('plot', 'w') as file:
+        file.write('no record')
+    try:
+        os.rename('plot', 'z.json')
+    except OSError:
+        pass
+    done += 2
+print(done)
+"#;
+
+#[test]
+fn who_is_refused_without_end_fills_no_log_and_others_lines_are_in_it() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    let mut command = Daemon::command(&volume, &[]);
+    command.env("TENANTFS_LOG", "warn");
+    let daemon = Daemon::start_command(&volume, command);
+    let [alice, bob] = [&ALICE, &BOB].map(|tenant| daemon.login(tenant));
+    let seconds = rounds(5, 60) as u64;
+    let mut flood = as_user(ALICE.uid, &alice, "python3");
+    flood.args(["-B", "-c", REFUSED, &seconds.to_string()]);
+    let flood = flood.stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    shell(
+        BOB.uid,
+        &bob,
+        "(echo '{\"of-bob\":' > schedules/bob.json) 2>/dev/null || true",
+    );
+    assert!(
+        eventually(SOON, || daemon
+            .log()
+            .contains("\"schedules/bob.json\" not committed")),
+        "bob's first line is there whatever alice does"
+    );
+    let output = flood.wait_with_output().unwrap();
+    let done: usize = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    // What is counted is told when ten seconds are over, without anybody doing anything.
+    let told = || daemon.log().contains(" more like this of user ");
+    assert!(eventually(Duration::from_secs(12), told), "{}", daemon.log());
+    let text = daemon.log();
+    eprintln!("{} bytes of log in {seconds} s of {done} refusals", text.len());
+    assert!(done > 200, "{done}");
+    let most = (128 << 10) + usize::try_from(seconds).unwrap() * (4 << 10);
+    assert!(text.len() < most, "{} bytes in {seconds} s", text.len());
+    for first in ["not committed, kept as a draft", "denied: "] {
+        assert!(text.contains(first), "the first of each kind: {first}");
+    }
+    // All of them are there or counted.
+    let user = format!(
+        "session of {}",
+        tenantfs::identity::UserId::new(ALICE.user).unwrap().hash()
+    );
+    daemon.asked(ALICE.uid, &["logout"], "");
+    let text = daemon.log();
+    let lines = text
+        .lines()
+        .filter(|line| line.contains(" WARN ") && line.contains(&user));
+    let counted: usize = lines
+        .map(|line| match line.split_once(" more like this of user ") {
+            Some((count, _)) => count.rsplit(' ').next().unwrap().parse().unwrap(),
+            None => 1,
+        })
+        .sum();
+    assert!(counted >= done, "{counted} of {done}");
+    tell("shortage", "refusals in a log that has a rate", done);
+}
+
+/// The processor's time that a process has taken, in seconds.
+fn busy(pid: i32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after = stat.rsplit_once(") ").unwrap().1;
+    let ticks: u64 = after
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum();
+    ticks as f64 / 100.0
+}
+
+/// Asks for the drafts of whoever this is, and hangs up at once.
+const ASK_AND_HANG_UP: &str = r#"
+import socket, sys, time
+for _ in range(int(sys.argv[2])):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(sys.argv[1])
+    connection.sendall(b'{"drafts":{}}\n')
+    time.sleep(0.05)
+    connection.close()
+"#;
+
+#[test]
+fn who_has_many_large_drafts_keeps_nobody_waiting_and_no_processor_busy() {
+    const WRITE: &str = "
+import sys
+for number in range(int(sys.argv[1])):
+    try:
+        with open('schedules/%d.json' % number, 'w') as file:
+            file.write('{\"x\": [' + '1,' * (7 << 20))
+    except OSError:
+        pass
+";
+    let count = rounds(8, 40);
+    let volume = Volume::new(Layout::ResourceFirst);
+    let daemon = Daemon::start(&volume, &[]);
+    let [alice, bob] = [&ALICE, &BOB].map(|tenant| daemon.login(tenant));
+    shell(
+        BOB.uid,
+        &bob,
+        "(echo '{\"of-bob\":' > schedules/bob.json) 2>/dev/null || true",
+    );
+    python(ALICE.uid, &alice, WRITE, &[&count.to_string()]);
+    // The session remembers nothing of them.
+    daemon.asked(ALICE.uid, &["logout"], "");
+    daemon.login(&ALICE);
+
+    // She asks and hangs up: nothing goes on for her.
+    let socket = daemon.socket.to_str().unwrap();
+    python(ALICE.uid, volume.base(), ASK_AND_HANG_UP, &[socket, "8"]);
+    std::thread::sleep(Duration::from_secs(2));
+    let before = busy(daemon.pid().as_raw_nonzero().get());
+    std::thread::sleep(Duration::from_secs(2));
+    let took = busy(daemon.pid().as_raw_nonzero().get()) - before;
+    assert!(took < 0.3, "{took} s of processor in 2 s for nobody");
+
+    // Root sees everybody in the time of one, and where not all was looked at.
+    let begun = Instant::now();
+    let status = daemon.json(0, &["status"], "");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let of = |tenant: &Tenant| {
+        let sessions = status["sessions"].as_array().unwrap();
+        sessions
+            .iter()
+            .find(|session| session["uid"] == tenant.uid)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(of(&BOB)["drafts"][0]["path"], "schedules/bob.json");
+    assert_eq!(of(&BOB)["more_drafts"], false);
+    let shown = of(&ALICE)["drafts"].as_array().unwrap().len();
+    assert_eq!(of(&ALICE)["more_drafts"], shown < count, "{shown} shown");
+
+    // What was found out is known from then on, and who asks all the time is told to wait.
+    let all = || {
+        daemon.json(ALICE.uid, &["drafts"], "")["drafts"]["drafts"]
+            .as_array()
+            .map(Vec::len)
+    };
+    assert!(eventually(Duration::from_secs(90), || all() == Some(count)));
+    std::thread::sleep(Duration::from_secs(10));
+    let (begun, before) = (Instant::now(), busy(daemon.pid().as_raw_nonzero().get()));
+    let answers: Vec<_> = (0..30)
+        .map(|_| daemon.ask(ALICE.uid, &["drafts", "--json"], ""))
+        .collect();
+    let refused = answers
+        .iter()
+        .filter(|answer| String::from_utf8_lossy(&answer.stdout).contains("\"busy\""))
+        .count();
+    let (elapsed, took) = (
+        begun.elapsed(),
+        busy(daemon.pid().as_raw_nonzero().get()) - before,
+    );
+    assert!(refused >= 10, "{refused} of 30 in {elapsed:?}");
+    assert!(took < 2.0, "{took} s of processor for what is known");
+    assert_eq!(
+        daemon.json(0, &["drafts", "--uid", &BOB.uid.to_string()], "")["drafts"]["more"],
+        false
+    );
+    tell(
+        "shortage",
+        "bytes of drafts that are asked for",
+        (count * 15) << 20,
+    );
 }
 
 /// A small file system for a log.

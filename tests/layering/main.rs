@@ -14,7 +14,7 @@ use source::{Source, binary, library, source_dir, tokens};
 /// The rows, topmost first. A module imports only from rows above its own.
 const ROWS: &[&[&str]] = &[
     &["error", "clock", "escape"],
-    &["identity", "keyfile", "name"],
+    &["identity", "input", "keyfile", "name"],
     &["seal", "quota"],
     &["budget", "event", "layout", "record", "volume"],
     &["store", "auth", "audit", "metrics"],

@@ -172,6 +172,44 @@ fn an_export_is_its_owners_alone() {
 }
 
 #[test]
+fn what_a_killed_export_left_is_removed_by_the_next_one_and_nothing_else_is() {
+    let volume = Volume::new(Layout::default());
+    volume.plant(&ALICE, "schedules", "a.json", record_of("alice", 1));
+    let to = volume.base().join("exports");
+    fs::create_dir(&to).unwrap();
+    let file = |name: &str| {
+        let path = to.join(name);
+        fs::write(&path, "a part").unwrap();
+        path
+    };
+    let left = file(".tenantfs-export-0123456789abcdef");
+    let stays = [
+        file(".tenantfs-export-not-a-number-of-ours"),
+        file("alice.tar.zst.part"),
+        file(".tenantfs-export-00000000000000aa"),
+        file(".tenantfs-export-00000000000000bb"),
+    ];
+    // Another export is under way, and one is another account's.
+    let locked = fs::File::open(&stays[2]).unwrap();
+    locked.lock().unwrap();
+    chown(&stays[3], Some(ALICE.uid), None).unwrap();
+    let archive = to.join("alice.tar.zst");
+    let output = ask(
+        &volume,
+        "export",
+        &["--user-id", "alice", "--to", archive.to_str().unwrap()],
+    );
+    assert!(output.status.success() && archive.exists(), "{}", stderr(&output));
+    assert!(!left.exists());
+    assert!(
+        stderr(&output)
+            .contains("/.tenantfs-export-0123456789abcdef, which an export that was killed had left")
+    );
+    assert!(stays.iter().all(|path| path.exists()));
+    assert_eq!(fs::read_dir(&to).unwrap().count(), stays.len() + 1);
+}
+
+#[test]
 fn an_export_to_a_directory_that_is_there_is_its_owners_alone_too() {
     let volume = Volume::new(Layout::default());
     volume.plant(&ALICE, "schedules", "sub/a.json", record_of("alice", 1));

@@ -72,6 +72,29 @@ fn records_are_listed_by_user_by_many_users_and_all() {
 }
 
 #[test]
+fn that_nobody_who_is_named_has_anything_is_told_by_one_and_by_many() {
+    let volume = Volume::new(Layout::ResourceFirst);
+    volume.plant(&BOB, "schedules", "c.json", record_of("bob", 3));
+    let file = volume.base().join("users");
+    fs::write(&file, "nobody-1\nnobody-2\n").unwrap();
+    let named = ["--users-file", file.to_str().unwrap()];
+    for options in [&named[..], &["--user-id", "nobody-1"]] {
+        for usage in [&[][..], &["--usage"]] {
+            let output = ask(&volume, "list", &[options, usage].concat());
+            assert_eq!(output.status.code(), Some(1), "{options:?} {usage:?}");
+            assert!(
+                stderr(&output).contains("the volume has no directory of "),
+                "{}",
+                stderr(&output)
+            );
+            assert_eq!(stdout(&output), "");
+        }
+    }
+    fs::write(&file, "nobody-1\nbob\n").unwrap();
+    assert_eq!(json_lines(&asked(&volume, "list", &named)).len(), 1);
+}
+
+#[test]
 fn what_names_no_user_is_told_and_the_rest_is_listed() {
     let volume = Volume::new(Layout::default());
     volume.plant(&ALICE, "schedules", "a.json", record_of("alice", 1));

@@ -300,7 +300,7 @@ fn what_was_removed_goes_for_good_before_anything_new_is_refused_and_the_oldest_
     schedules.remove(&name("two.json")).unwrap();
     save("four.json").unwrap();
     let waiting: Vec<String> = store
-        .removed(9)
+        .removed(9, &|| true)
         .found
         .into_iter()
         .map(|removed| removed.path)
@@ -308,7 +308,7 @@ fn what_was_removed_goes_for_good_before_anything_new_is_refused_and_the_oldest_
     assert_eq!(waiting, ["schedules/two.json"]);
     // What its name waits for takes no more than it.
     save("two.json").unwrap();
-    assert_eq!(store.removed(9).found, []);
+    assert_eq!(store.removed(9, &|| true).found, []);
     assert!(is_refused(save("five.json")));
 }
 

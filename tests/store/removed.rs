@@ -82,7 +82,7 @@ impl Scene {
     }
 
     pub(crate) fn removed(&self) -> Vec<String> {
-        let removed = self.store.removed(100).found;
+        let removed = self.store.removed(100, &|| true).found;
         removed.into_iter().map(|removed| removed.path).collect()
     }
 }
@@ -211,13 +211,13 @@ fn a_restored_record_has_its_content_its_secret_its_mode_and_its_times() {
     let before = fs::read(scene.on_disk("x.json")).unwrap();
     scene.folder.remove(&record).unwrap();
 
-    let [removed] = &scene.store.removed(100).found[..] else {
+    let [removed] = &scene.store.removed(100, &|| true).found[..] else {
         panic!("{:?}", scene.removed())
     };
     assert_eq!(removed.path, "schedules/x.json");
     assert!(removed.has_secret);
     assert_eq!(removed.until.millis_since(removed.removed), 3_600_000);
-    let none = scene.store.removed(0);
+    let none = scene.store.removed(0, &|| true);
     assert!(none.found.is_empty() && none.more);
 
     scene.store.restore("schedules/x.json").unwrap();
@@ -466,6 +466,58 @@ fn removing_a_refused_draft_leaves_the_record_beneath_it_restorable() {
 }
 
 #[test]
+fn what_goes_for_good_while_it_is_restored_is_told_as_that() {
+    let scene = Scene::new();
+    let record = name("x.json");
+    let mut gone = 0;
+    let mut rounds = 0..20_000_u64;
+    while let Some(round) = rounds.next()
+        && gone == 0
+    {
+        let sub = name(&format!("sub{round}"));
+        let folder = scene.folder.make_folder(&sub, 0o700).unwrap();
+        folder.record(&record).save(b"{\"n\":1}").unwrap();
+        folder.remove(&record).unwrap();
+        drop(folder);
+        scene.folder.remove_folder(&sub).unwrap();
+        let path = format!("schedules/{}/x.json", sub.as_str());
+        let evicting = std::sync::Barrier::new(2);
+        let restored = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let waiting = fs::read_dir(scene.on_disk("")).unwrap().flatten();
+                let waiting: Vec<_> = waiting
+                    .filter(|entry| {
+                        entry
+                            .file_name()
+                            .to_str()
+                            .unwrap()
+                            .starts_with(".tenantfs-removed")
+                    })
+                    .collect();
+                evicting.wait();
+                waiting
+                    .iter()
+                    .for_each(|entry| drop(fs::remove_dir_all(entry.path())));
+            });
+            evicting.wait();
+            // Sometimes before it is looked for, sometimes after, and sometimes in between.
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < Duration::from_micros(round % 100) {}
+            scene.store.restore(&path)
+        });
+        if let Err(error) = restored {
+            let said = format!("{error:#}");
+            assert!(
+                said.contains("does not wait any more") || said.contains("gone for good"),
+                "{said}"
+            );
+            gone += usize::from(said.contains("gone for good"));
+        }
+    }
+    assert!(gone > 0, "none was gone while it was restored");
+}
+
+#[test]
 fn a_discarded_draft_shows_the_record_as_it_was_last_committed() {
     let scene = Scene::new();
     let record = name("x.json");
@@ -473,7 +525,7 @@ fn a_discarded_draft_shows_the_record_as_it_was_last_committed() {
     folder.record(&record).save(b"{\"n\":1}").unwrap();
     let draft = Draft::new(b"{\"n\":".to_vec(), 1000);
     folder.record(&record).keep(&draft, Durability::Ordered).unwrap();
-    let [uncommitted] = &scene.store.uncommitted(10).found[..] else {
+    let [uncommitted] = &scene.store.uncommitted(10, &|| true).found[..] else {
         panic!("one draft")
     };
     scene.store.discard_draft(&uncommitted.path).unwrap();
@@ -551,12 +603,12 @@ fn of_more_than_are_asked_for_the_last_removed_are_found() {
             thread::sleep(Duration::from_millis(11));
         }
     }
-    let survey = scene.store.removed(6);
+    let survey = scene.store.removed(6, &|| true);
     let found: Vec<_> = survey.found.iter().map(|removed| removed.path.as_str()).collect();
     let last = ["12", "11", "10", "sub/9", "sub/8", "sub/7"].map(|path| format!("schedules/{path}.json"));
     assert_eq!(found, last);
     assert!(survey.more && survey.unreadable.is_empty());
-    assert!(!scene.store.removed(13).more);
+    assert!(!scene.store.removed(13, &|| true).more);
 }
 
 /// At each level, one directory more than the one that leads on: all of them are still to be visited on the way back.
@@ -578,7 +630,7 @@ fn drafts_and_removed_records_are_found_however_deep_they_are() {
     folder.record(&name("x.json")).save(b"{}").unwrap();
     folder.remove(&name("x.json")).unwrap();
     Attachment::create(&folder, &name("n.txt"), 0o600).unwrap();
-    let uncommitted = scene.store.uncommitted(10).found;
+    let uncommitted = scene.store.uncommitted(10, &|| true).found;
     assert_eq!(uncommitted[0].path, format!("{deepest}/draft.json"));
     assert_eq!(scene.removed(), [format!("{deepest}/x.json")]);
     let usage = scene.store.usage();

@@ -54,7 +54,7 @@ fn a_discarded_draft_gives_its_number_back_to_the_record() {
         mounted.vfs.discard_draft("schedules/x.json").unwrap_err().kind(),
         Kind::NotFound
     );
-    assert!(mounted.vfs.uncommitted(9).found.is_empty());
+    assert!(mounted.vfs.uncommitted(9, &|| true).found.is_empty());
 
     // One that was never a record is gone.
     refused("y.json");

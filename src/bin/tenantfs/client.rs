@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use indicatif::HumanBytes;
-use tenantfs::daemon::{Client, Failure, QuotaStatus, Reply, Request, SessionStatus, Whose};
+use tenantfs::daemon::{Client, Failure, KeptStatus, QuotaStatus, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::escape::plain;
 
@@ -143,9 +143,32 @@ fn describe(session: &SessionStatus) -> String {
     if let Some(quota) = &session.quota {
         let _ = writeln!(text, "  quota       {}", describe_quota(quota));
     }
+    if let Some(KeptStatus {
+        bytes,
+        records,
+        counted,
+    }) = session.removed
+    {
+        let least = if counted { "" } else { "at least " };
+        let size = HumanBytes(bytes);
+        let _ = writeln!(
+            text,
+            "  removed     {least}{size} in {records} records wait to go by themselves; see tenantfs removed"
+        );
+    }
     for draft in &session.drafts {
         let (path, reason) = (plain(&draft.path), plain(&draft.reason));
         let _ = writeln!(text, "  not saved   {path}: {reason}");
+    }
+    if session.more_drafts && session.state != "restoring" {
+        text += "  not saved   there may be more: not all could be looked at; see tenantfs drafts\n";
+    }
+    for resource in &session.replaced {
+        let _ = writeln!(
+            text,
+            "  replaced    {}: the volume has another directory now; the session keeps that of its login: log out and in",
+            plain(resource)
+        );
     }
     text
 }

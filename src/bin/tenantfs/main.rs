@@ -118,8 +118,5 @@ fn close_inherited() {
 fn descriptor_named_by(argument: &OsStr) -> Option<i32> {
     let argument = argument.to_str()?;
     let value = argument.split_once('=').map_or(argument, |(_, value)| value);
-    let number = value
-        .strip_prefix("/dev/fd/")
-        .or_else(|| value.strip_prefix("/proc/self/fd/"))?;
-    number.parse().ok()
+    tenantfs::input::own_descriptor(value.as_ref())
 }

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit};
 use tenantfs::audit::{self, AuditLog, Destination};
 use tenantfs::auth::{Authenticator, HttpService, ServiceOptions, Shared, StaticKeysFile};
 use tenantfs::error::{At, Doing, Result};
-use tenantfs::event::{LogObserver, Observer, Observers};
+use tenantfs::event::{Log, Observer, Observers};
 use tenantfs::metrics::Metrics;
 use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::vfs::{Capacity, Pools};
@@ -123,9 +123,9 @@ pub(crate) fn open_audit(on: &VolumeSettings, owner: (u32, u32)) -> Result<Optio
 
 /// Who is told what happens in each session.
 pub(crate) fn observers(audit: Option<&AuditLog>, metrics: &Arc<Metrics>) -> Box<Observers> {
-    let (audit, metrics) = (audit.cloned(), Arc::clone(metrics));
+    let (audit, metrics, log) = (audit.cloned(), Arc::clone(metrics), Log::default());
     Box::new(move |subject| {
-        let mut all: Vec<Arc<dyn Observer>> = vec![Arc::new(LogObserver::of(&subject)), metrics.observer()];
+        let mut all: Vec<Arc<dyn Observer>> = vec![Arc::new(log.observer(&subject)), metrics.observer()];
         all.extend(audit.as_ref().map(|audit| audit.observer(&subject)));
         Arc::new(all)
     })

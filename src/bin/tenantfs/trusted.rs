@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
@@ -110,6 +111,28 @@ impl Trust {
             0 => Ok(()),
             _ => Err(self.writable_by_others(&stat, path)),
         }
+    }
+
+    /// Refuses a file, opened at `path`, that somebody else could have written or put there. What is above its directory's way is looked
+    /// at too: one who may rename a directory on it decides what is read the next time.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], with what to do.
+    pub(crate) fn file(&self, path: &Path, file: &File) -> Result<()> {
+        let stat = fstat(file).doing("looking at a file").at(path)?;
+        if !self.uids.contains(&stat.st_uid) {
+            return Err(Error::config(format!(
+                "{}: {} belongs to uid {}, who could write anything into it; run: chown root {}",
+                self.what,
+                path.display(),
+                stat.st_uid,
+                quoted(path)
+            )));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(self.writable_by_others(&stat, path));
+        }
+        self.followed(path).map(drop)
     }
 
     fn walk(&self, path: &Path, missing: Missing, end: End) -> Result<Place> {

@@ -1,12 +1,12 @@
 //! `tenantfs list`.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use tenantfs::admin::{self, Listed, Listing, Users, Whose};
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::identity::UserId;
+use tenantfs::input;
 use tenantfs::name::Resource;
 
 use super::progress::Progress;
@@ -123,7 +123,7 @@ pub(crate) fn list(args: ListArgs) -> Result<()> {
 
 /// The users that a file names, and how many of its lines name none. These are told, and the rest is done.
 fn read_users(path: &Path) -> std::io::Result<(Users, u64)> {
-    let mut file = BufReader::new(File::open(path)?);
+    let mut file = BufReader::new(input::open(path)?);
     let (mut users, mut wrong) = (Users::default(), 0);
     let mut line = Vec::new();
     for number in 1_u64.. {

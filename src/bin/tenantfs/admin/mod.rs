@@ -7,6 +7,7 @@ mod list;
 mod migrate;
 mod progress;
 mod target;
+mod unfinished;
 pub(crate) mod way_back;
 
 use std::io::Write;

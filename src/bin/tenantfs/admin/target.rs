@@ -3,15 +3,11 @@
 //! Root makes it where users of the host may be at work, and then another account writes it: from the first look on, everything
 //! goes by handles.
 
-use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, fchown, mkdirat, openat, renameat_with, unlinkat,
-};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, mkdirat, openat};
 use rustix::io::Errno;
 use tenantfs::admin::{Content, Target};
 use tenantfs::clock::Timestamp;
@@ -19,6 +15,7 @@ use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::volume::{self, Descent, Dir, Durability, Staged, Times};
 
 use super::archive::{self, Archive, WRITING};
+use super::unfinished::Unfinished;
 use crate::trusted::{self, Trust};
 
 /// How archives are called.
@@ -86,12 +83,8 @@ impl Place {
                 })
             }
             Self::Archive(unfinished) => {
-                let file = unfinished
-                    .file
-                    .try_clone()
-                    .doing(WRITING)
-                    .at(&unfinished.place.path)?;
-                Box::new(archive::in_file(file, unfinished.place.path.clone())?)
+                let file = unfinished.file()?;
+                Box::new(archive::in_file(file, unfinished.path().to_owned())?)
             }
             Self::Output => Box::new(Archive::new(
                 BufWriter::new(io::stdout()),
@@ -111,91 +104,6 @@ impl Place {
             Self::Directory { .. } | Self::Output => Ok(()),
         }
     }
-}
-
-/// An archive that has no name of its own yet. Dropped before it gets one, it leaves nothing behind.
-pub(super) struct Unfinished {
-    place: trusted::Place,
-    temporary: OsString,
-    file: File,
-}
-
-impl Unfinished {
-    fn make(place: trusted::Place) -> Result<Self> {
-        const MAKING: &str = "making the archive";
-        match rustix::fs::statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {}
-            Ok(_) => return Err(taken(&place.path)),
-            Err(errno) => return Err(Error::os(errno, MAKING).at(&place.path)),
-        }
-        let mut random = [0_u8; 8];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).doing(MAKING)?;
-        let temporary = OsString::from(format!(".tenantfs-export-{}", hex::encode(random)));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&place.directory, &temporary, flags, Mode::from_raw_mode(0o600));
-        let file = file.doing(MAKING).at(&place.path)?;
-        Ok(Self {
-            file: file.into(),
-            place,
-            temporary,
-        })
-    }
-
-    fn name(mut self) -> Result<()> {
-        const NAMING: &str = "naming the archive";
-        let trusted::Place {
-            directory,
-            name,
-            path,
-        } = &self.place;
-        let named = match renameat_with(
-            directory,
-            &self.temporary,
-            directory,
-            name,
-            RenameFlags::NOREPLACE,
-        ) {
-            // A file system that cannot keep what has the name: a second name can be given, if nothing has it.
-            Err(Errno::INVAL) => {
-                rustix::fs::linkat(directory, &self.temporary, directory, name, AtFlags::empty())
-                    .and_then(|()| unlinkat(directory, &self.temporary, AtFlags::empty()))
-            }
-            named => named,
-        };
-        match named {
-            Err(Errno::EXIST) => return Err(taken(path)),
-            named => named.doing(NAMING).at(path)?,
-        }
-        self.temporary.clear();
-        // From here on the name survives a power cut.
-        let opened = openat(
-            directory,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        opened.and_then(rustix::fs::fsync).doing(NAMING).at(path)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.temporary.is_empty()
-            && let Err(errno) = unlinkat(&self.place.directory, &self.temporary, AtFlags::empty())
-        {
-            log::warn!(
-                "a part of an export stays behind beside {}: {errno}",
-                self.place.path.display()
-            );
-        }
-    }
-}
-
-fn taken(path: &Path) -> Error {
-    Error::config(format!(
-        "--to {}: there is something already, and nothing is overwritten; name another file",
-        path.display()
-    ))
 }
 
 /// An empty directory, made if there is none.

@@ -298,6 +298,9 @@ pub(crate) struct ExportArgs {
     pub(crate) user_id: String,
 
     /// A directory that is empty or new, a new file *.tar.zst, or - for a tar on standard output
+    ///
+    /// A file is a tar archive compressed with zstd, and called so; what has the name of another kind of archive (.tar, .tar.gz, .zip and the
+    /// like) is refused. For those, compress what is on standard output: tenantfs export --user-id ID --to - | gzip > ID.tar.gz
     #[arg(long, value_name = "TARGET")]
     pub(crate) to: PathBuf,
 

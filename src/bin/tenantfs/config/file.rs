@@ -1,12 +1,15 @@
 //! The config file: TOML, and every key known.
 
+use std::io::{ErrorKind, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tenantfs::error::{At, Doing, Error, Kind, Result};
+use tenantfs::input;
 
 use crate::cli::{AuditLevel, Commit};
+use crate::trusted::Trust;
 
 /// The config file when none is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/tenantfs/config.toml";
@@ -125,15 +128,20 @@ impl File {
             true => "reading the config file",
             false => "reading the config file that --config names",
         };
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            read => read
-                .doing(doing)
-                .at(path)
-                .map_err(|error| error.as_kind(Kind::Config))?,
+        let mut text = String::new();
+        let opened = match input::open(path) {
+            Err(error) if optional && error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            opened => opened,
         };
+        let read = opened.and_then(|mut file| file.read_to_string(&mut text).map(|_| file));
+        let file = read
+            .doing(doing)
+            .at(path)
+            .map_err(|error| error.as_kind(Kind::Config))?;
+        // Whoever writes it says what root reads, and whom it believes.
+        if rustix::process::geteuid().is_root() && !input::is_own_descriptor(path) {
+            Trust::of_caller("--config").file(path, &file)?;
+        }
         toml::from_str(&text).map_err(|error| {
             let why = one_line(&error.to_string());
             Error::config(format!("the config file {}: {why}", path.display()))

@@ -21,6 +21,9 @@
 //! assert_eq!(*saved.0.lock().unwrap(), 1);
 //! ```
 
+mod logged;
+mod rates;
+
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +31,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::identity::UserHash;
+
+pub use logged::{Log, LogObserver};
 
 /// What is done in a mount: the operations of the kernel, and those of our own that they lead to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -240,6 +245,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Something was asked for beside the mount, and could not be done, or not all of it be looked at.
+    Unanswered {
+        /// A sentence.
+        what: String,
+    },
     /// Something of the volume or the session that the operator should look at.
     Trouble {
         /// A sentence.
@@ -390,85 +400,6 @@ pub fn turn() -> u64 {
 /// The process on whose behalf this thread works; none when it works for nobody in particular.
 pub fn caller() -> Option<u32> {
     CALLER.get()
-}
-
-/// Writes events to the log: refusals and trouble as warnings.
-#[derive(Debug, Default)]
-pub struct LogObserver {
-    /// Said in front of every line, to tell sessions apart.
-    pub session: String,
-}
-
-impl LogObserver {
-    /// For the session of `subject`.
-    pub fn of(subject: &Subject) -> Self {
-        let uid = subject.uid;
-        Self {
-            session: match &subject.user {
-                Some(user) => format!("session of {user}, uid {uid}"),
-                None => format!("uid {uid}"),
-            },
-        }
-    }
-}
-
-impl Observer for LogObserver {
-    fn observe(&self, event: &Event) {
-        let session = &self.session;
-        match event {
-            Event::Denied { op, path, reason, .. } => {
-                log::warn!("{session}: {op} {path:?} denied: {reason}");
-            }
-            Event::OwnerOverridden { path } => {
-                log::warn!("{session}: {path:?} named another owner; replaced by the session's user");
-            }
-            Event::SecretDropped { path } => log::info!("{session}: the secret of {path:?} is gone for good"),
-            Event::DraftKept { path, reason, .. } => {
-                log::warn!("{session}: {path:?} not committed, kept as a draft: {reason}");
-            }
-            Event::SaveFailed { path, kind, reason } => {
-                let errno = kind.errno().name;
-                log::warn!("{session}: {path:?} cannot be saved, and is in memory only: {reason} ({errno})");
-            }
-            Event::Panicked { op } => {
-                log::error!("{session}: panic in {op}; this is a bug, please report it");
-            }
-            Event::Session { change, .. } => self.session_is(*change),
-            Event::LoginFailed { reason, .. } => log::warn!("{session}: not logged in: {reason}"),
-            Event::Trouble { what } => log::warn!("{session}: {what}"),
-            Event::Committed { .. }
-            | Event::SecretRestored { .. }
-            | Event::Restored { .. }
-            | Event::DraftDiscarded { .. }
-            | Event::Verified { .. }
-            | Event::Transferred { .. }
-            | Event::Renewal { .. } => {}
-        }
-    }
-
-    fn operation(&self, operation: &Operation<'_>) {
-        if let Err(error) = operation.outcome {
-            log::debug!("{}: {}: {error:#}", self.session, operation.op);
-        }
-    }
-}
-
-impl LogObserver {
-    fn session_is(&self, change: SessionChange) {
-        let session = &self.session;
-        match change {
-            SessionChange::Stale => log::warn!(
-                "{session}: the key could not be validated again; work goes on through the grace period"
-            ),
-            SessionChange::Suspended => {
-                log::warn!("{session}: suspended, until the key can be validated again");
-            }
-            // At the level of what it is the end of: whoever reads of the trouble must read that it is over.
-            SessionChange::Active => log::warn!("{session}: the key was validated again; all is well"),
-            // Whoever begins and ends it, knows how much that is worth.
-            SessionChange::Begins | SessionChange::Rekeyed | SessionChange::Ends => {}
-        }
-    }
 }
 
 #[cfg(test)]
