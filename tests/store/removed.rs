@@ -482,7 +482,7 @@ fn what_goes_for_good_while_it_is_restored_is_told_as_that() {
         scene.folder.remove_folder(&sub).unwrap();
         let path = format!("schedules/{}/x.json", sub.as_str());
         let evicting = std::sync::Barrier::new(2);
-        let restored = std::thread::scope(|scope| {
+        let restored = thread::scope(|scope| {
             scope.spawn(|| {
                 let waiting = fs::read_dir(scene.on_disk("")).unwrap().flatten();
                 let waiting: Vec<_> = waiting
