@@ -5,7 +5,8 @@
     read         open, read and close of every record, cold and warm
     ls           `ls -lU` of them, cold and warm
     ls-large     the same of ten times as many, in the first repetition only: it takes as long as the rest
-    write        create, write, close; the same with fsync before the close; truncate and write; write beside and rename over
+    write        create, write, close; the same with fsync before the close, and of names that were just removed; truncate and
+                 write; write beside and rename over
     tree         `grep -r`, `rsync -a` to a native directory, and `tar`, each of a fresh mount
     attachment   a large file: through from its beginning, and 4 KiB at random places; written likewise
     mixed        8 processes at once: half of what they do is reading, a quarter stat, a quarter writing
@@ -52,7 +53,10 @@ def run(target, resource, *command):
 
 
 def remove_written(target):
+    """What a view keeps of what was removed goes too: the next names are new ones for every target."""
     run(target, "results", "sh", "-c", "rm -f new* written.bin")
+    for waiting in target.backing("results").glob(".tenantfs-removed-*"):
+        waiting.unlink()
 
 
 def stat(target, sizes):
@@ -88,6 +92,8 @@ def write(target, sizes):
     yield "create", target.client("results", "create", sizes.written)
     yield "truncate, write", target.client("results", "truncate", sizes.written)
     yield "write, rename over", target.client("results", "replace", sizes.written)
+    run(target, "results", "sh", "-c", "rm -f new*")
+    yield "create, after rm", target.client("results", "create", sizes.written)
     remove_written(target)
     yield "create, fsync", target.client("results", "create", sizes.written, "--fsync")
     remove_written(target)
