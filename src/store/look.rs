@@ -213,8 +213,11 @@ impl Look<'_> {
                         attempt += 1;
                         continue;
                     }
-                    // Moved out of reach together with its directory, and not only for a moment.
-                    None if error.kind() == Kind::Stale => return Ok(Verified::Unread(UNREADABLE)),
+                    // Moved out of reach together with its directory, and not only for a moment. Of a file system that other hosts
+                    // have it may be the client's fault, and is told.
+                    None if error.kind() == Kind::Stale && self.dir.file_system().engine().is_local() => {
+                        return Ok(Verified::Unread(UNREADABLE));
+                    }
                     None => return Err(error),
                 },
             };
