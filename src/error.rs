@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::account;
+
 /// The result of everything in this library that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -321,8 +323,8 @@ impl Error {
         };
         Some(match errno {
             Errno::ACCESS | Errno::PERM => format!(
-                "let uid {} in: correct its owner or mode",
-                rustix::process::geteuid().as_raw()
+                "let {} in: correct its owner or mode",
+                account::shown(rustix::process::geteuid().as_raw())
             ),
             Errno::ROFS => "mount the volume writable, or work with --read-only".to_owned(),
             Errno::NOSPC => "make room on its file system".to_owned(),

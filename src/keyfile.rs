@@ -2,13 +2,16 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use crate::account;
 use crate::error::{Error, Result};
 use crate::escape::quoted;
+use crate::input;
 
 /// What such a file is, for errors.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +24,11 @@ pub struct What {
     pub harm: &'static str,
 }
 
-/// Opens the file at `path` for reading.
+/// Opens the file at `path` for reading: a regular one, or a pipe that this process has from who started it, as a shell's
+/// `<(command)` is.
 ///
 /// # Errors
-/// [`Kind::Config`](crate::error::Kind::Config) when it cannot be opened, or is not a regular file.
+/// [`Kind::Config`](crate::error::Kind::Config) when it cannot be opened, or is something else.
 pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
     // Whatever the path leads to, opening it must not wait.
     let nonblocking = File::options()
@@ -33,9 +37,15 @@ pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
         .open(path);
     let opened = nonblocking.and_then(|file| Ok((file.metadata()?, file)));
     let (metadata, file) = opened.map_err(|error| unreadable(path, what, &error))?;
-    match metadata.is_file() {
-        true => Ok((file, metadata)),
-        false => {
+    match (metadata.is_file(), metadata.file_type().is_fifo() && input::is_own_descriptor(path)) {
+        (true, _) => Ok((file, metadata)),
+        (false, true) => {
+            // Whoever started this has a writer at work, who is waited for.
+            rustix::fs::fcntl_setfl(&file, OFlags::empty())
+                .map_err(|errno| unreadable(path, what, &errno.into()))?;
+            Ok((file, metadata))
+        }
+        (false, false) => {
             let why = format!("the {} {} is not a regular file", what.name, path.display());
             Err(Error::config(why))
         }
@@ -52,7 +62,8 @@ pub fn trusted(path: &Path, what: What, metadata: &Metadata) -> Result<()> {
     let quoted = quoted(path);
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(Error::config(format!(
-            "the {name} {shown} belongs to uid {owner}, who could {harm}; run: chown root {quoted}"
+            "the {name} {shown} belongs to {}, who could {harm}; run: chown root {quoted}",
+            account::shown(owner)
         )));
     }
     if metadata.mode() & 0o022 != 0 {
@@ -89,10 +100,25 @@ pub fn read(file: File, path: &Path, what: What, limit: u64) -> Result<Zeroizing
 /// Whoever reads it is named: a server is another account than who starts it.
 pub fn unreadable(path: &Path, what: What, error: &std::io::Error) -> Error {
     let What { name, option, .. } = what;
-    let (shown, uid) = (path.display(), rustix::process::geteuid().as_raw());
+    let shown = path.display();
+    if path.starts_with("~") {
+        return Error::config(format!(
+            "the {name} {shown}: ~ is not expanded here; write the whole path"
+        ));
+    }
+    let reader = account::shown(rustix::process::geteuid().as_raw());
     Error::config(format!(
-        "the {name} {shown} cannot be read by uid {uid}: {error}; correct {option} or its mode"
+        "the {name} {shown} cannot be read by {reader}: {error}; correct {option} or its mode"
     ))
+}
+
+/// Why a file that should have one JSON object is none, for a text that `error` says is none.
+pub fn not_an_object(text: &str, error: &serde_json::Error) -> String {
+    match text.trim_start().chars().next() {
+        Some('[') => "it is a list, which belongs into an object".to_owned(),
+        None => "it is empty".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// What tells one version of a file from another.

@@ -60,36 +60,39 @@
 //! Each module imports only from rows above its own, and within it no two files need each other (`tests/layering` checks
 //! both):
 //!
-//! 1. - [`clock`]: what time it is, and how long something took.
+//! 1. - [`account`]: how accounts of this host are called.
+//! 2. - [`clock`]: what time it is, and how long something took.
 //!    - [`error`]: the one error type, with its kinds and their errnos.
 //!    - [`escape`]: how what others wrote is shown to somebody.
-//! 2. - [`identity`]: user ids, their hashes, and the proof that somebody is that user.
 //!    - [`input`]: opening files that somebody names to be read.
+//! 3. - [`identity`]: user ids, their hashes, and the proof that somebody is that user.
 //!    - [`keyfile`]: opening files that hold keys or quotas, if nobody else could have written or read them.
 //!    - [`name`]: which names resources, records and entries may have.
-//! 3. - [`quota`]: how much each user may have on the volume, and how much they have.
+//! 4. - [`quota`]: how much each user may have on the volume, and how much they have.
 //!    - [`seal`]: encrypts the secrets and drafts of one user.
-//! 4. - [`budget`]: shares of a limited good among the sessions of a process.
+//! 5. - [`budget`]: shares of a limited good among the sessions of a process.
 //!    - [`event`]: what happens in a session, and the observers that are told.
 //!    - [`layout`]: where on a volume whose records are.
 //!    - [`record`]: the lens between a record's stored text and what its owner sees of it.
 //!    - [`volume`]: the only way to files on the volume.
-//! 5. - [`audit`]: the audit log: writing and verifying it.
+//! 6. - [`audit`]: the audit log: writing and verifying it.
 //!    - [`auth`]: whose a key is, and for how long that holds.
 //!    - [`metrics`]: counts what observers are told, for Prometheus.
 //!    - [`store`]: one user's records, attachments and directories on the volume.
-//! 6. - [`admin`]: the operator's work on a whole volume: verify, list, export, erase, reseal, unseal, migrate.
+//! 7. - [`admin`]: the operator's work on a whole volume: verify, list, export, erase, reseal, unseal, migrate.
 //!    - [`vfs`]: one user's file system: inodes, handles, drafts, and what the kernel may cache.
-//! 7. - [`fuse`]: serves a file system to the kernel.
+//! 8. - [`fuse`]: serves a file system to the kernel.
 //!    - [`mounter`]: the privileged process that mounts, and its clients.
-//! 8. - [`session`]: one user's mount from login to end, confined, and ended with the lease of its key.
+//! 9. - [`session`]: one user's mount from login to end, confined, and ended with the lease of its key.
 //!    - [`daemon`]: many sessions in one process, and the socket that they are controlled by.
+pub mod account;
+
 pub mod clock;
 pub mod error;
 pub mod escape;
+pub mod input;
 
 pub mod identity;
-pub mod input;
 pub mod keyfile;
 pub mod name;
 

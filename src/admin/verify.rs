@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::walk::{Entry, Visitor, walk};
 use super::{Finding, Ground, Monitor, Problem, descend, home, read};
+use crate::account;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::escape::quoted;
@@ -342,8 +343,9 @@ impl Verifier<'_> {
                 format!("its owner may not read and write it; run: chmod u+rw {path}")
             }
             () if stat.uid != uid && stat.mode & 0o066 == 0 => format!(
-                "it belongs to uid {}, and the volume to uid {uid}; run: chown -h {uid} {path}",
-                stat.uid
+                "it belongs to {}, and the volume to {}; run: chown -h {uid} {path}",
+                account::shown(stat.uid),
+                account::shown(uid)
             ),
             () => return true,
         };

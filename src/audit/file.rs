@@ -14,6 +14,7 @@ use rustix::process::{Gid, Uid};
 use super::beside::head_path;
 use super::head::{HEAD_FILE_LEN, Head};
 use super::line::{Digest256, Line, MAX_LINE, digest};
+use crate::account;
 use crate::error::{At, Doing, Error, Kind, Result};
 use crate::escape::quoted;
 
@@ -250,9 +251,9 @@ fn open(path: &Path, owner: Owner, appending: bool) -> Result<File> {
     }
     if metadata.uid() != owner.0 {
         return Err(Error::config(format!(
-            "the audit log {shown} belongs to uid {}, and the server is uid {}: chown it, or name another with --audit-log",
-            metadata.uid(),
-            owner.0
+            "the audit log {shown} belongs to {}, and the server is {}: chown it, or name another with --audit-log",
+            account::shown(metadata.uid()),
+            account::shown(owner.0)
         )));
     }
     if metadata.mode() & 0o022 != 0 {

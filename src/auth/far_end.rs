@@ -23,6 +23,7 @@ use tower_service::Service;
 
 use super::answer::not_a_yes;
 use super::sock_diag::{FarEnd, SockDiag};
+use crate::account;
 use crate::error::{Error, Result};
 
 /// What the kernel calls whoever it cannot name in this user namespace: this may be anybody.
@@ -51,8 +52,9 @@ impl Trusted {
         match self.includes(uid) {
             true => Ok(()),
             false => Err(not_a_yes(format!(
-                "was not asked, for {what} belongs to uid {uid}, and any user could have put it there; if that account \
-                 runs the service, name it: auth.service_user"
+                "was not asked, for {what} belongs to {}, and any user could have put it there; if that account \
+                 runs the service, name it: auth.service_user",
+                account::shown(uid)
             ))),
         }
     }

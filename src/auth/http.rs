@@ -32,6 +32,13 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// The largest body, in bytes.
 const MAX_BODY: usize = 64 << 10;
 
+/// What a proxy on a Unix socket is, where the units of this program are used.
+const SOCKET_HINT: &str = "what listens there says why: systemctl status tenantfs-auth.socket tenantfs-auth.service; it goes \
+                           where TENANTFS_AUTH_HOST= in /etc/tenantfs/auth.env says";
+
+/// What a process without a network does instead.
+const NO_NETWORK: &str = "this process has no network: set auth.socket, and enable tenantfs-auth.socket";
+
 /// How an auth service is reached, and who may be it.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct ServiceOptions<'a> {
@@ -55,6 +62,8 @@ pub struct HttpService {
     url: Url,
     /// What messages call it: the URL without its query, in which an operator may keep a secret; and the socket.
     name: String,
+    /// Where to look when it cannot be reached.
+    hint: &'static str,
     questions: Semaphore,
     /// Since it was last told that it cannot be trusted.
     told: Mutex<Option<Stopwatch>>,
@@ -87,6 +96,7 @@ impl HttpService {
                  kernel cannot name; give the service an account of its own"
             )));
         }
+        let mut hint = "";
         let mut name = {
             let mut shown = url.clone();
             shown.set_query(None);
@@ -94,6 +104,7 @@ impl HttpService {
         };
         if let Some(socket) = socket {
             name = format!("{name} through {}", socket.display());
+            hint = SOCKET_HINT;
         }
         let (plain, trusted) = (url.scheme() == "http", Trusted { service_user });
         let way = match socket {
@@ -109,6 +120,7 @@ impl HttpService {
             way,
             url,
             name,
+            hint,
             questions: Semaphore::new(MAX_QUESTIONS),
             told: Mutex::new(None),
         })
@@ -156,7 +168,7 @@ impl HttpService {
         let answer = match &self.way {
             Way::Client(client) => client.execute(request).await,
             Way::PlainSocket { path, trusted } => {
-                let socket = UnixSocket::open(path)?;
+                let socket = UnixSocket::open(path).map_err(|error| self.hinted(error))?;
                 trusted.check_socket(&socket).map_err(|error| self.told(error))?;
                 let client = build(client(true).unix_socket(socket.place()), &self.name)?;
                 client.execute(request).await
@@ -164,8 +176,16 @@ impl HttpService {
         };
         answer.map_err(|error| match untrusted(&error) {
             Some(refused) => self.told(refused.clone()),
+            None if cause(&error).0 => self.hinted(failure(&error)),
             None => failure(&error),
         })
+    }
+
+    fn hinted(&self, error: Error) -> Error {
+        match self.hint {
+            "" => error,
+            hint => answer::not_a_yes(format!("{error}; {hint}")),
+        }
     }
 
     /// Has the operator told that a stranger is where the service should be; however many ask, now and then is enough.
@@ -296,7 +316,10 @@ async fn body(mut response: Response) -> Result<Vec<u8>> {
 
 /// An error of the connection as ours. reqwest's own text has the URL with its query, and leaves out the cause.
 fn failure(error: &reqwest::Error) -> Error {
-    let (trusted, cause) = cause(error);
+    let (trusted, mut cause) = cause(error);
+    if cause.contains(&format!("(os error {})", libc::EAFNOSUPPORT)) {
+        cause = format!("{cause}; {NO_NETWORK}");
+    }
     answer::not_a_yes(match (trusted, error.is_connect()) {
         (false, _) => format!("is not trusted: {cause}"),
         (true, true) => format!("cannot be reached: {cause}"),
@@ -322,6 +345,12 @@ fn cause(error: &reqwest::Error) -> (bool, String) {
     loop {
         if let Some(rustls::Error::InvalidCertificate(reason)) = deepest.downcast_ref() {
             return (false, certificate(reason));
+        }
+        if let Some(rustls::Error::InvalidMessage(_)) = deepest.downcast_ref() {
+            return (
+                true,
+                "what answers there does not speak TLS; is it the port of http://?".to_owned(),
+            );
         }
         // An I/O error passes over the error that it wraps, and names that one's source as its own.
         let wrapped = deepest.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

@@ -46,7 +46,8 @@ impl StaticKeys {
     pub fn parse(json: &str) -> Result<Self> {
         let file: KeysFile = serde_json::from_str(json).map_err(|error| {
             Error::config(format!(
-                "not a static keys file ({error}); expected {{\"keys\":[{{\"sha256\":\"…\",\"user_id\":\"…\"}}]}}"
+                "not a static keys file ({}); expected {{\"keys\":[{{\"sha256\":\"…\",\"user_id\":\"…\"}}]}}",
+                keyfile::not_an_object(json, &error)
             ))
         })?;
         let mut seen = HashSet::new();
@@ -165,6 +166,11 @@ fn load(path: &Path) -> Result<(Version, StaticKeys)> {
     let keys = text
         .and_then(StaticKeys::parse)
         .map_err(|error| error.context(format_args!("the static keys file {}", path.display())))?;
+    // A pipe has changed by what was written into it, and cannot be read again.
+    let metadata = match metadata.is_file() {
+        true => metadata,
+        false => std::fs::metadata(path).map_err(|error| unreadable(path, WHAT, &error))?,
+    };
     Ok((Version::of(&metadata), keys))
 }
 

@@ -88,7 +88,8 @@ impl Users {
     pub fn parse(json: &str, everybody: Limits) -> Result<Self> {
         let file: File = serde_json::from_str(json).map_err(|error| {
             Error::config(format!(
-                "not a quota file ({error}); expected {{\"users\":[{{\"user_id\":\"…\",\"bytes\":\"10GiB\",\"files\":100000}}]}}"
+                "not a quota file ({}); expected {{\"users\":[{{\"user_id\":\"…\",\"bytes\":\"10GiB\",\"files\":100000}}]}}",
+                keyfile::not_an_object(json, &error)
             ))
         })?;
         let mut named = HashMap::with_capacity(file.users.len());

@@ -29,7 +29,7 @@ impl fmt::Display for Confinement {
         f.write_str(match self {
             Self::Full => "confined by Landlock to the tenant's directories",
             Self::Partial => "confined by Landlock to the tenant's directories, as far as this kernel can",
-            Self::None => "NOT confined: this kernel has no Landlock; the other layers of isolation hold",
+            Self::None => "NOT confined: Landlock is not to be had here (see tenantfs doctor); the other layers of isolation hold",
         })
     }
 }

@@ -3,6 +3,7 @@
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
+use crate::account;
 use crate::error::{Doing, Error, Kind, Result};
 
 /// Makes this process an ordinary one of account `uid` and group `gid`: no capabilities, no supplementary groups, no way
@@ -31,7 +32,8 @@ pub fn drop_thread_to(uid: u32, gid: u32) -> Result<()> {
     let root = rustix::process::geteuid().is_root();
     if !root && rustix::process::geteuid().as_raw() != uid {
         return Err(Error::config(format!(
-            "the volume belongs to uid {uid}: run as that account, or as root to become it"
+            "the volume belongs to {}: run as that account, or as root to become it",
+            account::shown(uid)
         )));
     }
     let doing = "giving up privileges";

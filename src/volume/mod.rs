@@ -56,6 +56,7 @@ pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version, stat};
 pub use watch::{Change, Watch, Watcher, Watching};
 
+use crate::account;
 use crate::error::{Error, Result};
 use crate::escape::quoted;
 
@@ -74,18 +75,21 @@ impl Volume {
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) when it is missing, not a directory, not accessible, or writable by everybody.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, "--volume")
+    }
+
+    /// As [`open`](Self::open), of a path that `option` names.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_as(path: &Path, option: &str) -> Result<Self> {
         let shown = path.display();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
             Error::config(match errno {
-                Errno::NOENT => format!("the volume {shown} does not exist; create it or correct --volume"),
-                Errno::NOTDIR => format!("the volume {shown} is not a directory; correct --volume"),
-                Errno::ACCESS => {
-                    format!(
-                        "the volume {shown} may not be read by uid {}; correct its owner or mode",
-                        rustix::process::geteuid().as_raw()
-                    )
-                }
+                Errno::NOENT => format!("the volume {shown} does not exist; create it or correct {option}"),
+                Errno::NOTDIR => format!("the volume {shown} is not a directory; correct {option}"),
+                Errno::ACCESS => inaccessible(path),
                 errno => format!("the volume {shown} cannot be opened: {errno}"),
             })
         })?;
@@ -123,5 +127,29 @@ impl Volume {
     /// The account that owns the volume, as (uid, gid): the one the server runs as.
     pub fn owner(&self) -> (u32, u32) {
         self.owner
+    }
+}
+
+/// Which directory it is that keeps this process from a volume: the volume itself, or one on the way to it.
+fn inaccessible(path: &Path) -> String {
+    let (shown, reader) = (
+        path.display(),
+        account::shown(rustix::process::geteuid().as_raw()),
+    );
+    let may_pass = |directory: &Path| {
+        let access = rustix::fs::Access::EXEC_OK;
+        rustix::fs::accessat(rustix::fs::CWD, directory, access, rustix::fs::AtFlags::EACCESS).is_ok()
+    };
+    // From the root on: what is behind the first one cannot be told.
+    let above = path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev();
+    let mut above = above.filter(|directory| !directory.as_os_str().is_empty());
+    match above.find(|directory| !may_pass(directory)) {
+        Some(closed) => format!(
+            "the volume {shown} may not be read by {reader}, whom {} does not let through; run: chmod o+x {}, or move the \
+             volume",
+            closed.display(),
+            quoted(closed)
+        ),
+        None => format!("the volume {shown} may not be read by {reader}; correct its owner or mode"),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Volume;
 use super::dir::Dir;
+use crate::account;
 use crate::error::{Error, Kind, Result};
 
 impl Dir {
@@ -50,8 +51,8 @@ fn explained(error: Error) -> Error {
              ReadWritePaths=; or serve it with --read-only",
         ),
         Kind::AccessDenied | Kind::NotPermitted => error.because(format!(
-            "uid {} may make no files here: correct its owner or mode; or serve it with --read-only",
-            rustix::process::geteuid().as_raw()
+            "{} may make no files here: correct its owner or mode; or serve it with --read-only",
+            account::shown(rustix::process::geteuid().as_raw())
         )),
         _ => error,
     }

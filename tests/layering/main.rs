@@ -13,8 +13,9 @@ use source::{Source, binary, library, source_dir, tokens};
 
 /// The rows, topmost first. A module imports only from rows above its own.
 const ROWS: &[&[&str]] = &[
-    &["error", "clock", "escape"],
-    &["identity", "input", "keyfile", "name"],
+    &["account"],
+    &["error", "clock", "escape", "input"],
+    &["identity", "keyfile", "name"],
     &["seal", "quota"],
     &["budget", "event", "layout", "record", "volume"],
     &["store", "auth", "audit", "metrics"],

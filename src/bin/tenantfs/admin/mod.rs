@@ -211,7 +211,7 @@ fn confined(ground: Ground, writes: bool, target: Option<BorrowedFd<'_>>) -> Res
     let directories: Vec<_> = [Some(volume), target].into_iter().flatten().collect();
     let confinement = confine(&directories)?;
     if confinement == Confinement::None {
-        log::warn!("not confined to the volume: this kernel has no Landlock");
+        log::warn!("not confined to the volume: Landlock is not to be had here; see tenantfs doctor");
     }
     Ok(ground)
 }
