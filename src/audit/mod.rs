@@ -13,6 +13,7 @@ mod flood;
 mod head;
 mod journal;
 mod line;
+mod lines;
 mod observer;
 mod options;
 mod own;

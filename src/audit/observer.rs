@@ -35,7 +35,12 @@ impl Level {
     }
 
     fn owes_session(self, change: SessionChange) -> bool {
-        self != Self::Denied || matches!(change, SessionChange::Suspended | SessionChange::Ends)
+        match change {
+            // Nobody is let in by that: what comes of it has a line.
+            SessionChange::Restoring => false,
+            SessionChange::Suspended | SessionChange::Ends => true,
+            _ => self != Self::Denied,
+        }
     }
 }
 

@@ -2,17 +2,16 @@
 //! where the log ends.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::beside::{Beside, head_path};
 use super::chain::RECOVERED;
 use super::head::{HEAD, Head, HeadKey, Signed};
 use super::line::{Digest256, Line, MAX_LINE};
+use super::lines::LineReader;
 use crate::error::{At, Doing, Error, Kind, Result};
 use crate::input;
 
@@ -75,6 +74,7 @@ pub fn verify(files: &[PathBuf], keys: &[HeadKey]) -> Result<Findings> {
         last: None,
         before: None,
         doubt: None,
+        is_log: true,
     };
     for (index, path) in files.iter().enumerate() {
         let is_last = index + 1 == files.len();
@@ -116,13 +116,16 @@ struct Verifier<'a> {
     /// The one before that: the last one may be one too many.
     before: Option<Seen>,
     doubt: Option<Doubt>,
+    /// Whether what is read is the log itself, and not what the journal has of it.
+    is_log: bool,
 }
 
 impl Verifier<'_> {
     /// Takes every line of a file, and for the last one what is said of the log's end.
     fn file(&mut self, path: &Path, is_last: bool) -> std::io::Result<()> {
         path.clone_into(&mut self.file);
-        let mut reader = LineReader::new(BufReader::new(input::open(path)?));
+        let mut reader = LineReader::new(input::open(path)?)?;
+        self.is_log = reader.is_log();
         while self.read(&mut reader)? {}
         match is_last {
             true => self.end(path, &mut reader),
@@ -131,7 +134,7 @@ impl Verifier<'_> {
     }
 
     /// Takes the next line; whether there was one.
-    fn read<R: Read>(&mut self, reader: &mut LineReader<R>) -> std::io::Result<bool> {
+    fn read(&mut self, reader: &mut LineReader) -> std::io::Result<bool> {
         let Some(raw) = reader.next()? else {
             return Ok(false);
         };
@@ -180,6 +183,16 @@ impl Verifier<'_> {
                 self.problem(&seen.place, "it was changed: its `prev` is no hash");
             }
             (None, Some(previous)) => self.begins(&seen, previous),
+            (Some(last), Some(previous)) if !self.is_log && seen.seq == 1 && previous == [0; 32] => {
+                let note = format!(
+                    "the log begins anew after line {}: its writer was started again",
+                    last.seq
+                );
+                self.settle(true);
+                self.note(note);
+                // What begins anew says nothing of what was before.
+                self.last = None;
+            }
             (Some(last), Some(previous)) => {
                 let last = last.clone();
                 self.compare(&last, &seen, previous);
@@ -305,7 +318,7 @@ impl Verifier<'_> {
     }
 
     /// At the end of the newest file: compares with what the file beside it says, while nobody writes.
-    fn end<R: Read>(&mut self, path: &Path, reader: &mut LineReader<R>) -> std::io::Result<()> {
+    fn end(&mut self, path: &Path, reader: &mut LineReader) -> std::io::Result<()> {
         let beside = Beside::of(path);
         let mut content = None;
         if let Some(beside) = &beside {
@@ -330,11 +343,12 @@ impl Verifier<'_> {
             self.settle(false);
             match content {
                 Some(_) => self.problem(&at, format!("{shown} says nothing that makes sense")),
+                None if !reader.is_log() => {}
                 None => self.findings.notes.push(format!(
                     "there is no {shown}, which would say where the log ends: lines may be missing after the last one"
                 )),
             }
-            return self.end_signed(&at);
+            return self.end_signed(&at, reader.is_log());
         };
         let is_this_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.ino() == head.ino);
         if last.is_none() && !is_this_file {
@@ -374,10 +388,10 @@ impl Verifier<'_> {
         } else if !self.keys.is_empty() && !head.is_signed(self.keys) {
             self.problem(&at, format!("{shown} is not signed with a key that was given"));
         }
-        self.end_signed(&at)
+        self.end_signed(&at, reader.is_log())
     }
 
-    fn end_signed(&mut self, at: &Place) -> std::io::Result<()> {
+    fn end_signed(&mut self, at: &Place, is_log: bool) -> std::io::Result<()> {
         let (last, authenticated) = (self.findings.last, self.findings.authenticated);
         if self.keys.is_empty() {
             let note = "no keys were given: who could write the log could have written all of it anew";
@@ -389,9 +403,22 @@ impl Verifier<'_> {
                 from.unwrap_or_default(),
                 last.unwrap_or_default()
             );
-            self.problem(at, what);
+            match is_log {
+                true => self.problem(at, what),
+                // Where the log ends is signed beside it, and the journal has no signatures.
+                false => self.findings.notes.push(format!(
+                    "{what}: signatures are in the log's own files; the journal has none, and what it has is proven by what \
+                     journald does"
+                )),
+            }
         }
         Ok(())
+    }
+
+    fn note(&mut self, note: String) {
+        if self.findings.notes.len() < MOST {
+            self.findings.notes.push(note);
+        }
     }
 
     fn problem(&mut self, at: &Place, what: impl Into<String>) {
@@ -404,68 +431,6 @@ impl Verifier<'_> {
                 what: what.into(),
             });
         }
-    }
-}
-
-/// A line as it stands in a file, however long it is.
-struct Raw {
-    bytes: Vec<u8>,
-    digest: Digest256,
-    number: u64,
-    offset: u64,
-    too_long: bool,
-    /// It has its newline.
-    complete: bool,
-}
-
-/// Reads lines, and holds at most [`MAX_LINE`] bytes of one.
-struct LineReader<R> {
-    from: BufReader<R>,
-    number: u64,
-    offset: u64,
-}
-
-impl<R: Read> LineReader<R> {
-    fn new(from: BufReader<R>) -> Self {
-        Self {
-            from,
-            number: 0,
-            offset: 0,
-        }
-    }
-
-    fn next(&mut self) -> std::io::Result<Option<Raw>> {
-        let (mut bytes, mut hash) = (Vec::new(), Sha256::new());
-        let (mut length, mut complete) = (0u64, false);
-        while !complete {
-            let buffer = self.from.fill_buf()?;
-            if buffer.is_empty() {
-                break;
-            }
-            let newline = buffer.iter().position(|byte| *byte == b'\n');
-            complete = newline.is_some();
-            let part = buffer.get(..newline.unwrap_or(buffer.len())).unwrap_or_default();
-            hash.update(part);
-            let room = MAX_LINE.saturating_sub(bytes.len());
-            bytes.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
-            length += part.len() as u64;
-            let consumed = part.len() + usize::from(complete);
-            self.from.consume(consumed);
-        }
-        if length == 0 && !complete {
-            return Ok(None);
-        }
-        self.number += 1;
-        let offset = self.offset;
-        self.offset += length + u64::from(complete);
-        Ok(Some(Raw {
-            too_long: length > MAX_LINE as u64,
-            bytes,
-            digest: hash.finalize().into(),
-            number: self.number,
-            offset,
-            complete,
-        }))
     }
 }
 
