@@ -69,6 +69,11 @@ impl UserHash {
         Self(name.to_owned())
     }
 
+    /// Whether a directory of this name is called by the hash of a user: 16 digits, lower case.
+    pub(crate) fn is_spelled(name: &str) -> bool {
+        name.len() == 16 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
     /// The 16 digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -40,6 +40,14 @@ impl Layout {
         }
     }
 
+    /// The one that it is not.
+    pub fn other(self) -> Self {
+        match self {
+            Self::ResourceFirst => Self::UserFirst,
+            Self::UserFirst => Self::ResourceFirst,
+        }
+    }
+
     /// The directories in the volume's root that have everybody's.
     pub fn outermost(self, resources: &[Resource]) -> Vec<&str> {
         match self {

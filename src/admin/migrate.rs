@@ -7,6 +7,7 @@
 
 use serde::Serialize;
 
+use super::share::Share;
 use super::walk::hashes;
 use super::{Finding, Ground, Monitor, existing, home, movable};
 use crate::clock::Timestamp;
@@ -102,32 +103,54 @@ impl Mover<'_> {
         self.done.complete = true;
         match self.from {
             Layout::ResourceFirst => {
-                for resource in &ground.resources {
-                    let moved = self.tree(resource.as_str(), |mover, tree, hash| {
+                let sizes = ground
+                    .resources
+                    .iter()
+                    .map(|resource| self.size(resource.as_str()));
+                let shares = Share::by_size(&sizes.collect::<Vec<_>>());
+                for (resource, share) in ground.resources.iter().zip(shares) {
+                    let moved = self.tree(resource.as_str(), share, |mover, tree, hash| {
                         mover.make_user_first(tree, resource, hash)
                     });
                     self.took(moved, resource.as_str())?;
                 }
             }
             Layout::UserFirst => {
-                let moved = self.tree("users", Self::make_resource_first);
+                let moved = self.tree("users", Share::WHOLE, Self::make_resource_first);
                 self.took(moved, "users")?;
             }
+        }
+        if self.done.complete {
+            self.monitor.progress(1.0);
         }
         ground.volume.root().sync()
     }
 
+    /// How many directories are to be moved out of the directory `name` of the volume's root.
+    fn size(&self, name: &str) -> usize {
+        let tree = existing(self.ground.volume.root(), name).ok().flatten();
+        tree.and_then(|tree| hashes(&tree).ok())
+            .map_or(0, |hashes| hashes.len())
+    }
+
     /// Moves every user's directory out of the directory `name` of the volume's root.
-    fn tree(&mut self, name: &str, mut make: impl FnMut(&mut Self, &Dir, &str) -> Result<()>) -> Result<()> {
+    fn tree(
+        &mut self,
+        name: &str,
+        share: Share,
+        mut make: impl FnMut(&mut Self, &Dir, &str) -> Result<()>,
+    ) -> Result<()> {
         let root = self.ground.volume.root();
         let Some(tree) = existing(root, name)? else {
             return Ok(());
         };
-        for hash in hashes(&tree)? {
+        let hashes = hashes(&tree)?;
+        for (index, hash) in hashes.iter().enumerate() {
             if self.stops() {
                 return Ok(());
             }
-            let moved = make(self, &tree, &hash);
+            self.monitor.progress(share.part(index, hashes.len()).begin());
+            let moved = make(self, &tree, hash);
             self.took(moved, &format!("{name}/{hash}"))?;
         }
         // Not empty: what is in it was told of.

@@ -15,6 +15,7 @@ mod list;
 mod migrate;
 mod movable;
 mod reseal;
+mod share;
 mod sweep;
 mod text;
 mod trail;

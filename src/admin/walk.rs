@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::vec;
 
+use super::share::Share;
 use super::trail::Trail;
 use super::{Finding, Ground, Problem};
 use crate::error::{Error, Kind, Result};
+use crate::identity::UserHash;
 use crate::layout::Layout;
 use crate::name::{Resource, is_record};
 use crate::volume::{Descent, Dir, FileType, ReadAhead, Stat};
-
-/// How many digits the name of a hash directory has.
-const HASH_DIGITS: usize = 16;
 
 /// An entry of a tenant's directory.
 pub(super) struct Entry<'a> {
@@ -134,16 +133,25 @@ impl<V: Visitor> Walk<'_, V> {
             }
             Layout::UserFirst => vec![("users", None)],
         };
-        for (index, (name, resource)) in trees.iter().enumerate() {
-            let share = Share {
-                begin: index as f64 / trees.len() as f64,
-                width: 1.0 / trees.len() as f64,
-            };
+        let sizes: Vec<usize> = trees.iter().map(|(name, _)| self.size(root, name)).collect();
+        for ((name, resource), share) in trees.iter().zip(Share::by_size(&sizes)) {
             if let Some(homes) = self.directory(root, name, name) {
                 self.homes(&homes, name, *resource, share)?;
             }
         }
+        self.visitor.progress(1.0);
         Walked::Continue(())
+    }
+
+    /// How many directories are to be visited in a tree. One that cannot be opened has none, and is told when it is its turn.
+    fn size(&self, root: &Dir, name: &str) -> usize {
+        let Ok(tree) = root.open_dir(name) else { return 0 };
+        let mut size = 0;
+        match self.only {
+            Some(only) => size = only.len(),
+            None => _ = tree.entries(|_| size += 1),
+        }
+        size
     }
 
     /// The hash directories of `dir`; with the resource that they are of, where there is one.
@@ -152,13 +160,13 @@ impl<V: Visitor> Walk<'_, V> {
             Some(only) => wanted(dir, only),
             None => self.names(dir, path),
         };
-        let all = names.len() as f64;
+        let all = names.len();
         for (index, name) in names.into_iter().enumerate() {
             self.go_on()?;
-            self.visitor
-                .progress(share.begin + share.width * index as f64 / all);
+            let share = share.part(index, all);
+            self.visitor.progress(share.begin());
             let path = format!("{path}/{name}");
-            if !is_hash(&name) {
+            if !UserHash::is_spelled(&name) {
                 let what = "no directory of a user's: its name is not 16 hexadecimal digits";
                 self.visitor.stray(Finding::new(Problem::Special, &path, what));
                 continue;
@@ -170,9 +178,9 @@ impl<V: Visitor> Walk<'_, V> {
             match resource {
                 Some(resource) => {
                     let hash = &name;
-                    self.tenant(home, &path, Home { hash, resource })?;
+                    self.tenant(home, &path, Home { hash, resource }, share)?;
                 }
-                None => self.home(&home, &path, &name)?,
+                None => self.home(&home, &path, &name, share)?,
             }
             self.visitor.left(dir, &name, &path);
         }
@@ -180,9 +188,12 @@ impl<V: Visitor> Walk<'_, V> {
     }
 
     /// A hash directory that has the resources in it.
-    fn home(&mut self, home: &Dir, path: &str, hash: &str) -> Walked {
-        for name in self.names(home, path) {
+    fn home(&mut self, home: &Dir, path: &str, hash: &str, share: Share) -> Walked {
+        let names = self.names(home, path);
+        let all = names.len();
+        for (index, name) in names.into_iter().enumerate() {
             self.go_on()?;
+            let share = share.part(index, all);
             let path = format!("{path}/{name}");
             let resource = self
                 .ground
@@ -192,7 +203,7 @@ impl<V: Visitor> Walk<'_, V> {
             match resource {
                 Some(resource) => {
                     if let Some(dir) = self.directory(home, &name, &path) {
-                        self.tenant(dir, &path, Home { hash, resource })?;
+                        self.tenant(dir, &path, Home { hash, resource }, share)?;
                         self.visitor.left(home, &name, &path);
                     }
                 }
@@ -211,8 +222,9 @@ impl<V: Visitor> Walk<'_, V> {
     }
 
     /// A directory of a tenant's, and everything below, however deep it is.
-    fn tenant(&mut self, top: Dir, path: &str, home: Home<'_>) -> Walked {
+    fn tenant(&mut self, top: Dir, path: &str, home: Home<'_>, share: Share) -> Walked {
         let names = self.inner_names(&top, path);
+        let all = names.len();
         let mut tree = Tree::new(top, path, names);
         while let Some(level) = tree.levels.last_mut() {
             self.go_on()?;
@@ -231,6 +243,10 @@ impl<V: Visitor> Walk<'_, V> {
                 self.leave(&mut tree);
                 continue;
             };
+            if let [top] = tree.levels.as_slice() {
+                let visited = all - top.names.len() - 1;
+                self.visitor.progress(share.part(visited, all).begin());
+            }
             let path = tree.trail.of(&name);
             let stat = dir.stat(&name);
             let is_directory = matches!(&stat, Ok(stat) if stat.file_type == FileType::Directory);
@@ -369,13 +385,6 @@ fn wanted(dir: &Dir, only: &BTreeSet<&str>) -> Vec<String> {
     }
 }
 
-/// Which part of the whole a tree is.
-#[derive(Clone, Copy)]
-struct Share {
-    begin: f64,
-    width: f64,
-}
-
 /// A tenant's directory of one resource.
 #[derive(Clone, Copy)]
 struct Home<'a> {
@@ -461,10 +470,6 @@ impl Tree {
     }
 }
 
-fn is_hash(name: &str) -> bool {
-    name.len() == HASH_DIGITS && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 /// The names of the hash directories in `dir`, in order.
 ///
 /// # Errors
@@ -472,7 +477,7 @@ fn is_hash(name: &str) -> bool {
 pub(super) fn hashes(dir: &Dir) -> Result<Vec<String>> {
     let mut names = Vec::new();
     dir.entries(|name| names.extend(std::str::from_utf8(name).ok().map(str::to_owned)))?;
-    names.retain(|name| is_hash(name));
+    names.retain(|name| UserHash::is_spelled(name));
     names.sort_unstable();
     Ok(names)
 }

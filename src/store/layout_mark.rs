@@ -1,11 +1,15 @@
-//! Which layout a volume has, as it says itself: `.tenantfs-layout` in its root, written by `tenantfs migrate`.
+//! Which layout a volume has, as it says itself: `.tenantfs-layout` in its root, written at the first start, and by
+//! `tenantfs migrate`.
 
 use std::io::Read;
+use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::identity::UserHash;
 use crate::layout::Layout;
+use crate::name::Resource;
 use crate::volume::{Access, Dir, Durability, Staged};
 
 const NAME: &str = ".tenantfs-layout";
@@ -57,6 +61,10 @@ impl LayoutMark {
     /// # Errors
     /// The volume's.
     pub fn write(self, root: &Dir) -> Result<()> {
+        self.staged(root)?.place(NAME, Durability::Durable).map(drop)
+    }
+
+    fn staged(self, root: &Dir) -> Result<Staged<'_>> {
         let text = Text {
             layout: self.layout.to_string(),
             from: self.from.map(|from| from.to_string()),
@@ -65,14 +73,15 @@ impl LayoutMark {
         text.push(b'\n');
         let mut staged = Staged::new(root, &root.stat_self()?)?;
         staged.write(&text)?;
-        staged.place(NAME, Durability::Durable).map(drop)
+        Ok(staged)
     }
 
-    /// Refuses a layout that is not the volume's.
+    /// Refuses a layout that is not the volume's: as its mark says, or else as what lies there does. Where there are
+    /// users' directories in both, the one that is asked for is taken.
     ///
     /// # Errors
     /// [`Kind::Config`].
-    pub fn check(root: &Dir, layout: Layout) -> Result<()> {
+    pub fn check(root: &Dir, layout: Layout, resources: &[Resource]) -> Result<()> {
         let wrong = |why: String| Err(Error::new(Kind::Config, why));
         match Self::read(root)? {
             Some(Self {
@@ -85,7 +94,60 @@ impl LayoutMark {
                 "the volume is {}, by its {NAME}; correct --layout",
                 mark.layout
             )),
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => match home_in(root, layout.other(), resources)? {
+                Some(home) if home_in(root, layout, resources)?.is_none() => wrong(format!(
+                    "the volume is {other}, for {home} is there, and is to be served as {layout}: correct --layout \
+                     (volume.layout); or run `tenantfs migrate --from {other} --to {layout}`",
+                    other = layout.other()
+                )),
+                _ => Ok(()),
+            },
         }
     }
+
+    /// Has the volume say from now on which layout it has, where it does not yet. Returns a user's directory in the other
+    /// layout, which nobody sees, where there is one.
+    ///
+    /// # Errors
+    /// As of [`check`](Self::check); the volume's.
+    pub fn settle(root: &Dir, layout: Layout, resources: &[Resource]) -> Result<Option<String>> {
+        Self::check(root, layout, resources)?;
+        if Self::read(root)?.is_some() {
+            return Ok(None);
+        }
+        let stray = home_in(root, layout.other(), resources)?;
+        let mark = Self { layout, from: None };
+        match mark.staged(root)?.place_new(NAME, Durability::Durable) {
+            // Somebody else was first, such as a migration: what it says is looked at when it counts.
+            Err(error) if error.kind() == Kind::Exists => {}
+            placed => drop(placed?),
+        }
+        Ok(stray)
+    }
+}
+
+/// A user's directory as `layout` has it, if there is one.
+fn home_in(root: &Dir, layout: Layout, resources: &[Resource]) -> Result<Option<String>> {
+    for name in layout.outermost(resources) {
+        // A resource may be called so: then it says nothing of the layout.
+        let is_both = layout.other().outermost(resources).contains(&name);
+        let tree = match root.open_dir(name) {
+            Ok(tree) if !is_both => tree,
+            // What cannot be looked at is told by whoever has to.
+            _ => continue,
+        };
+        let mut home = None;
+        tree.entries_until(|entry| match std::str::from_utf8(entry) {
+            Ok(entry) if UserHash::is_spelled(entry) => {
+                home = Some(format!("{name}/{entry}"));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        })?;
+        if home.is_some() {
+            return Ok(home);
+        }
+    }
+    Ok(None)
 }

@@ -133,7 +133,7 @@ impl Store {
         observer: Arc<dyn Observer>,
     ) -> Result<Self> {
         let user = principal.user();
-        LayoutMark::check(volume.root(), options.layout)?;
+        LayoutMark::check(volume.root(), options.layout, &options.resources)?;
         let opened = Moment::now();
         reserved::not_being_erased(volume, &user.full_hash())?;
         let homes = Homes::open(

@@ -193,7 +193,7 @@ fn open(settings: &VolumeSettings) -> Result<Ground> {
 
 /// A volume that has the layout that it is said to have.
 fn checked(ground: Ground) -> Result<Ground> {
-    LayoutMark::check(ground.volume.root(), ground.layout)?;
+    LayoutMark::check(ground.volume.root(), ground.layout, &ground.resources)?;
     Ok(ground)
 }
 
