@@ -37,7 +37,10 @@ pub fn open(path: &Path, what: What) -> Result<(File, Metadata)> {
         .open(path);
     let opened = nonblocking.and_then(|file| Ok((file.metadata()?, file)));
     let (metadata, file) = opened.map_err(|error| unreadable(path, what, &error))?;
-    match (metadata.is_file(), metadata.file_type().is_fifo() && input::is_own_descriptor(path)) {
+    match (
+        metadata.is_file(),
+        metadata.file_type().is_fifo() && input::is_own_descriptor(path),
+    ) {
         (true, _) => Ok((file, metadata)),
         (false, true) => {
             // Whoever started this has a writer at work, who is waited for.

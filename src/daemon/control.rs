@@ -254,7 +254,20 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
         Request::Restore { path, uid } => sessions.restore_record(subject(peer, uid)?, pid, path).await,
         Request::Drafts { uid } => sessions.drafts(peer, subject(peer, uid)?).await,
         Request::Discard { path, uid } => sessions.discard(subject(peer, uid)?, pid, path).await,
-        Request::Status {} => Ok(Reply::Sessions(sessions.status(peer).await)),
+        Request::Status { uid } => {
+            let whose = match (peer, uid) {
+                (0, None) => None,
+                _ => Some(subject(peer, uid)?),
+            };
+            let told = sessions.status(whose, is_operator(peer)).await;
+            Ok(Reply::Sessions(told))
+        }
+        Request::LastEnd { uid } => Ok(Reply::LastEnd(sessions.ends.of(subject(peer, uid)?))),
+        Request::Activity {} if is_operator(peer) => Ok(Reply::Activity(sessions.activity())),
+        Request::Doctor {} if is_operator(peer) => sessions.examine().await.map(Reply::Checks),
+        Request::Activity {} | Request::Doctor {} => {
+            Err(not_permitted("only root and the server's account may see this"))
+        }
         Request::Revoke(whose) => match peer {
             0 => sessions.end(&whose, "revoked", REVOKE).await.map(Reply::Ended),
             _ => Err(not_permitted(

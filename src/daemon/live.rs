@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::activity::{Activity, Counters, QuotaStatus};
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::setup::Setup;
 use super::systemd::{self, Keeping};
+use super::times::rfc3339;
 use super::turns::Turn;
-use super::wire::{Code, DraftStatus, QuotaStatus, SessionStatus, Whose};
+use super::wire::{Code, DraftStatus, SessionStatus, Whose};
 use crate::auth::{ApiKey, State, Validation};
 use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -35,6 +37,7 @@ pub(super) struct Live {
     wanted_gid: Option<u32>,
     pub(super) leased: Leased,
     since: Timestamp,
+    counters: Arc<Counters>,
     /// Held while something is looked for, or done, beside the user's mounts.
     turn: Turn,
     /// Why it is to end.
@@ -46,12 +49,18 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(uid: u32, wanted_gid: Option<u32>, leased: Leased, turn: Turn) -> Arc<Self> {
+    pub(super) fn new(
+        uid: u32,
+        wanted_gid: Option<u32>,
+        leased: Leased,
+        (counters, turn): (Arc<Counters>, Turn),
+    ) -> Arc<Self> {
         Arc::new(Self {
             uid,
             wanted_gid,
             leased,
             since: clock::now(),
+            counters,
             turn,
             ending: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
@@ -133,6 +142,29 @@ impl Live {
         apart(what, work).await?
     }
 
+    /// What it may do now.
+    pub(super) fn state(&self) -> State {
+        match self.is_ending() {
+            true => State::Ended,
+            false => self.leased.state(),
+        }
+    }
+
+    /// What is done in it, from its beginning on.
+    pub(super) fn activity(&self) -> Activity {
+        let vfs = self.leased.session().vfs();
+        Activity {
+            uid: self.uid,
+            user_id: Some(self.leased.principal().user().as_str().to_owned()),
+            state: self.state().as_str().to_owned(),
+            since: rfc3339(self.since),
+            good_for: self.leased.good_for().as_secs(),
+            open_files: vfs.open_handles(),
+            quota: vfs.store().standing().map(QuotaStatus::from),
+            counted: self.counters.read(),
+        }
+    }
+
     /// Has the operator told what somebody who asked is not told, or not all of it.
     pub(super) fn unanswered(&self, what: String) {
         let store = self.leased.session().vfs().store();
@@ -187,10 +219,7 @@ impl Live {
             drafts: survey,
             kept,
         } = found.unwrap_or_else(Looked::nothing);
-        let state = match self.is_ending() {
-            true => State::Ended,
-            false => self.leased.state(),
-        };
+        let state = self.state();
         let session = self.leased.session();
         let (_, gid) = session.vfs().owner();
         SessionStatus {
@@ -199,6 +228,7 @@ impl Live {
             user_id: Some(self.leased.principal().user().as_str().to_owned()),
             mountpoint: session.mountpoint().display().to_string(),
             state: state.as_str().to_owned(),
+            reason: self.ending.borrow().clone().or_else(|| self.leased.unanswered()),
             since: rfc3339(self.since),
             good_for: self.leased.good_for().as_secs(),
             open_files: session.vfs().open_handles(),
@@ -248,8 +278,4 @@ impl From<Uncommitted> for DraftStatus {
             reason: draft.reason,
         }
     }
-}
-
-pub(super) fn rfc3339(time: Timestamp) -> String {
-    jiff::Timestamp::from_second(time.seconds).map_or_else(|_| String::new(), |time| time.to_string())
 }

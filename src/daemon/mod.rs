@@ -3,12 +3,16 @@
 //! One thread waits for everything that takes time: leases, the control socket, systemd. Files are served by each
 //! session's own threads, which never wait for it.
 
+mod activity;
 mod asked;
 mod audited;
+mod check;
 mod client;
 mod control;
+mod ends;
 mod live;
 mod login;
+mod overview;
 mod refusal;
 mod requests;
 mod restore;
@@ -16,6 +20,7 @@ mod sessions;
 mod setup;
 mod slot;
 mod systemd;
+mod times;
 mod turns;
 mod way_back;
 mod wire;
@@ -23,13 +28,16 @@ mod wire;
 use std::future::Future;
 use std::os::unix::net::UnixListener;
 
+pub use activity::{Activity, Counted, LATENCIES, QuotaStatus, latency};
+pub use check::Check;
 pub use client::Client;
+pub use ends::EndStatus;
 pub use requests::Requests;
 pub use setup::Setup;
 pub use systemd::{Kept, NAME_PREFIX};
 pub use wire::{
-    Code, DraftStatus, Failure, KeptStatus, QuotaStatus, RemovedStatus, Reply, Request, SessionStatus,
-    UnreadableStatus, Whose,
+    Code, DraftStatus, Failure, KeptStatus, RemovedStatus, Reply, Request, SessionStatus, UnreadableStatus,
+    Whose,
 };
 
 use crate::error::{Doing, Result};
@@ -57,6 +65,7 @@ pub async fn serve(
         () = control::serve(&listener, &sessions) => {}
         () = systemd::keep_alive() => {}
         () = sessions.audited.follow() => {}
+        () = sessions.tell_systemd() => {}
         () = shutdown => {}
     }
     drop(listener);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::refusal::Refusal;
 use super::sessions::Sessions;
 use super::setup::Start;
 use super::slot::{Restoring, Slot, TakenSlot};
@@ -12,6 +13,7 @@ use super::systemd::{self, Kept};
 use super::wire::Code;
 use crate::clock::Moment;
 use crate::error::Kind;
+use crate::event::Subject;
 
 /// When it is tried again to bring a session back, at first and after many times.
 const FIRST_RESTORE: Duration = Duration::from_millis(500);
@@ -22,7 +24,11 @@ impl Sessions {
     pub(super) fn restore(self: &Arc<Self>, kept: Vec<Kept>) {
         for kept in kept {
             let login = self.logins.begin(kept.uid);
-            let restoring = Restoring::of(kept, login);
+            let observer = (self.setup.observers)(Subject {
+                user: None,
+                uid: kept.uid,
+            });
+            let restoring = Restoring::of(kept, login, observer);
             let slot = Slot::Restoring(Arc::clone(&restoring));
             self.slots.lock().insert(restoring.uid, slot);
             tokio::spawn(Arc::clone(self).restore_one(restoring));
@@ -78,7 +84,12 @@ impl Sessions {
             Err(error) => (Code::Unreachable, error),
         };
         log::warn!("the session of uid {uid} from before the restart: {error:#}");
-        matches!(code, Code::Refused | Code::HashCollision) && self.abandon(restoring)
+        let is_final = matches!(code, Code::Refused | Code::HashCollision);
+        if is_final {
+            self.ends.put(uid, None, error.to_string(), true);
+        }
+        restoring.failed(Refusal::new(code, error));
+        is_final && self.abandon(restoring)
     }
 
     /// The slot, unless somebody logs in, or did, or has logged out.

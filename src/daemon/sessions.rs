@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use log::Level;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 
+use super::activity::Counters;
 use super::asked::Asked;
 use super::audited::Audited;
+use super::ends::Ends;
 use super::live::{ENDED_MEANWHILE, Live};
 use super::login::{Login, Logins};
 use super::refusal::{Answer, Refusal, RefusedAs};
@@ -24,7 +26,7 @@ use crate::auth::{ApiKey, Delay, SubordinateUids, Throttle, Turn, Validation};
 use crate::clock::{self, Moment};
 use crate::error::{Error, Kind};
 use crate::event::{Event, SessionChange, Subject};
-use crate::session::{LAST_UNMOUNT, Session, apart};
+use crate::session::{Ending, LAST_UNMOUNT, Session, apart};
 
 /// How long looking for drafts may take, whether of one session or of all; and of how many it is done at once: each takes a thread.
 const LOOK: Duration = Duration::from_secs(2);
@@ -51,9 +53,13 @@ pub(super) struct Sessions {
     /// Who asked what was removed, or not saved.
     pub(super) asked: Asked,
     turns: Turns,
+    /// Of those that are over: why.
+    pub(super) ends: Ends,
     /// Locked after the slots.
     pub(super) logins: Logins,
     pub(super) throttle: Arc<Throttle>,
+    /// Held while somebody has everything looked at that serving needs.
+    pub(super) examining: Arc<AsyncMutex<()>>,
     subordinate: SubordinateUids,
     /// The daemon ends: what systemd keeps is for the next one.
     stopping: AtomicBool,
@@ -97,8 +103,10 @@ impl Sessions {
             turns: Turns::default(),
             setup: Arc::new(setup),
             slots: Arc::default(),
+            ends: Ends::default(),
             logins: Logins::default(),
             throttle: Throttle::new(clock::instant()),
+            examining: Arc::default(),
             subordinate: SubordinateUids::of_host(),
             stopping: AtomicBool::new(false),
             gave_up: AtomicBool::new(false),
@@ -253,12 +261,14 @@ impl Sessions {
         let (uid, gid, key) = (slot.uid, start.gid, Arc::clone(&start.key));
         let user = start.validation.principal.user().hash();
         let setup = Arc::clone(&self.setup);
-        let mount = move || setup.mount(uid, start);
+        let counters = Arc::new(Counters::default());
+        let counting = Arc::clone(&counters);
+        let mount = move || setup.mount(uid, start, counting);
         let mounted = apart("start", mount).await.refused_as(Code::Failed);
         let leased = mounted
             .and_then(|mounted| mounted)
             .inspect_err(|refusal| self.login_failed(uid, &refusal.error))?;
-        let live = Live::new(uid, gid, leased, self.turns.of(&user));
+        let live = Live::new(uid, gid, leased, (counters, self.turns.of(&user)));
         live.keep(&key);
         log::info!("session of {user}, uid {uid}, begins");
         slot.fill(&live);
@@ -274,6 +284,7 @@ impl Sessions {
             _ = told.wait_for(Option::is_some) => None,
         };
         let asked_for = ending.is_none();
+        let is_refused = matches!(ending, Some(Ending::Refused(_)));
         if let Some(ending) = ending {
             live.end(&ending.to_string());
         }
@@ -285,6 +296,8 @@ impl Sessions {
         let level = if asked_for { Level::Info } else { Level::Warn };
         log::log!(level, "session of {user}, uid {}, ends: {why}", live.uid);
         live.leased.session().is(SessionChange::Ends, &why);
+        let user_id = live.leased.principal().user().as_str();
+        self.ends.put(live.uid, Some(user_id), why, is_refused);
         self.forget(live.uid);
         if let Err(error) = stopped.await {
             log::warn!("session of {user}: {error:#}");
@@ -358,6 +371,7 @@ impl Sessions {
             }
             Slot::Restoring(restoring) if restoring.is_by_uid(whose) => {
                 restoring.give_up();
+                self.ends.put(restoring.uid, None, why.to_owned(), false);
                 given_up.push(restoring.uid);
                 false
             }
@@ -414,18 +428,18 @@ impl Sessions {
         let _ = timeout(CLOSE_ALL, ended()).await;
     }
 
-    /// What `viewer` may see: root everything, everybody else their own.
-    pub(super) async fn status(&self, viewer: u32) -> Vec<SessionStatus> {
+    /// The session of one uid, or all of them. An operator is told everything of them.
+    pub(super) async fn status(&self, whose: Option<u32>, to_operator: bool) -> Vec<SessionStatus> {
         let (mut all, mut lives) = (Vec::new(), Vec::new());
         for (uid, slot) in self.slots.lock().iter() {
-            if viewer != 0 && viewer != *uid {
+            if whose.is_some_and(|whose| whose != *uid) {
                 continue;
             }
             match slot {
                 Slot::Live(live) => lives.push(Arc::clone(live)),
                 Slot::Restoring(restoring) => {
                     let place = self.setup.places.join(uid.to_string());
-                    all.push(restoring.status(place.display().to_string()));
+                    all.push(restoring.status(place.display().to_string(), to_operator));
                 }
                 Slot::Starting => {}
             }

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::activity::Counters;
+use super::check::Check;
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::wire::Code;
 use crate::auth::{ApiKey, Authenticator, Terms, Validation};
 use crate::clock::Moment;
 use crate::error::Kind;
-use crate::event::{Observers, Subject};
+use crate::event::{Observer, Observers, Subject};
 use crate::mounter::{Mounter, Viewer};
 use crate::session::{self, Leased, Session, SessionOptions};
 use crate::store::{self, Store};
@@ -39,6 +41,8 @@ pub struct Setup {
     pub pools: Pools,
     /// The primary group of a uid. May take its time.
     pub primary_group: fn(u32) -> u32,
+    /// How everything that serving needs looks from this process. May take its time.
+    pub examine: Box<dyn Fn() -> Vec<Check> + Send + Sync>,
 }
 
 /// What is known of a session that is to be started, but for its uid.
@@ -52,15 +56,16 @@ pub(super) struct Start {
 }
 
 impl Setup {
-    /// Mounts what the key opens. Blocks.
-    pub(super) fn mount(&self, uid: u32, start: Start) -> Answer<Leased> {
+    /// Mounts what the key opens, and has what is done there counted. Blocks.
+    pub(super) fn mount(&self, uid: u32, start: Start, counters: Arc<Counters>) -> Answer<Leased> {
         let gid = start.gid.unwrap_or_else(|| (self.primary_group)(uid));
         let viewer = Viewer::new(uid, gid).refused_as(Code::MountFailed)?;
         let principal = &start.validation.principal;
-        let observer = (self.observers)(Subject {
+        let told = (self.observers)(Subject {
             user: Some(principal.user().hash()),
             uid,
         });
+        let observer: Arc<dyn Observer> = Arc::new(vec![told, counters as Arc<dyn Observer>]);
         // Before anything is opened for it.
         let limits = self.pools.limits(principal.user()).refused_as(Code::Busy)?;
         let opened = Store::open(&self.volume, principal, self.store.clone(), observer);

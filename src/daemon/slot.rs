@@ -6,12 +6,19 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::live::{Live, rfc3339};
+use super::activity::{Activity, Counted};
+use super::live::Live;
 use super::login::Login;
+use super::refusal::Refusal;
 use super::systemd::Kept;
+use super::times::rfc3339;
 use super::wire::{SessionStatus, Whose};
 use crate::auth::ApiKey;
 use crate::clock::{self, Timestamp};
+use crate::event::{Event, Observer, SessionChange};
+
+/// The state of a session that is to come back.
+pub(super) const RESTORING: &str = "restoring";
 
 /// What the uids have.
 pub(super) type Slots = BTreeMap<u32, Slot>;
@@ -33,6 +40,10 @@ pub(super) struct Restoring {
     /// What it was told while its user is not known.
     pub(super) login: Arc<Login>,
     since: Timestamp,
+    /// Why it is not back yet, after the first attempt.
+    why: Mutex<Option<Refusal>>,
+    /// Counts it among those that wait.
+    _observer: Arc<dyn Observer>,
     /// It is back, or somebody else is, or nobody wants it any more.
     pub(super) over: Notify,
 }
@@ -46,13 +57,19 @@ pub(super) struct TakenSlot {
 }
 
 impl Restoring {
-    pub(super) fn of(kept: Kept, login: Arc<Login>) -> Arc<Self> {
+    pub(super) fn of(kept: Kept, login: Arc<Login>, observer: Arc<dyn Observer>) -> Arc<Self> {
+        observer.observe(&Event::Session {
+            change: SessionChange::Restoring,
+            reason: String::new(),
+        });
         Arc::new(Self {
             login,
             uid: kept.uid,
             gid: kept.gid,
             key: Arc::new(kept.key),
             since: clock::now(),
+            why: Mutex::default(),
+            _observer: observer,
             over: Notify::new(),
         })
     }
@@ -72,13 +89,39 @@ impl Restoring {
         matches!(there, Some(Slot::Restoring(there)) if std::ptr::eq(Arc::as_ptr(there), self))
     }
 
-    pub(super) fn status(&self, mountpoint: String) -> SessionStatus {
+    /// It is not back, and this is why.
+    pub(super) fn failed(&self, why: Refusal) {
+        *self.why.lock() = Some(why);
+    }
+
+    /// Why it is not back yet: for an operator, or for its user.
+    pub(super) fn why(&self, to_operator: bool) -> Option<String> {
+        self.why.lock().as_ref().map(|why| why.told(to_operator).message)
+    }
+
+    /// As operators are told. Nothing is done in it yet.
+    pub(super) fn activity(&self) -> Activity {
+        Activity {
+            uid: self.uid,
+            user_id: None,
+            state: RESTORING.to_owned(),
+            since: rfc3339(self.since),
+            good_for: 0,
+            open_files: 0,
+            quota: None,
+            counted: Counted::default(),
+        }
+    }
+
+    /// As it is told to an operator, or to its user, who is not told where on the volume something is wrong.
+    pub(super) fn status(&self, mountpoint: String, to_operator: bool) -> SessionStatus {
         SessionStatus {
             uid: self.uid,
             gid: self.gid,
             user_id: None,
             mountpoint,
-            state: "restoring".to_owned(),
+            state: RESTORING.to_owned(),
+            reason: self.why(to_operator),
             since: rfc3339(self.since),
             good_for: 0,
             open_files: 0,

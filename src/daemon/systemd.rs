@@ -97,6 +97,16 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// Whether anybody is told.
+pub(super) fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// What `systemctl status` shows, in one line.
+pub(super) fn status(text: &str) {
+    tell(&[NotifyState::Status(text)]);
+}
+
 /// Says that the event loop goes round, as often as systemd wants to hear it.
 pub(super) async fn keep_alive() {
     let Some(deadline) = sd_notify::watchdog_enabled() else {

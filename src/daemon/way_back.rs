@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::live::{ENDED_MEANWHILE, Live, rfc3339};
+use super::live::{ENDED_MEANWHILE, Live};
 use super::refusal::{Answer, Refusal};
 use super::sessions::Sessions;
 use super::slot::Slot;
+use super::times::rfc3339;
 use super::wire::{Code, DraftStatus, RemovedStatus, Reply, UnreadableStatus};
 use crate::auth::State;
 use crate::clock;

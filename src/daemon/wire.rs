@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activity::{Activity, QuotaStatus};
+use super::check::Check;
+use super::ends::EndStatus;
 use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind, Result};
-use crate::quota::Standing;
 use crate::store::Kept;
 
 /// The longest line that a client may send, in bytes: the longest key with every character escaped, and the rest.
@@ -32,8 +34,22 @@ pub enum Request {
         /// Whose.
         uid: Option<u32>,
     },
-    /// All sessions that the client may see.
-    Status {},
+    /// All sessions that the client may see, or one.
+    Status {
+        /// Whose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
+    /// Why there is no session any more.
+    LastEnd {
+        /// Whose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
+    /// What is done in each session; for operators.
+    Activity {},
+    /// How everything that serving needs looks from the server; for operators.
+    Doctor {},
     /// The end of sessions, by root.
     Revoke(Whose),
     /// What the audit log has of one user.
@@ -89,6 +105,12 @@ pub enum Reply {
     Session(Box<SessionStatus>),
     /// All that the client may see.
     Sessions(Vec<SessionStatus>),
+    /// How the last session ended, if the daemon knows of one.
+    LastEnd(Option<EndStatus>),
+    /// What is done in each session.
+    Activity(Vec<Activity>),
+    /// What was looked at, and how it is.
+    Checks(Vec<Check>),
     /// The uids whose sessions have ended.
     Ended(Vec<u32>),
     /// What the audit log has of one user, the latest last.
@@ -131,7 +153,13 @@ impl Request {
     /// Whether nothing is changed by it: who asked and is gone needs no answer.
     pub(super) fn only_looks(&self) -> bool {
         match self {
-            Self::Status {} | Self::Audit { .. } | Self::Removed { .. } | Self::Drafts { .. } => true,
+            Self::Status { .. }
+            | Self::LastEnd { .. }
+            | Self::Activity {}
+            | Self::Doctor {}
+            | Self::Audit { .. }
+            | Self::Removed { .. }
+            | Self::Drafts { .. } => true,
             Self::Login { .. }
             | Self::Logout { .. }
             | Self::Revoke(_)
@@ -169,6 +197,9 @@ pub struct SessionStatus {
     pub mountpoint: String,
     /// `active`, `stale`, `suspended`, `ended`, or `restoring` after a restart of the daemon.
     pub state: String,
+    /// Why it is not active, or was not when that was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Since when, as in RFC 3339.
     pub since: String,
     /// How long the last validation of the key is still good, in seconds.
@@ -208,33 +239,6 @@ impl From<Kept> for KeptStatus {
             bytes: kept.bytes,
             records: kept.records,
             counted: kept.is_all,
-        }
-    }
-}
-
-/// What a user has, and may have.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct QuotaStatus {
-    /// What is used, in bytes.
-    pub used_bytes: u64,
-    /// The most; none where there is no limit.
-    pub bytes: Option<u64>,
-    /// What is used, in files and directories.
-    pub used_files: u64,
-    /// The most; none where there is no limit.
-    pub files: Option<u64>,
-    /// Whether all of it is counted by now.
-    pub counted: bool,
-}
-
-impl From<Standing> for QuotaStatus {
-    fn from(standing: Standing) -> Self {
-        Self {
-            used_bytes: standing.used.bytes(),
-            bytes: standing.limits.bytes,
-            used_files: standing.used.files(),
-            files: standing.limits.files,
-            counted: standing.is_counted,
         }
     }
 }
@@ -426,6 +430,11 @@ mod tests {
             r#"{"login":{"key":"sesame","gid":7}}"#,
             r#"{"logout":{}}"#,
             r#"{"status":{}}"#,
+            r#"{"status":{"uid":7}}"#,
+            r#"{"last_end":{}}"#,
+            r#"{"last_end":{"uid":7}}"#,
+            r#"{"activity":{}}"#,
+            r#"{"doctor":{}}"#,
             r#"{"revoke":{"uid":7}}"#,
             r#"{"revoke":{"user_id":"alice"}}"#,
             r#"{"revoke":"all"}"#,

@@ -117,7 +117,10 @@ fn level(event: &Event) -> Option<Level> {
             // Of the last one, too: whoever reads of the trouble must read that it is over.
             SessionChange::Stale | SessionChange::Suspended | SessionChange::Active => Some(Level::Warn),
             // Whoever begins and ends it, knows how much that is worth.
-            SessionChange::Begins | SessionChange::Rekeyed | SessionChange::Ends => None,
+            SessionChange::Restoring
+            | SessionChange::Begins
+            | SessionChange::Rekeyed
+            | SessionChange::Ends => None,
         },
         Event::Committed { .. }
         | Event::SecretRestored { .. }
@@ -219,6 +222,7 @@ fn state(change: SessionChange) -> &'static str {
         SessionChange::Stale => "the key could not be validated again; work goes on through the grace period",
         SessionChange::Suspended => "suspended, until the key can be validated again",
         SessionChange::Active => "the key was validated again; all is well",
+        SessionChange::Restoring => "is to come back",
         SessionChange::Begins => "begins",
         SessionChange::Rekeyed => "goes on with another key",
         SessionChange::Ends => "ends",

@@ -260,6 +260,8 @@ pub enum Event {
 /// What becomes of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SessionChange {
+    /// It was there before a restart of the daemon, and is to come back.
+    Restoring,
     /// It serves.
     Begins,
     /// Its key could not be validated again; work goes on through the grace period.
@@ -278,6 +280,7 @@ impl SessionChange {
     /// In one word.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Restoring => "restoring",
             Self::Begins => "begins",
             Self::Stale => "stale",
             Self::Suspended => "suspended",

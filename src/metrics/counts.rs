@@ -17,10 +17,11 @@ use crate::event::{Event, Observer, Op, Operation, SessionChange};
 type Label = [(&'static str, &'static str); 1];
 
 /// The states of a session that is counted; in the order of [`State`].
-const STATES: [&str; 3] = ["active", "stale", "suspended"];
+const STATES: [&str; 4] = ["active", "stale", "suspended", "restoring"];
 
 /// In the order of `SessionChange`.
-const CHANGES: [SessionChange; 6] = [
+const CHANGES: [SessionChange; 7] = [
+    SessionChange::Restoring,
     SessionChange::Begins,
     SessionChange::Stale,
     SessionChange::Suspended,
@@ -287,6 +288,7 @@ impl Observer for SessionObserver {
                     SessionChange::Begins | SessionChange::Active => self.move_to(0),
                     SessionChange::Stale => self.move_to(1),
                     SessionChange::Suspended => self.move_to(2),
+                    SessionChange::Restoring => self.move_to(3),
                     SessionChange::Ends => self.move_to(NOWHERE),
                     SessionChange::Rekeyed => {}
                 }

@@ -22,6 +22,8 @@ pub struct Leased {
     principal: Principal,
     key: Mutex<Arc<ApiKey>>,
     lease: Mutex<Lease>,
+    /// Why the authenticator could not be asked when that was last tried in vain.
+    unanswered: Mutex<Option<String>>,
     /// The key is another.
     rekeyed: Notify,
 }
@@ -62,6 +64,7 @@ impl Leased {
             principal: validation.principal.clone(),
             key: Mutex::new(key),
             lease: Mutex::new(lease),
+            unanswered: Mutex::default(),
             rekeyed: Notify::new(),
         }
     }
@@ -84,6 +87,11 @@ impl Leased {
     /// How long the last validation is still good.
     pub fn good_for(&self) -> Duration {
         self.lease.lock().good_for(Moment::now())
+    }
+
+    /// Why the authenticator said neither yes nor no, when it was last asked and did so.
+    pub fn unanswered(&self) -> Option<String> {
+        self.unanswered.lock().clone()
     }
 
     /// Goes on with another key of the same user, validated when `asked` says: the old one may be about to be withdrawn.
@@ -172,6 +180,7 @@ impl Leased {
             }
             Err(error) => {
                 log::debug!("session of {}: {error:#}", self.principal.user().hash());
+                *self.unanswered.lock() = Some(error.to_string());
                 lease.unanswered(Moment::now(), jitter());
             }
         }
@@ -180,6 +189,7 @@ impl Leased {
 
     fn renewed(&self, lease: &mut Lease, validation: &Validation, asked: Moment) {
         lease.renewed(validation.expires_in, asked, jitter());
+        *self.unanswered.lock() = None;
         good_for(&self.session, lease);
     }
 

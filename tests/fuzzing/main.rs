@@ -104,7 +104,7 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         (key, any::<[Option<u32>; 2]>()).prop_map(|(key, [uid, gid])| Request::Login { key, uid, gid }),
         any::<Option<u32>>().prop_map(|uid| Request::Logout { uid }),
-        Just(()).prop_map(|()| Request::Status {}),
+        any::<Option<u32>>().prop_map(|uid| Request::Status { uid }),
         whose.prop_map(Request::Revoke),
         any::<(u32, Option<u32>)>().prop_map(|(lines, uid)| Request::Audit { lines, uid }),
         any::<Option<u32>>().prop_map(|uid| Request::Removed { uid }),

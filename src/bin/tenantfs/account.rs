@@ -16,6 +16,36 @@ pub(crate) fn find(name: &str) -> Result<(u32, u32)> {
     }
 }
 
+/// A user of this host, by name or number: what options take.
+///
+/// # Errors
+/// That there is no such account.
+pub(crate) fn uid(text: &str) -> std::result::Result<u32, String> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    match User::from_name(text) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("there is no such account on this host".to_owned()),
+        Err(errno) => Err(format!("looking for that account: {errno}")),
+    }
+}
+
+/// A group of this host, by name or number.
+///
+/// # Errors
+/// That there is no such group.
+pub(crate) fn gid(text: &str) -> std::result::Result<u32, String> {
+    if let Ok(gid) = text.parse() {
+        return Ok(gid);
+    }
+    match Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err("there is no such group on this host".to_owned()),
+        Err(errno) => Err(format!("looking for that group: {errno}")),
+    }
+}
+
 /// The account's primary group; for one that this host does not know, the group of the same number.
 pub(crate) fn primary_group(uid: u32) -> u32 {
     match User::from_uid(Uid::from_raw(uid)) {

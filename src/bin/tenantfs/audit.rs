@@ -1,13 +1,15 @@
 //! `tenantfs audit`.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use tenantfs::audit::{self, Findings, OwnEvent};
 use tenantfs::daemon::{Failure, Reply, Request};
-use tenantfs::error::Result;
+use tenantfs::error::{Error, Result};
 use tenantfs::escape::plain;
 
 use crate::cli::{AuditCommand, MineArgs, VerifyAuditArgs};
+use crate::config::Log;
 use crate::{client, config, say};
 
 pub(crate) fn run(command: AuditCommand) -> Result<()> {
@@ -18,7 +20,11 @@ pub(crate) fn run(command: AuditCommand) -> Result<()> {
 }
 
 fn verify(args: VerifyAuditArgs) -> Result<()> {
-    let found = config::head_keys(args.sealing_keys).and_then(|keys| audit::verify(&args.files, &keys));
+    let config = args.config.as_deref();
+    let found = files(args.files, config).and_then(|files| {
+        let keys = config::head_keys(args.sealing_keys, config)?;
+        audit::verify(&files, &keys)
+    });
     if args.json {
         match &found {
             Ok(findings) => say::json(findings)?,
@@ -29,6 +35,23 @@ fn verify(args: VerifyAuditArgs) -> Result<()> {
     let findings = found?;
     print!("{}", describe(&findings));
     findings.check()
+}
+
+/// The files that are named, or else those of the log that is configured.
+fn files(named: Vec<PathBuf>, config: Option<&Path>) -> Result<Vec<PathBuf>> {
+    if named.is_empty() {
+        return match config::log(config)? {
+            Log::Files(files) => Ok(files),
+            Log::Journal => Err(Error::config(
+                "the audit log is in the journal; run: journalctl -o cat -t tenantfs-audit | tenantfs audit verify -",
+            )),
+        };
+    }
+    let from_stdin = |file: PathBuf| match file.as_os_str() == "-" {
+        true => "/dev/stdin".into(),
+        false => file,
+    };
+    Ok(named.into_iter().map(from_stdin).collect())
 }
 
 fn describe(findings: &Findings) -> String {

@@ -1,13 +1,10 @@
-//! `tenantfs login`, `logout`, `status` and `revoke`.
+//! `tenantfs login`, `logout` and `revoke`; and how every command talks to the daemon.
 
-use std::fmt::Write as _;
-
-use indicatif::HumanBytes;
-use tenantfs::daemon::{Client, Failure, KeptStatus, QuotaStatus, Reply, Request, SessionStatus, Whose};
+use tenantfs::daemon::{Client, Failure, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::escape::plain;
 
-use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs, StatusArgs};
+use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs};
 use crate::{account, config, hygiene, key, say};
 
 pub(crate) fn login(args: LoginArgs) -> Result<()> {
@@ -35,15 +32,6 @@ pub(crate) fn logout(args: LogoutArgs) -> Result<()> {
         |client| client.ask(&Request::Logout { uid: args.uid }),
         |_| Ok(String::new()),
     )
-}
-
-pub(crate) fn status(args: StatusArgs) -> Result<()> {
-    let ask = |client: Client| client.ask(&Request::Status {});
-    run(args.client, ask, |reply| match reply {
-        Reply::Sessions(sessions) if sessions.is_empty() => Ok("nobody is logged in\n".to_owned()),
-        Reply::Sessions(sessions) => Ok(sessions.iter().map(describe).collect::<Vec<_>>().join("\n")),
-        _ => Err(unexpected()),
-    })
 }
 
 pub(crate) fn revoke(args: RevokeArgs) -> Result<()> {
@@ -88,7 +76,7 @@ pub(crate) fn print(
         say::json(&shown)?;
         return reply?.done().map(drop);
     }
-    print!("{}", text(&reply?.done()?)?);
+    anstream::print!("{}", text(&reply?.done()?)?);
     Ok(())
 }
 
@@ -116,79 +104,4 @@ pub(crate) fn unexpected() -> Error {
         Kind::Io,
         "the daemon answered another question; are both of the same version?",
     )
-}
-
-/// A few lines on one session.
-fn describe(session: &SessionStatus) -> String {
-    let user = session.user_id.as_deref().unwrap_or("not known yet");
-    let state = match session.state.as_str() {
-        "active" => format!("active, the key is good for another {} s", session.good_for),
-        "stale" => {
-            "stale: the auth service cannot be asked; work goes on through the grace period".to_owned()
-        }
-        "suspended" => {
-            "suspended: the auth service cannot be asked; comes back by itself when it can".to_owned()
-        }
-        "restoring" => "restoring: waits for the auth service since the daemon was restarted".to_owned(),
-        other => plain(other).to_string(),
-    };
-    let mut text = format!(
-        "{}\n  user        {}, uid {}\n  lease       {state}\n  since       {}\n  open files  {}\n",
-        plain(&session.mountpoint),
-        plain(user),
-        session.uid,
-        plain(&session.since),
-        session.open_files
-    );
-    if let Some(quota) = &session.quota {
-        let _ = writeln!(text, "  quota       {}", describe_quota(quota));
-    }
-    if let Some(KeptStatus {
-        bytes,
-        records,
-        counted,
-    }) = session.removed
-    {
-        let least = if counted { "" } else { "at least " };
-        let size = HumanBytes(bytes);
-        let _ = writeln!(
-            text,
-            "  removed     {least}{size} in {records} records wait to go by themselves; see tenantfs removed"
-        );
-    }
-    for draft in &session.drafts {
-        let (path, reason) = (plain(&draft.path), plain(&draft.reason));
-        let _ = writeln!(text, "  not saved   {path}: {reason}");
-    }
-    if session.more_drafts && session.state != "restoring" {
-        text += "  not saved   there may be more: not all could be looked at; see tenantfs drafts\n";
-    }
-    for resource in &session.replaced {
-        let _ = writeln!(
-            text,
-            "  replaced    {}: the volume has another directory now; the session keeps that of its login: log out and in",
-            plain(resource)
-        );
-    }
-    text
-}
-
-fn describe_quota(quota: &QuotaStatus) -> String {
-    let of = |used: String, most: Option<String>| match most {
-        Some(most) => format!("{used} of {most}"),
-        None => used,
-    };
-    let bytes = of(
-        HumanBytes(quota.used_bytes).to_string(),
-        quota.bytes.map(|most| HumanBytes(most).to_string()),
-    );
-    let files = of(
-        quota.used_files.to_string(),
-        quota.files.map(|most| most.to_string()),
-    );
-    let counted = match quota.counted {
-        true => "",
-        false => "; what is there is still being counted",
-    };
-    format!("{bytes}, {files} files{counted}")
 }

@@ -17,23 +17,28 @@ use tenantfs::event::Observers;
 use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::quota::Quotas;
 use tenantfs::session::privilege;
-use tenantfs::store;
+use tenantfs::store::{self, LayoutMark};
 use tenantfs::vfs::Pools;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::DaemonArgs;
-use crate::config::{AuthSource, DaemonSettings};
+use crate::config::{AuthSource, DaemonSettings, Version};
+use crate::doctor::{self, Own};
 use crate::passed::ToDaemon;
 use crate::serving::{self, Half};
 use crate::trusted::Trust;
-use crate::{account, metrics, socket, verbosity};
+use crate::{account, metrics, say, socket, verbosity};
 
 /// What each session may remember of views, in bytes: there are many.
 const REMEMBERED: usize = 1 << 20;
 
 pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
+    let config = Version::now(args.serve.on.config.as_deref());
+    if args.check {
+        return check(*args);
+    }
     let passed = ToDaemon::take()?;
-    let settings = DaemonSettings::of(*args)?;
+    let settings = Arc::new(DaemonSettings::of(*args)?);
     serving::arrange_resources();
     let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
     let listener = match passed.control {
@@ -55,6 +60,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         // With whatever it is in: the mountpoints are made there by name.
         Trust::of_caller("--mounts").place_and_make(&places.join("uid"))?;
     }
+    serving::outside_of_volume(&places, "mounts.path", &settings.serving.on)?;
     let grant = Grant::Sessions {
         places: places.clone(),
         read_only: settings.serving.store.read_only,
@@ -82,36 +88,52 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let pools = serving::pools(settings.serving.on.max_record, settings.sessions_per_user);
     let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
     let observers = serving::observers(audit.as_ref(), &metrics);
-    let setup = setup(
-        settings,
-        authenticator,
-        mounter,
-        places,
-        (pools, quotas),
-        observers,
-    )?;
+    let own = Own {
+        settings: Arc::clone(&settings),
+        audit: audit.clone(),
+        config: config.clone(),
+    };
+    let setup = setup(own, authenticator, mounter, places, (pools, quotas), observers)?;
     serving::announce(&control)?;
     let served = serving::run(async {
         metrics::publish(metrics_listener, &metrics);
-        serve(setup, listener, passed.kept, audit.as_ref()).await
+        serve(setup, listener, passed.kept, (audit.as_ref(), &config)).await
     });
     serving::close_audit(audit.as_ref(), served)
 }
 
+/// Says whether a daemon could begin with this configuration, and begins nothing.
+fn check(args: DaemonArgs) -> Result<()> {
+    let settings = DaemonSettings::of(args)?;
+    let serving = &settings.serving;
+    let wrong = |error: Error| error.as_kind(Kind::Config);
+    let (uid, gid) = serving::server_account(&serving.on)?;
+    let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
+    serving::outside_of_volume(&places, "mounts.path", &serving.on)?;
+    privilege::drop_to(uid, gid)?;
+    let volume = serving::volume(serving).map_err(wrong)?;
+    LayoutMark::check(volume.root(), serving.on.layout, &serving.on.resources).map_err(wrong)?;
+    serving::authenticator(&serving.auth).map_err(|error| wrong(readable_by(&serving.auth, uid, error)))?;
+    serving.quota.quotas().map_err(wrong)?;
+    say::note("tenantfs: the configuration is good");
+    Ok(())
+}
+
 fn setup(
-    settings: DaemonSettings,
+    own: Own,
     authenticator: Box<dyn Authenticator>,
     mounter: Mounter,
     places: PathBuf,
     (pools, quotas): (Pools, Option<Arc<Quotas>>),
     observers: Box<Observers>,
 ) -> Result<Setup> {
+    let settings = Arc::clone(&own.settings);
     Ok(Setup {
-        volume: serving::volume(&settings.serving)?,
+        volume: serving::settled_volume(&settings.serving)?,
         store: store::Options {
             remembered: REMEMBERED,
             quotas,
-            ..settings.serving.store
+            ..settings.serving.store.clone()
         },
         authenticator,
         terms: settings.serving.terms,
@@ -120,8 +142,9 @@ fn setup(
             .serving
             .on
             .audit
-            .and_then(|options| match options.destination {
-                Destination::File(path) => Some(path),
+            .as_ref()
+            .and_then(|options| match &options.destination {
+                Destination::File(path) => Some(path.clone()),
                 Destination::Journal => None,
             }),
         mounter,
@@ -129,6 +152,7 @@ fn setup(
         exec: settings.serving.exec,
         pools,
         primary_group: account::primary_group,
+        examine: Box::new(move || doctor::examine(&own)),
     })
 }
 
@@ -136,7 +160,7 @@ async fn serve(
     setup: Setup,
     listener: UnixListener,
     kept: Vec<Kept>,
-    audit: Option<&AuditLog>,
+    (audit, config): (Option<&AuditLog>, &Version),
 ) -> Result<()> {
     verbosity::follow_signals()?;
     let doing = "waiting for signals";
@@ -148,10 +172,28 @@ async fn serve(
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            () = serving::reopen_with(&mut hangup, audit) => {}
+            () = reload_with(&mut hangup, audit, config) => {}
         }
     };
     daemon::serve(setup, listener, kept, shutdown).await
+}
+
+/// With each SIGHUP, has the audit log go on in the file that its path leads to, and says what became of the config file: what it says
+/// now holds from the next start on, if it can be understood.
+async fn reload_with(hangup: &mut Signal, audit: Option<&AuditLog>, config: &Version) {
+    while hangup.recv().await.is_some() {
+        if let Some(audit) = audit {
+            audit.reopen();
+        }
+        match config.check() {
+            Err(error) => log::error!("{error:#}; this goes on with what it read when it began"),
+            Ok(()) if !config.is_current() => log::warn!(
+                "{} has changed: it holds from the next start on (systemctl restart tenantfs), over which sessions go on",
+                config.path.display()
+            ),
+            Ok(()) => {}
+        }
+    }
 }
 
 /// Sees to it that no other daemon has its mounts in `places`. The lock is a file of its own, which only its owner may
@@ -184,8 +226,9 @@ fn lock(places: &Path) -> Result<File> {
 fn readable_by(source: &AuthSource, uid: u32, error: Error) -> Error {
     match source {
         AuthSource::StaticKeys(path) => error.context(format_args!(
-            "the daemon reads {} as uid {uid}, to notice its changes",
-            path.display()
+            "the daemon reads {} as {}, to notice its changes",
+            path.display(),
+            tenantfs::account::shown(uid)
         )),
         AuthSource::Service { .. } => error,
     }

@@ -15,6 +15,7 @@ use tenantfs::escape::quoted;
 use tenantfs::seal::{NewKeys, SealingKeys};
 
 use crate::cli::KeysCommand;
+use crate::config::STORED_KEYS;
 use crate::trusted::{Place, Trust};
 use crate::{config, say};
 
@@ -54,7 +55,11 @@ fn generate(path: &Path) -> Result<()> {
         &new,
         &format!(
             "{shown} is made. Keep a copy, apart from the volume's backups: what it seals, nothing else opens.\n\
-             Next: start the servers with --sealing-keys {shown}, or set records.sealing_keys"
+             Next: {}",
+            match path == Path::new(STORED_KEYS) {
+                true => "systemctl restart tenantfs: the units take it from there, and so do the operator's commands".to_owned(),
+                false => format!("start the servers with --sealing-keys {shown}, or set records.sealing_keys"),
+            }
         ),
     )
 }

@@ -20,7 +20,10 @@ mod mounter;
 mod passed;
 mod say;
 mod serving;
+mod shown;
 mod socket;
+mod status;
+mod top;
 mod trusted;
 mod verbosity;
 mod way_back;
@@ -29,6 +32,7 @@ use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tenantfs::error::Kind;
 
 use cli::{Cli, Command};
 
@@ -38,7 +42,17 @@ fn main() -> ExitCode {
     // The mounter and what serves in the background are started from /proc/self/exe, and would be called
     // "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
-    let cli = Cli::parse();
+    // Before they are taken.
+    let sessions_wait = passed::has_sessions();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if sessions_wait && error.use_stderr() => {
+            // Nobody is there to be told any more.
+            let _ = error.print();
+            return exit::code(Kind::Config, sessions_wait);
+        }
+        Err(error) => error.exit(),
+    };
     verbosity::init();
     hygiene::keep_to_oneself();
     let result = match cli.command {
@@ -46,8 +60,12 @@ fn main() -> ExitCode {
         Command::Daemon(args) => daemon::run(args),
         Command::Login(args) => client::login(args),
         Command::Logout(args) => client::logout(args),
-        Command::Status(args) => client::status(args),
+        Command::Status(args) => match status::run(args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Revoke(args) => client::revoke(args),
+        Command::Top(args) => top::run(&args),
         Command::Removed(args) => way_back::removed(*args),
         Command::Restore(args) => way_back::restore(*args),
         Command::Drafts(args) => way_back::drafts(*args),
@@ -70,7 +88,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Whoever gives commands is told everything; users of the mount see errnos.
             say::note(format_args!("tenantfs: {error:#}"));
-            exit::code(error.kind())
+            exit::code(error.kind(), sessions_wait)
         }
     }
 }
@@ -93,7 +111,7 @@ fn keep_large_buffers_apart() {
 }
 
 /// Whatever else the caller has open is nothing to a process that drops its privileges; but for what systemd
-/// passes, and what the command line names, as a shell's `<(command)` does.
+/// passes, and what the command line or a variable of ours names, as a shell's `<(command)` does.
 fn close_inherited() {
     let open: Vec<i32> = std::fs::read_dir("/proc/self/fd").map_or_else(
         |_| Vec::new(),
@@ -103,7 +121,9 @@ fn close_inherited() {
         },
     );
     let passed = passed::descriptors();
+    let variables = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TENANTFS_"));
     let named: Vec<i32> = std::env::args_os()
+        .chain(variables.map(|(_, value)| value))
         .filter_map(|argument| descriptor_named_by(&argument))
         .collect();
     let nothing_to_us =

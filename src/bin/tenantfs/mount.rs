@@ -37,6 +37,7 @@ pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
 /// Reads what root may read, and becomes an ordinary process.
 fn prepare(settings: &MountSettings) -> Result<()> {
     serving::arrange_resources();
+    serving::outside_of_volume(&settings.mountpoint, "MOUNTPOINT", &settings.serving.on)?;
     let authenticator = serving::authenticator(&settings.serving.auth)?;
     let key = key::read(settings.api_key_file.as_deref())?;
     let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
@@ -127,7 +128,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
             });
         }
     })?;
-    let volume = serving::volume(&settings.serving)?;
+    let volume = serving::settled_volume(&settings.serving)?;
     volume.marks().follow()?;
     let observer = (around.observers)(Subject {
         user: Some(validation.principal.user().hash()),

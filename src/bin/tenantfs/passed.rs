@@ -28,6 +28,12 @@ pub(crate) fn descriptors() -> Range<i32> {
     FIRST..FIRST + i32::from(count.filter(|_| ours).unwrap_or(0))
 }
 
+/// Whether systemd keeps the keys of sessions for this process.
+pub(crate) fn has_sessions() -> bool {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    !descriptors().is_empty() && names.split(':').any(|name| name.starts_with(NAME_PREFIX))
+}
+
 /// Those descriptors, to be taken one by one. The variables are gone then, so that no child takes them for
 /// its own.
 pub(crate) fn take() -> ListenFd {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit};
 use tenantfs::audit::{self, AuditLog, Destination};
 use tenantfs::auth::{Authenticator, HttpService, ServiceOptions, Shared, StaticKeysFile};
-use tenantfs::error::{At, Doing, Result};
+use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::{Log, Observer, Observers};
 use tenantfs::metrics::Metrics;
 use tenantfs::mounter::{Grant, Mounter};
+use tenantfs::store::LayoutMark;
 use tenantfs::vfs::{Capacity, Pools};
 use tenantfs::volume::{Otherwise, Volume};
 use tokio::signal::unix::Signal;
@@ -85,6 +86,45 @@ fn tell_of_abilities(volume: &Volume) {
                 );
             }
         }
+    }
+}
+
+/// The volume, which says from now on which layout it has.
+pub(crate) fn settled_volume(serving: &Serving) -> Result<Volume> {
+    let volume = volume(serving)?;
+    let (layout, resources) = (serving.on.layout, &serving.on.resources);
+    if serving.store.read_only {
+        LayoutMark::check(volume.root(), layout, resources)?;
+        return Ok(volume);
+    }
+    match LayoutMark::settle(volume.root(), layout, resources) {
+        Ok(None) => {}
+        Ok(Some(home)) => log::warn!(
+            "{home} of the volume is as in {other}, and nobody sees it: the volume is {layout}; to move it, run `tenantfs migrate \
+             --from {other} --to {layout}`",
+            other = layout.other()
+        ),
+        // Whoever may not write there serves it all the same, and asks again at the next start.
+        Err(error) if error.kind() != Kind::Config => {
+            log::info!("the volume does not say its layout: {error:#}")
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(volume)
+}
+
+/// Refuses a place for mounts that is in the volume: it would be served, and be in the way of whoever reads the volume.
+pub(crate) fn outside_of_volume(place: &Path, setting: &str, on: &VolumeSettings) -> Result<()> {
+    // As far as it is there: the rest is made.
+    let real = place.ancestors().find_map(|there| there.canonicalize().ok());
+    let volume = on.path.canonicalize();
+    match (real, volume) {
+        (Some(real), Ok(volume)) if real.starts_with(&volume) => Err(Error::config(format!(
+            "{} is inside the volume {}: name a place outside of it ({setting})",
+            place.display(),
+            on.path.display()
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
         layout: args.from,
         ..open(&settings)?
     };
-    let target = args.to_volume.as_deref().map(Volume::open).transpose();
-    let target = target.map_err(|error| error.context("--to-volume"))?;
+    let open_target = |path| Volume::open_as(path, "--to-volume");
+    let target = args.to_volume.as_deref().map(open_target).transpose()?;
     let handle = target.as_ref().map(|target| target.root().as_fd());
     let ground = confined(ground, true, handle)?;
     let mut progress = Progress::start("migrating")?;

@@ -1,5 +1,6 @@
 //! The command line. Every option of `mount` is a TENANTFS_* variable and a key of the config file too.
 
+mod client;
 mod shared;
 mod way_back;
 
@@ -10,7 +11,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use tenantfs::layout::Layout;
 
+use crate::account;
 use crate::demo::DemoArgs;
+pub(crate) use client::{LoginArgs, LogoutArgs, RevokeArgs, StatusArgs, TopArgs};
 pub(crate) use shared::{AuditLevel, ClientArgs, Commit, QuotaArgs, ServeArgs, VolumeArgs};
 pub(crate) use way_back::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 
@@ -56,7 +59,15 @@ pub(crate) enum Command {
     /// End your session: unmounts your view, also where it is in use
     Logout(LogoutArgs),
     /// Show your session, and what could not be committed; root sees all sessions
+    ///
+    /// Without a session it says why the last one ended, if the daemon has seen that. Exit codes: 0 logged in, and always for root who
+    /// names nobody, 1 not logged in, or failure, 2 usage, 3 not logged in: the auth service refused the key, 4 suspended, or not yet back
+    /// after a restart.
     Status(StatusArgs),
+    /// Watch what is done in each session: operations, how long they take, caches, quotas and leases; for root
+    ///
+    /// Keys: q ends it, s sorts by the next column, arrows and Page Up and Down scroll, space holds still.
+    Top(TopArgs),
     /// End sessions at once, whatever the auth service says; for root
     Revoke(RevokeArgs),
     /// List what you removed and can have back
@@ -88,7 +99,7 @@ pub(crate) enum Command {
     /// Look whether everything is there that serving needs, and say how to mend what is not
     ///
     /// Takes the options of `daemon`. As root it looks at the volume, the keys and the auth service as the account that
-    /// will serve. Exit codes: 0 all is well, 1 there are problems.
+    /// will serve; and asks the server, if one runs, how all that looks from there. Exit codes: 0 all is well, 1 there are problems.
     Doctor(Box<DoctorArgs>),
     /// List the records of one user, of many, or of all: a line of JSON each
     ///
@@ -145,6 +156,8 @@ pub(crate) enum Command {
 pub(crate) enum AuditCommand {
     /// Find every changed, missing, reordered, inserted or cut off line
     ///
+    /// Of a log in the journal: journalctl -o cat -t tenantfs-audit _PID=… | tenantfs audit verify -
+    ///
     /// Exit codes: 0 all is well, 1 failure, 2 usage, 6 there are problems.
     Verify(VerifyAuditArgs),
     /// Print your own events, the latest last
@@ -153,13 +166,19 @@ pub(crate) enum AuditCommand {
 
 #[derive(Args)]
 pub(crate) struct VerifyAuditArgs {
-    /// The files of one log, the oldest first: audit.jsonl.2 audit.jsonl.1 audit.jsonl
-    #[arg(required = true, value_name = "FILE")]
+    /// The files of one log, the oldest first, compressed ones (.gz) too; - for standard input [default: the log that is configured, with
+    /// what logrotate made of it]
+    #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// File of the keys that seal secrets, which sign the log too: without it signatures are not looked at
+    /// File of the keys that seal secrets, which sign the log too [default: those of the server; without any, signatures are not
+    /// looked at]
     #[arg(long, value_name = "FILE", env = "TENANTFS_SEALING_KEYS")]
     pub(crate) sealing_keys: Option<PathBuf>,
+
+    /// Config file [default: /etc/tenantfs/config.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "TENANTFS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Print one JSON object, errors too
     #[arg(long)]
@@ -175,8 +194,8 @@ pub(crate) struct MineArgs {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) lines: u32,
 
-    /// Whose, other than your own; for root
-    #[arg(long, value_name = "UID")]
+    /// Whose, other than your own, by name or uid; for root
+    #[arg(long, value_name = "USER", value_parser = account::uid)]
     pub(crate) uid: Option<u32>,
 }
 
@@ -207,13 +226,13 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "FILE", env = "TENANTFS_API_KEY_FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
 
-    /// The user of this host whom the mount admits, never root [default: who called sudo, else who runs this]
-    #[arg(long, value_name = "UID", env = "TENANTFS_UID")]
+    /// The user of this host whom the mount admits, by name or uid, never root [default: who called sudo, else who runs this]
+    #[arg(long, value_name = "USER", value_parser = account::uid, env = "TENANTFS_UID")]
     pub(crate) uid: Option<u32>,
 
     /// The group of the processes that the mount admits: the kernel refuses those of the same user that have another [default:
     /// the user's primary group]
-    #[arg(long, value_name = "GID", env = "TENANTFS_GID")]
+    #[arg(long, value_name = "GROUP", value_parser = account::gid, env = "TENANTFS_GID")]
     pub(crate) gid: Option<u32>,
 
     /// Return when it is mounted, and serve in the background
@@ -238,6 +257,10 @@ pub(crate) struct DaemonArgs {
     /// The control socket [default: /run/tenantfs/control.sock]
     #[arg(long, value_name = "SOCKET", env = "TENANTFS_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
+
+    /// Say whether the configuration is good, and end: exit code 2 if it is not
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Args)]
@@ -431,58 +454,4 @@ pub(crate) struct KeysArgs {
     /// Config file [default: /etc/tenantfs/config.toml, if there is one]
     #[arg(long, value_name = "FILE", env = "TENANTFS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-}
-
-#[derive(Args)]
-pub(crate) struct LoginArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-
-    /// File with your API key [default: standard input]
-    #[arg(long, value_name = "FILE", env = "TENANTFS_API_KEY_FILE")]
-    pub(crate) api_key_file: Option<PathBuf>,
-
-    /// Whom to log in, other than yourself; for root
-    #[arg(long, value_name = "UID")]
-    pub(crate) uid: Option<u32>,
-
-    /// The group of the processes that get in: the kernel refuses those of the same user that have another [default: the
-    /// user's primary group]
-    #[arg(long, value_name = "GID", env = "TENANTFS_GID")]
-    pub(crate) gid: Option<u32>,
-}
-
-#[derive(Args)]
-pub(crate) struct LogoutArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-
-    /// Whom to log out, other than yourself; for root
-    #[arg(long, value_name = "UID")]
-    pub(crate) uid: Option<u32>,
-}
-
-#[derive(Args)]
-pub(crate) struct StatusArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args)]
-#[command(group = clap::ArgGroup::new("whose").required(true))]
-pub(crate) struct RevokeArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-
-    /// The session of this user of the host
-    #[arg(long, value_name = "UID", group = "whose")]
-    pub(crate) uid: Option<u32>,
-
-    /// Every session of this user of the service
-    #[arg(long, value_name = "ID", group = "whose")]
-    pub(crate) user_id: Option<String>,
-
-    /// Every session
-    #[arg(long, group = "whose")]
-    pub(crate) all: bool,
 }

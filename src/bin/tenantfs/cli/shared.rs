@@ -34,8 +34,8 @@ pub(crate) struct VolumeArgs {
     )]
     pub(crate) secret_fields: Option<Vec<String>>,
 
-    /// File of the keys that seal secrets; `tenantfs keys generate` makes one [default: $CREDENTIALS_DIRECTORY/sealing-keys, if
-    /// there is one]
+    /// File of the keys that seal secrets; `tenantfs keys generate` makes one [default: $CREDENTIALS_DIRECTORY/sealing-keys, or
+    /// /etc/credstore/tenantfs.sealing-keys, if there is one]
     #[arg(long, value_name = "FILE", env = "TENANTFS_SEALING_KEYS")]
     pub(crate) sealing_keys: Option<PathBuf>,
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{ClientArgs, VolumeArgs};
+use crate::account;
 
 /// Whose, and who is asked: the daemon, or the volume itself.
 #[derive(Args)]
@@ -14,8 +15,8 @@ pub(crate) struct WhoseArgs {
     #[arg(long, value_name = "ID", conflicts_with = "uid")]
     pub(crate) user_id: Option<String>,
 
-    /// In the session of this user of the host, other than your own; for root
-    #[arg(long, value_name = "UID")]
+    /// In the session of this user of the host, other than your own, by name or uid; for root
+    #[arg(long, value_name = "USER", value_parser = account::uid)]
     pub(crate) uid: Option<u32>,
 
     /// The daemon's control socket [default: /run/tenantfs/control.sock]

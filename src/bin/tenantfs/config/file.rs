@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::input;
 
+use super::written::{OfGroup, OfUser, Size, Time};
 use crate::cli::{AuditLevel, Commit};
 use crate::trusted::Trust;
 
@@ -30,7 +31,11 @@ pub(super) struct File {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [volume] with its keys below it"
+)]
 pub(super) struct Volume {
     pub(super) path: Option<PathBuf>,
     pub(super) layout: Option<String>,
@@ -39,49 +44,69 @@ pub(super) struct Volume {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [auth] with its keys below it"
+)]
 pub(super) struct Auth {
     pub(super) url: Option<String>,
     pub(super) socket: Option<PathBuf>,
     pub(super) service_user: Option<String>,
     pub(super) static_keys: Option<PathBuf>,
-    pub(super) lease: Option<String>,
-    pub(super) grace: Option<String>,
+    pub(super) lease: Option<Time>,
+    pub(super) grace: Option<Time>,
     pub(super) insecure: Option<bool>,
     pub(super) api_key_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [records] with its keys below it"
+)]
 pub(super) struct Records {
     pub(super) secret_fields: Option<Vec<String>>,
     pub(super) sealing_keys: Option<PathBuf>,
     pub(super) attach_session_key: Option<Vec<String>>,
-    pub(super) max_size: Option<String>,
-    pub(super) keep_removed: Option<String>,
+    pub(super) max_size: Option<Size>,
+    pub(super) keep_removed: Option<Time>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [attachments] with its keys below it"
+)]
 pub(super) struct Attachments {
-    pub(super) max_size: Option<String>,
+    pub(super) max_size: Option<Size>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [quota] with its keys below it"
+)]
 pub(super) struct Quota {
-    pub(super) bytes: Option<String>,
+    pub(super) bytes: Option<Size>,
     pub(super) files: Option<u64>,
     pub(super) users: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [mounts] with its keys below it"
+)]
 pub(super) struct Mounts {
     pub(super) path: Option<String>,
     pub(super) mounter: Option<PathBuf>,
-    pub(super) uid: Option<u32>,
-    pub(super) gid: Option<u32>,
+    pub(super) uid: Option<OfUser>,
+    pub(super) gid: Option<OfGroup>,
     pub(super) read_only: Option<bool>,
     pub(super) exec: Option<bool>,
     pub(super) background: Option<bool>,
@@ -89,32 +114,59 @@ pub(super) struct Mounts {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [audit] with its keys below it"
+)]
 pub(super) struct Audit {
     pub(super) path: Option<PathBuf>,
     pub(super) level: Option<AuditLevel>,
-    pub(super) user_rate: Option<String>,
+    pub(super) user_rate: Option<Size>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [metrics] with its keys below it"
+)]
 pub(super) struct Metrics {
     pub(super) listen: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [control] with its keys below it"
+)]
 pub(super) struct Control {
     pub(super) socket: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a section [server] with its keys below it"
+)]
 pub(super) struct Server {
     pub(super) user: Option<String>,
 }
 
 impl File {
+    /// As [`read`](Self::read); a default one that may not be read, or is wrong, says nothing: for who needs little of it.
+    ///
+    /// # Errors
+    /// As `read`, of one that is named.
+    pub(super) fn if_readable(path: Option<&Path>) -> Result<Self> {
+        match (Self::read(path), path) {
+            (Err(_), None) => Ok(Self::default()),
+            (read, _) => read,
+        }
+    }
+
     /// Reads the file at `path`, or the default one if there is one.
     ///
     /// # Errors
@@ -146,6 +198,48 @@ impl File {
             let why = one_line(&error.to_string());
             Error::config(format!("the config file {}: {why}", path.display()))
         })
+    }
+}
+
+/// The config file as it was when it was read, for who goes on with that.
+#[derive(Clone)]
+pub(crate) struct Version {
+    pub(crate) path: PathBuf,
+    /// Where it is the default one, there need not be any.
+    is_named: bool,
+    /// None where it cannot be read.
+    text: Option<String>,
+}
+
+impl Version {
+    /// As it is now: the one that is named, or the default one.
+    pub(crate) fn now(named: Option<&Path>) -> Self {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        // Where this process goes on in another directory, it still leads there.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self {
+            text: std::fs::read_to_string(&path).ok(),
+            path,
+            is_named: named.is_some(),
+        }
+    }
+
+    /// Whether it has not been changed since.
+    pub(crate) fn is_current(&self) -> bool {
+        std::fs::read_to_string(&self.path).ok() == self.text
+    }
+
+    /// Whether it can be understood as it is now.
+    ///
+    /// # Errors
+    /// As of [`File::read`].
+    pub(crate) fn check(&self) -> Result<()> {
+        // What root alone may read, a server has read as root.
+        let read = File::read(self.is_named.then_some(&self.path));
+        match read {
+            Err(error) if error.errno() == Some(libc::EACCES) => Ok(()),
+            read => read.map(drop),
+        }
     }
 }
 

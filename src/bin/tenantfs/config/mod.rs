@@ -1,16 +1,19 @@
 //! Where each setting comes from: flag, else environment (clap sees to those two), else config file, else
 //! default.
 
+mod audit;
 mod file;
+mod keys;
 mod quota;
 mod value;
+mod written;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantfs::audit::{self, Destination, HeadKey, Level};
+use tenantfs::audit::Options as AuditOptions;
 use tenantfs::auth::Terms;
 use tenantfs::error::{Error, Result};
 use tenantfs::layout::Layout;
@@ -19,8 +22,12 @@ use tenantfs::seal::SealingKeys;
 use tenantfs::store::{self, SESSION_KEY_FIELD};
 use tenantfs::volume::Durability;
 
-use crate::cli::{AuditLevel, ClientArgs, Commit, DaemonArgs, KeysArgs, MountArgs, ServeArgs, VolumeArgs};
+use crate::cli::{ClientArgs, Commit, DaemonArgs, MountArgs, ServeArgs, VolumeArgs};
+pub(crate) use audit::{Log, log};
 use file::File;
+pub(crate) use file::Version;
+use keys::Keys;
+pub(crate) use keys::{KeysFrom, STORED_KEYS, credential, head_keys, sealing_keys_file};
 pub(crate) use quota::Quota;
 pub(crate) use value::Endpoint;
 
@@ -33,12 +40,6 @@ const DEFAULT_SESSIONS_PER_USER: usize = 4;
 
 /// Where the daemon mounts, unless configured otherwise.
 const DEFAULT_MOUNTS: &str = "/run/tenantfs/mnt/{uid}";
-
-/// Where the audit log is, if its directory is there and nothing else is configured; and the paths that are
-/// none.
-const DEFAULT_AUDIT: &str = "/var/log/tenantfs/audit.jsonl";
-const AUDIT_JOURNAL: &str = "journal";
-const NO_AUDIT: &str = "none";
 
 /// The shortest lease: every renewal is a question to the auth service.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -69,8 +70,10 @@ pub(crate) struct VolumeSettings {
     pub(crate) keep_removed: Duration,
     pub(crate) secret_fields: Vec<String>,
     pub(crate) keys: Option<Arc<SealingKeys>>,
+    /// Where they come from.
+    pub(crate) keys_from: KeysFrom,
     /// Where it is told what is done.
-    pub(crate) audit: Option<audit::Options>,
+    pub(crate) audit: Option<AuditOptions>,
     /// Who works on it, if not its owner.
     pub(crate) server_user: Option<String>,
 }
@@ -122,8 +125,8 @@ impl MountSettings {
         Ok(Self {
             mountpoint: args.mountpoint,
             api_key_file: args.api_key_file.or(file.auth.api_key_file.clone()),
-            uid: args.uid.or(file.mounts.uid),
-            gid: args.gid.or(file.mounts.gid),
+            uid: args.uid.or(file.mounts.uid.as_ref().map(|user| user.0)),
+            gid: args.gid.or(file.mounts.gid.as_ref().map(|group| group.0)),
             background: args.background.or(file.mounts.background).unwrap_or(false),
             serving: Serving::of(args.serve, file)?,
         })
@@ -157,28 +160,7 @@ pub(crate) fn client_socket(args: ClientArgs) -> Result<PathBuf> {
     if let Some(socket) = args.socket {
         return Ok(socket);
     }
-    match (File::read(args.config.as_deref()), args.config) {
-        (Ok(file), _) => Ok(control_socket(None, &file)),
-        (Err(error), Some(_)) => Err(error),
-        (Err(_), None) => Ok(DEFAULT_CONTROL.into()),
-    }
-}
-
-/// The sealing keys file that is to be made or changed.
-///
-/// # Errors
-/// [`Kind::Config`](tenantfs::error::Kind::Config) when none is named, or the config file is wrong.
-pub(crate) fn sealing_keys_file(args: KeysArgs) -> Result<PathBuf> {
-    if let Some(file) = args.file {
-        return Ok(file);
-    }
-    let configured = File::read(args.config.as_deref())?.records.sealing_keys;
-    configured.ok_or_else(|| {
-        missing(
-            "sealing keys file",
-            "FILE, or records.sealing_keys of the config file",
-        )
-    })
+    Ok(control_socket(None, &File::if_readable(args.config.as_deref())?))
 }
 
 /// The config file that is read.
@@ -215,12 +197,12 @@ impl VolumeSettings {
         };
         let defaults = store::Options::default();
         let resources = args.resources.or(volume.resources);
-        let max_size = args.max_size.or(records.max_size);
-        let keep_removed = match args.keep_removed.or(records.keep_removed) {
+        let max_size = args.max_size.or(records.max_size.map(|size| size.0));
+        let keep_removed = match args.keep_removed.or(records.keep_removed.map(|time| time.0)) {
             Some(text) => value::duration(&text, "time to keep removed records", Duration::ZERO)?,
             None => defaults.keep_removed,
         };
-        let keys = sealing_keys(args.sealing_keys.or(records.sealing_keys))?;
+        let Keys { keys, from } = Keys::find(args.sealing_keys.or(records.sealing_keys))?;
         Ok(Self {
             path: volume_path(args.volume.or(volume.path))?,
             layout,
@@ -234,13 +216,14 @@ impl VolumeSettings {
                 .secret_fields
                 .or(records.secret_fields)
                 .map_or(Ok(defaults.secret_fields), value::secret_fields)?,
-            audit: audit_options(
+            audit: audit::options(
                 args.audit_log.or(audit.path),
                 args.audit_level.or(audit.level),
-                args.audit_user_rate.or(audit.user_rate),
+                args.audit_user_rate.or(audit.user_rate.map(|rate| rate.0)),
                 keys.as_ref(),
             )?,
             keys: keys.map(Arc::new),
+            keys_from: from,
             server_user: args.server_user.or(server.user),
         })
     }
@@ -286,7 +269,8 @@ impl Serving {
                 read_only: args.read_only.or(file.mounts.read_only).unwrap_or(false),
                 max_record: on.max_record,
                 max_attachment: quota::max_attachment(
-                    args.max_attachment_size.or(file.attachments.max_size),
+                    args.max_attachment_size
+                        .or(file.attachments.max_size.map(|size| size.0)),
                 )?,
                 // Read as the account that serves: see `Quota::quotas`.
                 quotas: None,
@@ -297,17 +281,22 @@ impl Serving {
                 remembered: store::Options::default().remembered,
             },
             on,
-            auth: auth
-                .ok_or_else(|| missing("way to authenticate", "--auth-url URL or --static-keys FILE"))?,
+            auth: auth.ok_or_else(|| {
+                missing(
+                    "way to authenticate",
+                    "auth.url or auth.static_keys",
+                    "--auth-url URL or --static-keys FILE",
+                )
+            })?,
             terms: Terms {
                 lease: period(
-                    args.lease.or(file.auth.lease),
+                    args.lease.or(file.auth.lease.map(|time| time.0)),
                     "lease",
                     SHORTEST_LEASE,
                     terms.lease,
                 )?,
                 grace: period(
-                    args.grace.or(file.auth.grace),
+                    args.grace.or(file.auth.grace.map(|time| time.0)),
                     "grace period",
                     Duration::ZERO,
                     terms.grace,
@@ -326,7 +315,7 @@ impl Serving {
 }
 
 fn volume_path(path: Option<PathBuf>) -> Result<PathBuf> {
-    let path = path.ok_or_else(|| missing("volume", "--volume DIR"))?;
+    let path = path.ok_or_else(|| missing("volume", "volume.path", "--volume DIR"))?;
     match path.starts_with("~") {
         // In a config file, or behind `--volume=`, where the shell has left it.
         true => Err(Error::config(format!(
@@ -335,35 +324,6 @@ fn volume_path(path: Option<PathBuf>) -> Result<PathBuf> {
         ))),
         false => Ok(path),
     }
-}
-
-/// The keys in `file`, else in systemd's credential `sealing-keys`.
-fn sealing_keys(file: Option<PathBuf>) -> Result<Option<SealingKeys>> {
-    if let Some(path) = file {
-        return SealingKeys::load(&path).map(Some);
-    }
-    match credential("sealing-keys") {
-        Some(path) => SealingKeys::load_credential(&path).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// What signs audit logs, now and before: with every key of `file`, else of systemd's credential.
-///
-/// # Errors
-/// [`Kind::Config`](tenantfs::error::Kind::Config) when the keys cannot be read.
-pub(crate) fn head_keys(file: Option<PathBuf>) -> Result<Vec<HeadKey>> {
-    let Some(keys) = sealing_keys(file)? else {
-        return Ok(Vec::new());
-    };
-    let kids = keys.ids();
-    kids.filter_map(|kid| head_key(&keys, kid).transpose()).collect()
-}
-
-/// The file of one of systemd's credentials, if there is one (systemd.exec(5), `LoadCredential=`).
-pub(crate) fn credential(name: &str) -> Option<PathBuf> {
-    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
-    path.exists().then_some(path)
 }
 
 fn check_attach(names: &[String], on: &VolumeSettings) -> Result<Vec<Resource>> {
@@ -393,59 +353,11 @@ fn check_attach(names: &[String], on: &VolumeSettings) -> Result<Vec<Resource>> 
     }
 }
 
-fn missing(what: &str, flag: &str) -> Error {
-    Error::config(format!("no {what} is given; use {flag}"))
-}
-
-/// Which audit log is kept: none, when nobody says where and there is no usual place.
-///
-/// # Errors
-/// A rate that is none. None that a keyring that was read could lead to.
-fn audit_options(
-    path: Option<PathBuf>,
-    level: Option<AuditLevel>,
-    user_rate: Option<String>,
-    keys: Option<&SealingKeys>,
-) -> Result<Option<audit::Options>> {
-    let destination = match path {
-        Some(path) if path.as_os_str() == NO_AUDIT => None,
-        Some(path) if path.as_os_str() == AUDIT_JOURNAL => Some(Destination::Journal),
-        Some(path) => Some(Destination::File(path)),
-        None if Path::new(DEFAULT_AUDIT).parent().is_some_and(Path::is_dir) => {
-            Some(Destination::File(DEFAULT_AUDIT.into()))
-        }
-        None if logs_to_journal() => Some(Destination::Journal),
-        None => None,
-    };
-    let key = match keys {
-        Some(keys) => head_key(keys, keys.active())?,
-        None => None,
-    };
-    let user_rate = user_rate.map_or(Ok(audit::USER_RATE), |rate| value::user_rate(&rate))?;
-    Ok(destination.map(|destination| audit::Options {
-        destination,
-        user_rate,
-        level: match level {
-            Some(AuditLevel::Denied) => Level::Denied,
-            Some(AuditLevel::Access) | None => Level::Access,
-            Some(AuditLevel::All) => Level::All,
-        },
-        key,
-    }))
-}
-
-/// What the master key called `kid` signs the audit log with.
-fn head_key(keys: &SealingKeys, kid: &str) -> Result<Option<HeadKey>> {
-    let key = keys.derive(kid, HeadKey::INFO);
-    key.map(|key| HeadKey::new(kid, key)).transpose()
-}
-
-/// Whether our standard error is what systemd has connected to the journal; the variable alone may be another
-/// process's (systemd.exec(5)).
-fn logs_to_journal() -> bool {
-    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    let ours = rustix::fs::fstat(std::io::stderr());
-    ours.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+fn missing(what: &str, key: &str, flag: &str) -> Error {
+    Error::config(format!(
+        "no {what} is given: set {key} in the config file ({} unless --config names another), or use {flag}",
+        file::DEFAULT_FILE
+    ))
 }
 
 /// What one level of configuration says.

@@ -32,7 +32,7 @@ impl Quota {
     /// # Errors
     /// [`Kind::Config`](tenantfs::error::Kind::Config) for what is no size.
     pub(super) fn of(args: QuotaArgs, file: file::Quota) -> Result<Self> {
-        let bytes = match args.quota_bytes.or(file.bytes) {
+        let bytes = match args.quota_bytes.or(file.bytes.map(|size| size.0)) {
             Some(text) => Some(parse_bytes(&text).ok_or_else(|| {
                 Error::config(format!(
                     "{text:?} is not a quota: use a size like 10GiB; see --quota-bytes"

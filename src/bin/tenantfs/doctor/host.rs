@@ -1,14 +1,13 @@
 //! What the host has, as whoever runs the doctor sees it.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use tenantfs::daemon::Check;
 use tenantfs::escape::quoted;
 use tenantfs::mounter::Mounter;
 use tenantfs::session::confine::{self, Confinement};
 
-use super::finding::{Finding, look};
 use crate::account;
 use crate::config::Serving;
 
@@ -16,7 +15,7 @@ use crate::config::Serving;
 /// openat2 (5.6), fsopen (5.2).
 const OLDEST_KERNEL: (u32, u32) = (5, 14);
 
-pub(super) fn kernel() -> Finding {
+pub(super) fn kernel() -> Check {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     let mut numbers = release
@@ -24,7 +23,7 @@ pub(super) fn kernel() -> Finding {
         .map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let (major, minor) = OLDEST_KERNEL;
-    look(
+    Check::of(
         "kernel",
         match version >= OLDEST_KERNEL {
             true => Ok(format!("Linux {release}")),
@@ -36,11 +35,22 @@ pub(super) fn kernel() -> Finding {
     )
 }
 
-pub(super) fn landlock() -> Finding {
+pub(super) fn landlock() -> Check {
     // For a thread that ends at once.
     let confined = std::thread::spawn(|| confine::confine(&[])).join();
-    let mend = "enable Landlock in the kernel (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=)".to_owned();
-    look(
+    let mend = match std::fs::read_to_string("/sys/kernel/security/lsm") {
+        // A filter answers in the kernel's place.
+        Ok(modules) if modules.split(',').any(|module| module.trim() == "landlock") => {
+            "the kernel has Landlock, and something forbids it, such as a container's filter of system calls: allow \
+             landlock_create_ruleset, landlock_add_rule and landlock_restrict_self there"
+        }
+        _ => {
+            "enable Landlock in the kernel (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=); in a container, allow its system calls \
+             (landlock_create_ruleset and so on)"
+        }
+    }
+    .to_owned();
+    Check::of(
         "landlock",
         match confined {
             Ok(Ok(Confinement::Full)) => {
@@ -51,7 +61,7 @@ pub(super) fn landlock() -> Finding {
                     .to_owned(),
             ),
             Ok(Ok(Confinement::None)) => Err((
-                "this kernel cannot confine sessions; the other layers of isolation hold".to_owned(),
+                "sessions cannot be confined here; the other layers of isolation hold".to_owned(),
                 mend,
             )),
             Ok(Err(error)) => Err((error.to_string(), mend)),
@@ -63,9 +73,9 @@ pub(super) fn landlock() -> Finding {
     )
 }
 
-pub(super) fn device() -> Finding {
+pub(super) fn device() -> Check {
     let path = "/dev/fuse";
-    look(
+    Check::of(
         "fuse",
         match std::fs::metadata(path) {
             Ok(metadata) if !metadata.file_type().is_char_device() => Err((
@@ -85,9 +95,9 @@ pub(super) fn device() -> Finding {
     )
 }
 
-pub(super) fn config_file(path: &Path) -> Finding {
+pub(super) fn config_file(path: &Path) -> Check {
     let shown = path.display();
-    look(
+    Check::of(
         "config",
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.mode() & 0o022 != 0 => Err((
@@ -101,11 +111,11 @@ pub(super) fn config_file(path: &Path) -> Finding {
 }
 
 /// Whether whoever runs this has its processes in the group that a view of its own would be for.
-pub(super) fn group() -> Finding {
+pub(super) fn group() -> Check {
     let (uid, own) = (account::caller(), account::caller_group());
     let (views, group) = (account::primary_group(uid), account::group_name(own));
     let others = "the kernel refuses the processes of the same user that have another group (newgrp, sg, systemd's Group=)";
-    look(
+    Check::of(
         "group",
         match (uid, own == views) {
             (0, _) => Ok(format!(
@@ -124,10 +134,10 @@ pub(super) fn group() -> Finding {
 }
 
 /// The directory that has the mountpoints.
-pub(super) fn places(template: &str) -> Finding {
+pub(super) fn places(template: &str) -> Check {
     let directory = template.trim_end_matches("/{uid}");
     let made = "the mounter makes it".to_owned();
-    look(
+    Check::of(
         "mounts",
         match std::fs::metadata(directory) {
             Ok(metadata) if !metadata.is_dir() => Err((
@@ -168,11 +178,11 @@ fn movable_in(directory: &Path) -> Option<String> {
     found.map(|above| above.display().to_string())
 }
 
-pub(super) fn mounter(serving: &Serving) -> Finding {
+pub(super) fn mounter(serving: &Serving) -> Check {
     let socket = serving.mounter.as_ref().unwrap_or(&serving.mounter_beside);
     let shown = socket.display();
     let own = serving.mounter.is_none() && rustix::process::geteuid().is_root() && !socket.exists();
-    look(
+    Check::of(
         "mounter",
         match (!own).then(|| Mounter::connect(socket)).transpose() {
             Ok(Some(_)) => Ok(format!("listens on {shown}")),
@@ -181,20 +191,6 @@ pub(super) fn mounter(serving: &Serving) -> Finding {
                 error.to_string(),
                 "systemctl enable --now tenantfs-mounter.socket; it answers root and the server's account"
                     .to_owned(),
-            )),
-        },
-    )
-}
-
-pub(super) fn control(socket: &Path) -> Finding {
-    let shown = socket.display();
-    look(
-        "daemon",
-        match UnixStream::connect(socket) {
-            Ok(_) => Ok(format!("listens on {shown}")),
-            Err(error) => Err((
-                format!("nobody listens on {shown}: {error}"),
-                "systemctl enable --now tenantfs.socket tenantfs.service".to_owned(),
             )),
         },
     )

@@ -6,20 +6,23 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock;
+use tenantfs::daemon::Check;
 use tenantfs::error::Kind;
 use tenantfs::escape::quoted;
+use tenantfs::seal::SealingKeys;
+use tenantfs::store::LayoutMark;
 use tenantfs::volume::{self, Volume};
 
-use super::finding::{Finding, explained, look};
-use crate::config::{AuthSource, Serving};
+use super::finding::explained;
+use crate::config::{AuthSource, KeysFrom, STORED_KEYS, Serving};
 use crate::serving as setup;
 
 /// How far the clock may be behind what the volume has from the future, in milliseconds.
 const AHEAD: i64 = 2_000;
 
-pub(super) fn volume(serving: &Serving) -> Finding {
+pub(super) fn volume(serving: &Serving) -> Check {
     let shown = serving.on.path.display();
-    look(
+    Check::of(
         "volume",
         Volume::open(&serving.on.path)
             .map_err(|error| {
@@ -33,7 +36,11 @@ pub(super) fn volume(serving: &Serving) -> Finding {
                     explained(&error, "let the server's account write to it, or use --read-only")
                 })
             })
-            .and_then(|_| match serving.store.read_only {
+            .and_then(|volume| {
+                LayoutMark::check(volume.root(), serving.on.layout, &serving.on.resources)
+                    .map_err(|error| explained(&error, "correct volume.layout"))
+            })
+            .and_then(|()| match serving.store.read_only {
                 true => Ok(format!("{shown} can be read")),
                 false => keeps_attributes(serving)
                     .map(|()| format!("{shown} can be read and written, and keeps attributes")),
@@ -62,11 +69,11 @@ fn keeps_attributes(serving: &Serving) -> Result<(), (String, String)> {
 }
 
 /// The volume's clock and ours decide together what was remembered too early.
-pub(super) fn clock(serving: &Serving) -> Finding {
+pub(super) fn clock(serving: &Serving) -> Check {
     let changed = File::open(&serving.on.path)
         .map_err(|error| error.to_string())
         .and_then(|volume| volume::stat(&volume).map_err(|error| error.to_string()));
-    look(
+    Check::of(
         "clock",
         match changed {
             Ok(stat) if stat.ctime.millis_since(clock::now()) > AHEAD => Err((
@@ -82,18 +89,42 @@ pub(super) fn clock(serving: &Serving) -> Finding {
     )
 }
 
-/// A file that is not in order is an error of the configuration, which was read before.
-pub(super) fn sealing(serving: &Serving) -> Finding {
-    let found = match &serving.on.keys {
-        Some(keys) => format!("secrets are sealed with the key {}", keys.active()),
-        None => {
-            "no sealing keys are given here: a record cannot be given a secret through the mount".to_owned()
-        }
+/// A file that is not in order is an error of the configuration, which was read before: perhaps by root. Whether a unit could
+/// read it, `by_unit` asks.
+pub(super) fn sealing(serving: &Serving, by_unit: bool) -> Check {
+    let Some(keys) = &serving.on.keys else {
+        return Check::of(
+            "sealing",
+            Ok("there are no sealing keys: a record cannot be given a secret through the mount".to_owned()),
+        );
     };
-    look("sealing", Ok(found))
+    let named = match &serving.on.keys_from {
+        KeysFrom::Named(path) if by_unit => SealingKeys::load(path).err().map(|error| (path, error)),
+        _ => None,
+    };
+    let found = match named {
+        Some((path, error)) => Err((
+            format!("tenantfs.service reads the sealing keys as its own account, and cannot: {error:#}"),
+            format!(
+                "mv {} {STORED_KEYS}, chown root, chmod 600: systemd passes them to the units; and take records.sealing_keys out of \
+                 the config file",
+                quoted(path)
+            ),
+        )),
+        None => Ok(format!(
+            "secrets are sealed with the key {}{}",
+            keys.active(),
+            match &serving.on.keys_from {
+                KeysFrom::Named(path) | KeysFrom::Stored(path) => format!(", of {}", path.display()),
+                KeysFrom::Credential => ", which systemd passed".to_owned(),
+                KeysFrom::Nowhere => String::new(),
+            }
+        )),
+    };
+    Check::of("sealing", found)
 }
 
-pub(super) fn quota(serving: &Serving) -> Finding {
+pub(super) fn quota(serving: &Serving) -> Check {
     let found = match (serving.quota.quotas(), serving.quota.file()) {
         (Ok(None), _) => {
             Ok("no user has a quota: one of them can fill the volume; see --quota-bytes".to_owned())
@@ -105,10 +136,10 @@ pub(super) fn quota(serving: &Serving) -> Finding {
             "let the server's account read it: chgrp, chmod 640",
         )),
     };
-    look("quota", found)
+    Check::of("quota", found)
 }
 
-pub(super) fn authenticator(source: &AuthSource) -> Finding {
+pub(super) fn authenticator(source: &AuthSource) -> Check {
     let found = match source {
         AuthSource::StaticKeys(path) => setup::authenticator(source)
             .map(|_| format!("{} is understood", path.display()))
@@ -131,7 +162,7 @@ pub(super) fn authenticator(source: &AuthSource) -> Finding {
                 _ => found,
             }),
     };
-    look("auth", found)
+    Check::of("auth", found)
 }
 
 /// A key that nobody has must be refused: then the service is there, and is one.

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
+use tenantfs::daemon::Check;
 use tenantfs::session::{IDLE_THREADS, MOST_THREADS};
-
-use super::finding::{Finding, look};
 
 /// What the host has of threads in all, by what sets it.
 const OF_THE_HOST: [&str; 2] = ["kernel/threads-max", "kernel/pid_max"];
@@ -21,14 +20,14 @@ struct Limit {
     set_by: String,
 }
 
-pub(super) fn enough() -> Finding {
+pub(super) fn enough() -> Check {
     let of_host = OF_THE_HOST.iter().filter_map(|name| {
         let threads = number(&Path::new("/proc/sys").join(name))?;
         let set_by = name.replace('/', ".");
         Some(Limit { threads, set_by })
     });
     let of_host = of_host.min_by_key(|limit| limit.threads);
-    look("threads", judge(of_host, number(Path::new(OF_THE_UNIT))))
+    Check::of("threads", judge(of_host, number(Path::new(OF_THE_UNIT))))
 }
 
 /// A number alone in a file; nothing, for `max` and what is not there.

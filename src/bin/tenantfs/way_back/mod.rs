@@ -83,7 +83,7 @@ fn ask_at(whose: &WhoseArgs, path: &Path, request: impl Fn(String) -> Request) -
 fn mountpoint(whose: &WhoseArgs) -> Result<Option<PathBuf>> {
     let uid = whose.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let is_meant = |session: &SessionStatus| session.uid == uid;
-    match ask(whose, &Request::Status {})?.done()? {
+    match ask(whose, &Request::Status { uid: None })?.done()? {
         Reply::Sessions(sessions) => {
             let session = sessions.into_iter().find(is_meant);
             Ok(session.map(|session| place::real(Path::new(&session.mountpoint))))

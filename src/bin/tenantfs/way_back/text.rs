@@ -2,13 +2,13 @@
 
 use indicatif::HumanBytes;
 use jiff::Timestamp;
-use tenantfs::clock;
 use tenantfs::daemon::{DraftStatus, RemovedStatus, Reply};
 use tenantfs::error::Result;
 use tenantfs::escape::plain;
 
 use crate::client::unexpected;
 use crate::say;
+use crate::shown::{self, Cell, ago, table};
 
 /// Table of what was removed; where there is nothing, that is said on standard error.
 pub(super) fn removed(reply: &Reply) -> Result<String> {
@@ -22,14 +22,14 @@ pub(super) fn removed(reply: &Reply) -> Result<String> {
         }
         return Ok(String::new());
     }
-    let now = Timestamp::from_second(clock::now().seconds).unwrap_or_default();
-    let mut rows = vec![["REMOVED", "KEPT UNTIL", "SIZE", "SECRET", "PATH"].map(str::to_owned)];
+    let now = shown::now();
+    let mut rows = vec![["REMOVED", "KEPT UNTIL", "SIZE", "SECRET", "PATH"].map(Into::into)];
     rows.extend(records.iter().map(|record| row(record, now)));
     tell_of_more(*more, records.len());
     Ok(table(&rows))
 }
 
-fn row(record: &RemovedStatus, now: Timestamp) -> [String; 5] {
+fn row(record: &RemovedStatus, now: Timestamp) -> [Cell; 5] {
     let RemovedStatus {
         path,
         removed,
@@ -38,11 +38,11 @@ fn row(record: &RemovedStatus, now: Timestamp) -> [String; 5] {
         has_secret,
     } = record;
     [
-        ago(removed, now),
-        plain(until).to_string().replace('T', " ").replace('Z', " UTC"),
-        HumanBytes(*size).to_string(),
-        if *has_secret { "yes" } else { "no" }.to_owned(),
-        plain(path).to_string(),
+        ago(removed, now).into(),
+        shown::moment(until).into(),
+        HumanBytes(*size).to_string().into(),
+        if *has_secret { "yes" } else { "no" }.into(),
+        plain(path).to_string().into(),
     ]
 }
 
@@ -58,8 +58,8 @@ pub(super) fn drafts(reply: &Reply) -> Result<String> {
         }
         return Ok(String::new());
     }
-    let mut rows = vec![["PATH", "NOT SAVED BECAUSE"].map(str::to_owned)];
-    let row = |draft: &DraftStatus| [plain(&draft.path).to_string(), plain(&draft.reason).to_string()];
+    let mut rows = vec![["PATH", "NOT SAVED BECAUSE"].map(Into::into)];
+    let row = |draft: &DraftStatus| [&draft.path, &draft.reason].map(|text| plain(text).to_string().into());
     rows.extend(drafts.iter().map(row));
     tell_of_more(*more, drafts.len());
     Ok(table(&rows))
@@ -88,58 +88,10 @@ fn tell_of_more(more: bool, shown: usize) {
     }
 }
 
-/// How long ago a time in RFC 3339 was: in the largest unit that says enough.
-fn ago(time: &str, now: Timestamp) -> String {
-    let Ok(time) = time.parse::<Timestamp>() else {
-        return plain(time).to_string();
-    };
-    let seconds = now.duration_since(time).as_secs().max(0);
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "s"),
-        60..7200 => (seconds / 60, "min"),
-        7200..172_800 => (seconds / 3600, "h"),
-        _ => (seconds / 86_400, "days"),
-    };
-    format!("{count} {unit} ago")
-}
-
-/// Columns as wide as they have to be; the last one is not filled up.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let line = |row: &[String; N]| {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_time_is_said_in_the_unit_that_says_enough() {
-        let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
-        for (time, said) in [
-            ("2026-11-28T12:00:03Z", "0 s ago"),
-            ("2026-11-28T11:59:01Z", "59 s ago"),
-            ("2026-11-28T11:48:00Z", "12 min ago"),
-            ("2026-11-28T10:00:00Z", "2 h ago"),
-            ("2026-11-20T12:00:00Z", "8 days ago"),
-            ("soon\u{7}", "soon\\u{7}"),
-        ] {
-            assert_eq!(ago(time, now), said);
-        }
-    }
 
     #[test]
     fn names_cannot_forge_lines_of_a_table() {
