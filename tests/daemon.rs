@@ -81,7 +81,9 @@ fn what_is_below_a_mountpoint_is_roots_and_nobody_can_write_there() {
 fn a_user_sees_and_ends_its_own_session_and_root_all() {
     let volume = Volume::new(Layout::default());
     let daemon = Daemon::start(&volume, &[]);
-    assert_eq!(daemon.asked(ALICE.uid, &["status"], ""), "nobody is logged in\n");
+    let nobody = daemon.ask(ALICE.uid, &["status"], "");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&nobody.stdout), "you are not logged in\n");
     daemon.login(&ALICE);
     daemon.login(&BOB);
     let uids = |viewer| {

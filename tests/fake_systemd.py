@@ -4,7 +4,7 @@ descriptor store, the watchdog's environment, and starting it again when it was 
     fake_systemd.py CONTROL_SOCKET COMMAND...
 
 Prints a line for each thing that happens: `started PID`, `notified READY=1`, `stored NAME`, `removed NAME`, `exited STATUS`. On
-SIGTERM it stops the service, and ends. A service that exits by itself is not started again.
+SIGTERM it stops the service, and ends. A service that exits with success, or with 2, is not started again.
 """
 
 import array
@@ -15,8 +15,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 FIRST = 3
+
+# RestartPreventExitStatus= of the unit.
+PREVENTED = 2
 
 
 def say(*words):
@@ -97,8 +101,9 @@ class Service:
             if status is None:
                 continue
             say("exited", status)
-            if stopping or status >= 0:
+            if stopping or status in (0, PREVENTED):
                 return
+            time.sleep(0.2)
             self.start()
 
 

@@ -5,7 +5,8 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -228,6 +229,8 @@ fn a_restarted_daemon_brings_every_session_back_by_itself() {
     systemd.wait_for("stored session-61001");
     let bobs = systemd.daemon().login(&BOB);
     systemd.wait_for("stored session-61002");
+    // What `systemctl status` shows.
+    systemd.wait_for("notified STATUS=2 sessions: 2 active");
     shell(ALICE.uid, &alices, "echo '{\"a\":1}' > schedules/x.json");
     let kill = |pid: &str| kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
     kill(&pid);
@@ -336,6 +339,109 @@ fn a_login_that_fails_leaves_the_session_that_waits_to_come_back_and_a_logout_is
     started();
     thread::sleep(Duration::from_secs(1));
     assert_eq!(daemon.state(ALICE.uid), "none");
+}
+
+#[test]
+fn sessions_that_wait_to_come_back_are_counted_and_the_reason_is_the_true_one() {
+    let volume = Volume::new(Layout::default());
+    let mounter = MounterService::start(&volume);
+    let metrics = volume.base().join("metrics.sock");
+    let options = [
+        "--mounter",
+        mounter.socket.to_str().unwrap(),
+        "--metrics-listen",
+        metrics.to_str().unwrap(),
+    ];
+    let systemd = Supervised::start(&volume, &options);
+    let daemon = systemd.daemon();
+    let pid = Pid::from_raw(systemd.wait_for("started").parse().unwrap()).unwrap();
+    systemd.wait_for("notified READY=1");
+    daemon.login(&ALICE);
+    systemd.wait_for("stored session-61001");
+    let counted = |state: &str| {
+        let mut stream = UnixStream::connect(&metrics).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page.contains(&format!("tenantfs_sessions{{state=\"{state}\"}} 1\n"))
+    };
+    assert!(counted("active") && !counted("restoring"));
+
+    // Nothing is wrong with the auth service.
+    common::set_mode(&volume.root(), 0);
+    kill_process(pid, Signal::KILL).unwrap();
+    systemd.wait_for("started");
+    systemd.wait_for("notified READY=1");
+    let mut reason = String::new();
+    let told = eventually(Duration::from_secs(10), || {
+        let status = daemon.json(0, &["status"], "");
+        reason = status["sessions"][0]["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        reason.contains("Permission denied")
+    });
+    assert!(told, "{reason}\n{}", daemon.log());
+    assert!(counted("restoring") && !counted("active"));
+    // Its user is told no place on the volume, and a script that it is not back yet.
+    let own = daemon.ask(ALICE.uid, &["status"], "");
+    let said = String::from_utf8_lossy(&own.stdout).into_owned();
+    assert_eq!(own.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("restoring: since the daemon was restarted; "),
+        "{said}"
+    );
+    assert!(
+        !said.contains(volume.root().to_str().unwrap()) && !said.contains("auth service"),
+        "{said}"
+    );
+    systemd.wait_for("notified STATUS=1 session, restoring");
+    common::set_mode(&volume.root(), 0o750);
+    assert!(eventually(Duration::from_secs(15), || daemon.state(ALICE.uid) == "active"));
+    assert!(counted("active") && !counted("restoring"));
+    assert!(!daemon.asked(ALICE.uid, &["status"], "").contains("Permission"));
+}
+
+#[test]
+fn a_wrong_config_file_at_a_restart_loses_no_session() {
+    let volume = Volume::new(Layout::default());
+    let mounter = MounterService::start(&volume);
+    let config = volume.base().join("config.toml");
+    fs::write(&config, "[auth]\nlease = \"60s\"\n").unwrap();
+    let options = [
+        "--mounter",
+        mounter.socket.to_str().unwrap(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let systemd = Supervised::start(&volume, &options);
+    let pid = Pid::from_raw(systemd.wait_for("started").parse().unwrap()).unwrap();
+    systemd.wait_for("notified READY=1");
+    let place = systemd.daemon().login(&ALICE);
+    systemd.wait_for("stored session-61001");
+    fs::write(&config, "[auth]\nlaese = \"60s\"\n").unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    // Not 2, with which the unit gives up, and systemd throws away the keys that it keeps.
+    systemd.wait_for("exited -9");
+    assert_eq!(systemd.wait_for("exited"), "7");
+    assert_eq!(systemd.wait_for("exited"), "7");
+    fs::write(&config, "[auth]\nlease = \"60s\"\n").unwrap();
+    systemd.wait_for("notified READY=1");
+    assert!(eventually(Duration::from_secs(10), || systemd
+        .daemon()
+        .state(ALICE.uid)
+        == "active"));
+    assert!(is_mounted(&place));
+    // Where nobody's session is at stake, it says that starting again does not help.
+    systemd.daemon().asked(ALICE.uid, &["logout"], "");
+    systemd.wait_for("removed session-61001");
+    fs::write(&config, "nonsense").unwrap();
+    let daemon = children_of(Pid::from_child(&systemd.supervisor));
+    kill_process(daemon[0], Signal::KILL).unwrap();
+    systemd.wait_for("exited -9");
+    assert_eq!(systemd.wait_for("exited"), "2");
 }
 
 #[test]

@@ -121,6 +121,10 @@ struct Exporter<'a> {
 }
 
 impl Visitor for Exporter<'_> {
+    fn progress(&mut self, done: f64) {
+        self.monitor.progress(done);
+    }
+
     fn home(&mut self, dir: &Dir, _: &str, path: &str) {
         self.homes += 1;
         self.whose = home::owner(self.ground, dir, self.user).unwrap_or_else(|error| {

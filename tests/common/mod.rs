@@ -19,6 +19,7 @@ pub(crate) mod daemon;
 pub(crate) mod hanging;
 pub(crate) mod mounter;
 pub(crate) mod sealing;
+pub(crate) mod terminal;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};

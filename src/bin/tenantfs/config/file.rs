@@ -224,6 +224,11 @@ impl Version {
         }
     }
 
+    /// Whether there was one that could be read.
+    pub(crate) fn is_there(&self) -> bool {
+        self.text.is_some()
+    }
+
     /// Whether it has not been changed since.
     pub(crate) fn is_current(&self) -> bool {
         std::fs::read_to_string(&self.path).ok() == self.text

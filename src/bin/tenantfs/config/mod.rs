@@ -32,7 +32,7 @@ pub(crate) use quota::Quota;
 pub(crate) use value::Endpoint;
 
 /// Where the daemon listens, and where its mounter does, unless configured otherwise.
-const DEFAULT_CONTROL: &str = "/run/tenantfs/control.sock";
+pub(crate) const DEFAULT_CONTROL: &str = "/run/tenantfs/control.sock";
 const DEFAULT_MOUNTER: &str = "/run/tenantfs/mounter.sock";
 
 /// How many sessions one user may have in a daemon, unless configured otherwise.

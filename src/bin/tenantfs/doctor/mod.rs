@@ -39,7 +39,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: DoctorArgs) -> Result<()> {
-    let file = args.daemon.serve.on.config.clone();
+    let (file, socket) = (args.daemon.serve.on.config.clone(), args.daemon.socket.clone());
     let mut report = Report {
         checks: vec![
             host::kernel(),
@@ -53,13 +53,14 @@ pub(crate) fn run(args: DoctorArgs) -> Result<()> {
     let checks = &mut report.checks;
     let shown = config::shown_file(file.as_deref());
     match DaemonSettings::of(args.daemon) {
-        Err(error) => checks.push(Check::of(
-            "config",
-            Err(explained(
-                &error,
-                "correct it; systemd/config.toml explains every key",
-            )),
-        )),
+        Err(error) => {
+            let mend = "correct it; systemd/config.toml explains every key";
+            checks.push(Check::of("config", Err(explained(&error, mend))));
+            // A server that began before goes on with what it read then.
+            let (daemon, server) = ask(&socket.unwrap_or_else(|| config::DEFAULT_CONTROL.into()));
+            checks.push(daemon);
+            report.server = server;
+        }
         Ok(settings) => {
             checks.push(host::config_file(&shown));
             checks.push(host::places(&settings.mounts));

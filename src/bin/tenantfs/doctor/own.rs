@@ -64,6 +64,7 @@ fn config(before: &Version) -> Check {
                 format!("{error:#}; the server goes on with what it read when it began"),
                 "correct it before the server is restarted: tenantfs daemon --check".to_owned(),
             )),
+            (true, Ok(())) if !before.is_there() => Ok("there is no config file".to_owned()),
             (true, Ok(())) => Ok(format!("{shown} is what the server goes by")),
             (false, Ok(())) => Err((
                 format!("{shown} was changed since the server read it"),
@@ -124,7 +125,7 @@ fn network() -> &'static str {
 
 fn limits() -> Check {
     /// How many open files a daemon should be able to have.
-    const FILES: u64 = 65_536;
+    const FILES: u64 = 4096;
     let files = rustix::process::getrlimit(Resource::Nofile).current;
     let shown = files.map_or_else(|| "any number of".to_owned(), |files| files.to_string());
     let locked = match rustix::process::getrlimit(Resource::Memlock).current {
