@@ -195,8 +195,10 @@ impl<'v> Supervised<'v> {
 
     /// Waits until something has happened, and returns what follows those words.
     fn wait_for(&self, words: &str) -> String {
+        let until = Instant::now() + Duration::from_secs(20);
         loop {
-            let line = self.happened.recv_timeout(Duration::from_secs(10));
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.happened.recv_timeout(left.min(Duration::from_secs(10)));
             let line = line.unwrap_or_else(|_| panic!("{words}: did not happen\n{}", self.daemon().log()));
             if let Some(rest) = line.strip_prefix(words) {
                 return rest.trim().to_owned();
@@ -346,7 +348,10 @@ fn sessions_that_wait_to_come_back_are_counted_and_the_reason_is_the_true_one() 
     let volume = Volume::new(Layout::default());
     let mounter = MounterService::start(&volume);
     let metrics = volume.base().join("metrics.sock");
+    let mut service = AuthService::start(&[(ALICE.user, ALICE.api_key)]);
     let options = [
+        "--auth-url",
+        service.url(),
         "--mounter",
         mounter.socket.to_str().unwrap(),
         "--metrics-listen",
@@ -369,13 +374,17 @@ fn sessions_that_wait_to_come_back_are_counted_and_the_reason_is_the_true_one() 
     };
     assert!(counted("active") && !counted("restoring"));
 
-    // Nothing is wrong with the auth service.
-    common::set_mode(&volume.root(), 0);
+    service.kill();
     kill_process(pid, Signal::KILL).unwrap();
     systemd.wait_for("started");
     systemd.wait_for("notified READY=1");
+    let told = || String::from_utf8(daemon.ask(ALICE.uid, &["status"], "").stdout).unwrap();
+    assert!(eventually(Duration::from_secs(10), || told().contains("cannot be reached")));
+    // From now on nothing is wrong with the auth service.
+    common::set_mode(&volume.root(), 0);
+    service.restart();
     let mut reason = String::new();
-    let told = eventually(Duration::from_secs(10), || {
+    let is_told = eventually(Duration::from_secs(15), || {
         let status = daemon.json(0, &["status"], "");
         reason = status["sessions"][0]["reason"]
             .as_str()
@@ -383,7 +392,7 @@ fn sessions_that_wait_to_come_back_are_counted_and_the_reason_is_the_true_one() 
             .to_owned();
         reason.contains("Permission denied")
     });
-    assert!(told, "{reason}\n{}", daemon.log());
+    assert!(is_told, "{reason}\n{}", daemon.log());
     assert!(counted("restoring") && !counted("active"));
     // Its user is told no place on the volume, and a script that it is not back yet.
     let own = daemon.ask(ALICE.uid, &["status"], "");

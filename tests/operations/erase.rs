@@ -40,8 +40,8 @@ fn an_erased_user_is_nowhere_and_everybody_else_is_whole() {
                 !alices && !String::from_utf8_lossy(text).contains(r#""user_id" : "alice""#)
             })
             .collect();
-        // Bob's marker and record, a neighbour's, and the secret of the inode numbers.
-        assert_eq!(others.len(), 4);
+        // Bob's marker and record, a neighbour's, the secret of the inode numbers, and which layout it is.
+        assert_eq!(others.len(), 5);
         // Who has a file open elsewhere keeps a name, and nothing in it.
         let held = fs::File::open(volume.path(&ALICE, "schedules", "0.json")).unwrap();
 
