@@ -61,7 +61,6 @@ pub(crate) fn volume(serving: &Serving) -> Result<Volume> {
     let volume = Volume::open(&serving.on.path)?;
     if !serving.store.read_only {
         volume.check_writable(&serving.on.layout.outermost(&serving.on.resources))?;
-        tell_of_abilities(&volume);
     }
     Ok(volume)
 }
@@ -97,6 +96,7 @@ pub(crate) fn settled_volume(serving: &Serving) -> Result<Volume> {
         LayoutMark::check(volume.root(), layout, resources)?;
         return Ok(volume);
     }
+    tell_of_abilities(&volume);
     match LayoutMark::settle(volume.root(), layout, resources) {
         Ok(None) => {}
         Ok(Some(home)) => log::warn!(
