@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::activity::Activity;
 use super::check::Check;
@@ -14,6 +14,9 @@ use super::slot::{RESTORING, Slot};
 use super::systemd;
 use super::wire::Code;
 use crate::session::apart;
+
+/// How long looking at everything may take: asking the auth service is the longest of it.
+const EXAMINE: Duration = Duration::from_secs(20);
 
 /// How often it is looked whether there is something new to tell systemd.
 const TELL: Duration = Duration::from_secs(2);
@@ -32,14 +35,26 @@ impl Sessions {
 
     /// How everything that serving needs looks from here. By one at a time: it may wait for a volume that hangs.
     pub(super) async fn examine(&self) -> Answer<Vec<Check>> {
-        let turn = Arc::clone(&self.examining).lock_owned().await;
         let setup = Arc::clone(&self.setup);
-        let examined = apart("doctor", move || {
-            let checks = (setup.examine)();
-            drop(turn);
-            checks
+        let examined = timeout(EXAMINE, async {
+            let turn = Arc::clone(&self.examining).lock_owned().await;
+            let look = move || {
+                let checks = (setup.examine)();
+                drop(turn);
+                checks
+            };
+            apart("doctor", look).await
         });
-        let mut checks = examined.await.refused_as(Code::Failed)?;
+        let mut checks = match examined.await {
+            Ok(examined) => examined.refused_as(Code::Failed)?,
+            Err(_) => vec![Check::of(
+                "server",
+                Err((
+                    format!("looking at everything takes more than {EXAMINE:?}"),
+                    "the volume hangs, or what keys and quotas are read from: look at its file system and the kernel's log".to_owned(),
+                )),
+            )],
+        };
         checks.push(self.check());
         Ok(checks)
     }

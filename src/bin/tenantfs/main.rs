@@ -46,12 +46,7 @@ fn main() -> ExitCode {
     let sessions_wait = passed::has_sessions();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if sessions_wait && error.use_stderr() => {
-            // Nobody is there to be told any more.
-            let _ = error.print();
-            return exit::code(Kind::Config, sessions_wait);
-        }
-        Err(error) => error.exit(),
+        Err(error) => return wrong_usage(&error, sessions_wait),
     };
     verbosity::init();
     hygiene::keep_to_oneself();
@@ -90,6 +85,16 @@ fn main() -> ExitCode {
             say::note(format_args!("tenantfs: {error:#}"));
             exit::code(error.kind(), sessions_wait)
         }
+    }
+}
+
+/// What clap says of a command line; its help, too, which is no error.
+fn wrong_usage(error: &clap::Error, sessions_wait: bool) -> ExitCode {
+    // Where nobody can be told, the code says it.
+    let _ = error.print();
+    match error.use_stderr() {
+        true => exit::code(Kind::Config, sessions_wait),
+        false => ExitCode::SUCCESS,
     }
 }
 

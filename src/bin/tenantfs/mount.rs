@@ -198,7 +198,14 @@ fn say_who_gets_in(viewer: Viewer) {
 /// Says that it is ready, on standard output and to systemd.
 fn announce(session: &Session, in_background: bool) -> Result<()> {
     serving::announce(session.mountpoint())?;
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+    let (uid, _) = session.vfs().owner();
+    let place = session.mountpoint().display();
+    let status = format!("{place}, for {}", tenantfs::account::shown(uid));
+    let states = [
+        sd_notify::NotifyState::Ready,
+        sd_notify::NotifyState::Status(&status),
+    ];
+    if let Err(error) = sd_notify::notify(&states) {
         log::warn!("telling systemd that it is ready: {error}");
     }
     match in_background {
