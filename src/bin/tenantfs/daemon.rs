@@ -14,6 +14,7 @@ use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::Observers;
+use tenantfs::metrics::Listener;
 use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::quota::Quotas;
 use tenantfs::session::privilege;
@@ -41,20 +42,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let settings = Arc::new(DaemonSettings::of(*args)?);
     serving::arrange_resources();
     let (server_uid, server_gid) = serving::server_account(&settings.serving.on)?;
-    let listener = match passed.control {
-        Some(listener) => listener,
-        // Everybody may ask: what they may do, is decided by who they are.
-        None => socket::listen(
-            &settings.control,
-            (0o666, server_uid),
-            "the control socket",
-            "control.socket",
-        )?,
-    };
-    let metrics_listener = match passed.metrics {
-        Some(listener) => Some(listener),
-        None => metrics::listen(settings.serving.metrics.as_ref(), server_uid)?,
-    };
+    let (listener, metrics_listener) = listen(passed.control, passed.metrics, &settings, server_uid)?;
     let places = PathBuf::from(settings.mounts.trim_end_matches("/{uid}"));
     if rustix::process::geteuid().is_root() {
         // With whatever it is in: the mountpoints are made there by name.
@@ -100,6 +88,30 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         serve(setup, listener, passed.kept, (audit.as_ref(), &config)).await
     });
     serving::close_audit(audit.as_ref(), served)
+}
+
+/// Where clients and readers of the metrics are heard: where systemd does already, or as it is configured.
+fn listen(
+    control: Option<UnixListener>,
+    metrics: Option<Listener>,
+    settings: &DaemonSettings,
+    server_uid: u32,
+) -> Result<(UnixListener, Option<Listener>)> {
+    let control = match control {
+        Some(listener) => listener,
+        // Everybody may ask: what they may do, is decided by who they are.
+        None => socket::listen(
+            &settings.control,
+            (0o666, server_uid),
+            "the control socket",
+            "control.socket",
+        )?,
+    };
+    let metrics = match metrics {
+        Some(listener) => Some(listener),
+        None => metrics::listen(settings.serving.metrics.as_ref(), server_uid)?,
+    };
+    Ok((control, metrics))
 }
 
 /// Says whether a daemon could begin with this configuration, and begins nothing.

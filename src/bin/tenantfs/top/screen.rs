@@ -188,22 +188,31 @@ struct Column {
     heading: &'static str,
     width: Constraint,
     alignment: Alignment,
-    cell: fn(&Row) -> (String, Style),
+    cell: Shown,
 }
 
-fn columns(wide: bool) -> Vec<Column> {
-    let text = |heading, least, cell: fn(&Row) -> (String, Style)| Column {
+/// What a cell says, and how it looks.
+type Shown = fn(&Row) -> (String, Style);
+
+fn text(heading: &'static str, least: u16, cell: Shown) -> Column {
+    Column {
         heading,
         width: Constraint::Min(least),
         alignment: Alignment::Left,
         cell,
-    };
-    let number = |heading, width, cell: fn(&Row) -> (String, Style)| Column {
+    }
+}
+
+fn number(heading: &'static str, width: u16, cell: Shown) -> Column {
+    Column {
         heading,
         width: Constraint::Length(width),
         alignment: Alignment::Right,
         cell,
-    };
+    }
+}
+
+fn columns(wide: bool) -> Vec<Column> {
     let mut columns = vec![
         text("USER", 9, |row| (row.user.clone(), Style::new())),
         text("USER ID", 10, |row| (row.user_id.clone(), Style::new())),
@@ -216,15 +225,12 @@ fn columns(wide: bool) -> Vec<Column> {
         number("P99", 6, |row| (time(row.lately.quantile(0.99)), Style::new())),
         number("CACHE", 5, |row| (percent(row.lately.hits()), Style::new())),
         number("HIDDEN", 6, |row| {
-            let is_new = row.lately.hidden > 0;
-            (
-                row.hidden.to_string(),
-                if is_new {
-                    Color::Yellow.into()
-                } else {
-                    Style::new()
-                },
-            )
+            let style = if row.lately.hidden > 0 {
+                Color::Yellow.into()
+            } else {
+                Style::new()
+            };
+            (row.hidden.to_string(), style)
         }),
         number("OPEN", 5, |row| (row.open_files.to_string(), Style::new())),
     ];
@@ -237,11 +243,12 @@ fn columns(wide: bool) -> Vec<Column> {
         }));
     }
     columns.push(number("QUOTA", 9, |row| {
-        let is_full = filled(row) >= 0.95;
-        (
-            quota(row.quota.as_ref()),
-            if is_full { Color::Red.into() } else { Style::new() },
-        )
+        let style = if filled(row) >= 0.95 {
+            Color::Red.into()
+        } else {
+            Style::new()
+        };
+        (quota(row.quota.as_ref()), style)
     }));
     columns
 }
