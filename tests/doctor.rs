@@ -205,7 +205,12 @@ fn each_problem_is_named_with_how_to_mend_it() {
     fs::write(&config, "").unwrap();
     set_mode(&config, 0o666);
     let output = doctor(&volume, &["--config", config.to_str().unwrap(), "--json"]);
-    assert_problem(&output, "config", "writable by others", "chmod go-w");
+    assert_problem(
+        &output,
+        "config",
+        "can be written by others (mode 0666), who could put something else in its place; run: chmod go-w",
+        "systemd/config.toml",
+    );
 }
 
 #[test]

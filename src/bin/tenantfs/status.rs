@@ -192,7 +192,7 @@ fn row(session: &SessionStatus) -> [Cell; 9] {
         ago(&session.since, shown::now()).into(),
         session.open_files.to_string().into(),
         not_saved,
-        session.quota.as_ref().map_or_else(dash, describe_quota).into(),
+        session.quota.as_ref().map_or_else(dash, quota_in_short).into(),
     ]
 }
 
@@ -274,15 +274,30 @@ fn to_look_at(session: &SessionStatus) -> Vec<(&'static str, String)> {
     all
 }
 
-fn describe_quota(quota: &QuotaStatus) -> String {
-    let of = |used: String, most: Option<String>| match most {
+/// Of what there is a limit of.
+fn quota_in_short(quota: &QuotaStatus) -> String {
+    let files = quota
+        .files
+        .map(|most| format!("{} of {most} files", quota.used_files));
+    let bytes = quota.bytes.map(|_| bytes_of(quota));
+    let parts: Vec<_> = [bytes, files].into_iter().flatten().collect();
+    parts.join(", ")
+}
+
+fn of(used: String, most: Option<String>) -> String {
+    match most {
         Some(most) => format!("{used} of {most}"),
         None => used,
-    };
-    let bytes = of(
-        HumanBytes(quota.used_bytes).to_string(),
-        quota.bytes.map(|most| HumanBytes(most).to_string()),
-    );
+    }
+}
+
+fn bytes_of(quota: &QuotaStatus) -> String {
+    let most = quota.bytes.map(|most| HumanBytes(most).to_string());
+    of(HumanBytes(quota.used_bytes).to_string(), most)
+}
+
+fn describe_quota(quota: &QuotaStatus) -> String {
+    let bytes = bytes_of(quota);
     let files = of(
         quota.used_files.to_string(),
         quota.files.map(|most| most.to_string()),

@@ -137,14 +137,13 @@ impl Screen {
     fn summary(&self) -> Line<'_> {
         let all = Lately::sum(self.rows.iter().map(|row| &row.lately));
         Line::from(format!(
-            "{} ops/s   p50 {}  p99 {}   read {}/s  write {}/s   cache {}   hidden {}",
+            "{} ops/s   p50 {}   p99 {}   read {}/s   write {}/s   cache {}",
             count(all.operations()),
             time(all.quantile(0.5)),
             time(all.quantile(0.99)),
             bytes(all.read() as u64),
             bytes(all.written() as u64),
-            percent(all.hits()),
-            self.rows.iter().map(|row| row.hidden).sum::<u64>()
+            percent(all.hits())
         ))
     }
 
