@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -20,6 +20,8 @@ pub(crate) struct Terminal {
     child: Child,
     master: File,
     screen: Arc<Mutex<vt100::Parser>>,
+    /// Ends when nobody has the terminal any more.
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -58,7 +60,7 @@ impl Terminal {
         let [rows, width] = [lines, columns].map(|count| NonZero::new(count).unwrap());
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, width, 1000)));
         let (mut output, seen) = (master.try_clone().unwrap(), Arc::clone(&screen));
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
             // EIO, when nobody has the other end any more.
             while let Ok(length @ 1..) = output.read(&mut buffer) {
@@ -69,6 +71,7 @@ impl Terminal {
             child,
             master,
             screen,
+            reader,
         }
     }
 
@@ -111,8 +114,10 @@ impl Terminal {
             status.is_some()
         });
         assert!(ended, "still running:\n{}", self.lines().join("\n"));
-        // The rest of what it wrote.
-        thread::sleep(Duration::from_millis(100));
+        assert!(
+            eventually(Duration::from_secs(10), || self.reader.is_finished()),
+            "somebody else has the terminal"
+        );
         status.unwrap()
     }
 }

@@ -143,6 +143,64 @@ fn the_audit_log_and_its_keys_are_found_in_the_config_file_with_what_logrotate_m
 }
 
 #[test]
+fn what_the_journal_has_is_no_forgery_and_what_was_changed_in_it_is() {
+    let volume = Volume::new(Layout::default());
+    volume.has_keys("k1", &["k1"]);
+    let keys = volume.sealing_keys_file();
+    // Twice the same beginning: of a daemon, and of the one after it.
+    let written = |name: &str| {
+        let log = volume.audit_log().with_file_name(name);
+        let daemon = Daemon::start(&volume, &["--audit-log", log.to_str().unwrap()]);
+        daemon.login(&ALICE);
+        daemon.asked(ALICE.uid, &["logout"], "");
+        drop(daemon);
+        fs::read_to_string(&log).unwrap()
+    };
+    let (first, second) = (written("first.jsonl"), written("second.jsonl"));
+    let verify = |text: &str| {
+        let mut command = tenantfs();
+        command
+            .args(["audit", "verify", "-", "--sealing-keys"])
+            .arg(&keys);
+        let output = run(command, text);
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    // As `journalctl -o cat` prints it, and as `journalctl` does.
+    let short = |text: &str| {
+        let lines = text
+            .lines()
+            .map(|line| format!("Nov 28 10:00:00 host tenantfs-audit[7]: {line}\n"));
+        format!("-- Boot 0123456789abcdef --\n{}", lines.collect::<String>())
+    };
+    let both = format!("{first}{second}");
+    for text in [first.clone(), short(&first), both.clone(), short(&both)] {
+        let (code, said) = verify(&text);
+        assert_eq!(code, Some(0), "{text}{said}");
+        assert!(
+            said.contains("as they were written") && !said.contains("NOT"),
+            "{said}"
+        );
+    }
+    assert!(verify(&both).1.contains("the log begins anew after line "));
+    for text in [
+        first.replacen("61001", "61003", 1),
+        short(&first.replacen("61001", "61003", 1)),
+    ] {
+        assert_eq!(verify(&text).0, Some(6), "{text}");
+    }
+    let cut: Vec<_> = first.lines().collect();
+    assert_eq!(
+        verify(&format!("{}\n{second}", cut[1..].join("\n"))).0,
+        Some(0),
+        "from somewhere on"
+    );
+    assert_eq!(
+        verify(&format!("{}\n{}\n", cut[0], cut.last().unwrap())).0,
+        Some(if cut.len() > 2 { 6 } else { 0 })
+    );
+}
+
+#[test]
 fn a_shells_substitution_is_as_good_as_a_file() {
     let volume = Volume::new(Layout::default());
     let daemon = Daemon::start(&volume, &[]);

@@ -174,3 +174,43 @@ fn verdicts_have_colours_on_a_terminal_and_nowhere_else() {
     assert!(!coloured(&command));
     assert!(!stdout(&doctor(&volume, &[])).contains('\u{1b}'));
 }
+
+#[test]
+fn sealing_keys_that_a_unit_could_not_read_are_no_good_where_there_is_one() {
+    let volume = Volume::new(Layout::default());
+    volume.has_keys("k1", &["k1"]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec"]);
+    let script = "mount -t tmpfs none /usr/lib/systemd/system; [ -z \"$UNIT\" ] || touch /usr/lib/systemd/system/tenantfs.service
+                  \"$0\" doctor --json --volume \"$V\" --static-keys \"$K\" --sealing-keys \"$S\"";
+    command.arg(script).arg(env!("CARGO_BIN_EXE_tenantfs"));
+    set_mode(&volume.static_keys_file(), 0o644);
+    command
+        .env("V", volume.root())
+        .env("K", volume.static_keys_file());
+    command
+        .env("S", volume.sealing_keys_file())
+        .env("TENANTFS_AUDIT_LOG", "none");
+    let looked = |unit: &str| {
+        let mut once = Command::new(command.get_program());
+        once.args(command.get_args());
+        command
+            .get_envs()
+            .for_each(|(name, value)| _ = once.env(name, value.unwrap()));
+        run(
+            {
+                once.env("UNIT", unit);
+                once
+            },
+            "",
+        )
+    };
+    // Root reads them, and so does a daemon that root starts by hand.
+    assert!(finding(&looked(""), "checks", "sealing").0);
+    let (ok, said, mend) = finding(&looked("1"), "checks", "sealing");
+    assert!(
+        !ok && said.contains("tenantfs.service reads the sealing keys as its own account"),
+        "{said}"
+    );
+    assert!(mend.contains("/etc/credstore/tenantfs.sealing-keys"), "{mend}");
+}
