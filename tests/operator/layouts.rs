@@ -4,8 +4,8 @@ use std::fs;
 use std::process::{Command, Output};
 
 use crate::common::daemon::Daemon;
-use crate::common::{ALICE, LAYOUTS, Layout, SERVICE_UID, Volume, run, tenantfs};
-use crate::stderr;
+use crate::common::{ALICE, LAYOUTS, Layout, SERVICE_UID, Volume, run, set_mode, tenantfs};
+use crate::{stderr, stdout};
 
 fn on(volume: &Volume, name: &str, layout: Layout, options: &[&str]) -> Output {
     let mut command = tenantfs();
@@ -63,6 +63,16 @@ fn the_other_layouts_data_are_met_with_a_refusal_that_says_so() {
                 "{said}"
             );
         }
+        set_mode(&volume.static_keys_file(), 0o644);
+        let keys = volume.static_keys_file();
+        let looked = on(
+            &volume,
+            "doctor",
+            wrong,
+            &["--static-keys", keys.to_str().unwrap()],
+        );
+        let said = stdout(&looked);
+        assert!(said.contains(&format!("problem  volume   {told}")), "{said}");
         assert!(!volume.root().join(".tenantfs-layout").exists());
         assert_eq!(volume.files(&ALICE).len(), 1, "and nothing was made");
         assert!(on(&volume, "verify", layout, &[]).status.success());

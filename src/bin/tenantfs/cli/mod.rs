@@ -45,8 +45,11 @@ pub(crate) enum Command {
     /// Serve all users of this host, who log in with their API keys
     ///
     /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. SIGHUP
-    /// has it reopen the audit log, SIGUSR1 has more logged, SIGUSR2 less. Needs a mounter beside it; started as root without
-    /// one, it starts its own.
+    /// has it reopen the audit log, and say whether the config file is still good; SIGUSR1 has more logged, SIGUSR2 less. Needs a
+    /// mounter beside it; started as root without one, it starts its own.
+    ///
+    /// Exit codes: 0 ok, 1 failure, 2 usage or configuration, 5 mount failed, 7 usage or configuration, while systemd keeps sessions
+    /// that are to come back.
     Daemon(Box<DaemonArgs>),
     /// Log in with an API key: prints where your view is mounted
     ///
