@@ -190,6 +190,7 @@ fn sealing_keys_that_a_unit_could_not_read_are_no_good_where_there_is_one() {
     command.arg(script).arg(env!("CARGO_BIN_EXE_tenantfs"));
     set_mode(&volume.static_keys_file(), 0o644);
     command
+        .env("UNITS", units)
         .env("V", volume.root())
         .env("K", volume.static_keys_file());
     command
