@@ -143,3 +143,34 @@ f = s.makefile(); print(f.readline(), f.readline())"#;
         .join(" ")
         .contains("only root")));
 }
+
+#[test]
+fn top_ends_with_its_terminal() {
+    let volume = Volume::new(Layout::default());
+    let daemon = Daemon::start(&volume, &[]);
+    let mut command = std::process::Command::new("python3");
+    let code = "
+import fcntl, os, pty, struct, sys, termios, time
+pid, terminal = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    os.execvp(sys.argv[1], sys.argv[1:])
+shown = b''
+while b'tenantfs top' not in shown:
+    shown += os.read(terminal, 65536)
+os.close(terminal)
+for _ in range(500):
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if ended:
+        print('ended')
+        break
+    time.sleep(0.01)
+else:
+    os.kill(pid, 9)
+    print('reads on')
+";
+    command.args(["-c", code, env!("CARGO_BIN_EXE_tenantfs"), "top", "--socket"]);
+    command.arg(daemon.socket()).env("TERM", "xterm");
+    let output = run(command, "");
+    assert_eq!(stdout(&output), "ended\n", "{}", stderr(&output));
+}

@@ -15,7 +15,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::iterator::Signals;
 use tenantfs::clock::{self, Stopwatch};
 use tenantfs::daemon::{Activity, Client, Reply, Request};
 use tenantfs::error::{Doing, Error, Result};
@@ -29,6 +32,9 @@ use screen::Screen;
 
 /// How long a key is waited for until it is looked whether the daemon has answered.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long it may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How far Page Up and Page Down lead.
 const PAGE: isize = 15;
@@ -48,14 +54,26 @@ pub(crate) fn run(args: &TopArgs) -> Result<()> {
     // A first answer before anything is drawn: whoever may not see it is told so as usual.
     let first = ask(&socket)?;
     let ended = Arc::new(AtomicBool::new(false));
-    for signal in [SIGHUP, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&ended)).doing("waiting for signals")?;
-    }
+    end_with_signals(Arc::clone(&ended))?;
     let answers = follow(socket, first, Duration::from_secs(args.interval.into()))?;
     let mut terminal = ratatui::try_init().doing(SHOWING)?;
     let shown = show(&mut terminal, &answers, &ended);
     ratatui::restore();
     shown
+}
+
+/// Has it end with SIGHUP and SIGTERM; also where whoever reads the keys does not come back, for the terminal is gone.
+fn end_with_signals(ended: Arc<AtomicBool>) -> Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGTERM]).doing("waiting for signals")?;
+    let end = move || {
+        signals.forever().next();
+        ended.store(true, Ordering::Relaxed);
+        thread::sleep(PATIENCE);
+        ratatui::restore();
+        std::process::exit(1);
+    };
+    let thread = thread::Builder::new().name("signals".to_owned());
+    thread.spawn(end).map(drop).doing("starting a thread")
 }
 
 fn ask(socket: &Path) -> Result<Vec<Activity>> {
@@ -107,12 +125,29 @@ fn show(terminal: &mut DefaultTerminal, answers: &Receiver<Answer>, ended: &Atom
         if is_new {
             terminal.draw(|frame| screen.draw(frame)).doing(SHOWING)?;
         }
-        is_new = event::poll(LOOK).doing(SHOWING)?;
+        if !has_keys()? {
+            return Ok(());
+        }
+        is_new = event::poll(Duration::ZERO).doing(SHOWING)?;
         if is_new && act(&event::read().doing(SHOWING)?, &mut screen) {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Waits for a key, for a while; whether there is still a terminal that one could come from. Who reads the keys would read on for
+/// ever from one that is gone.
+fn has_keys() -> Result<bool> {
+    let stdin = std::io::stdin();
+    let mut keys = [PollFd::new(&stdin, PollFlags::IN)];
+    let look = Timespec::try_from(LOOK).unwrap_or_default();
+    match rustix::event::poll(&mut keys, Some(&look)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(errno).doing(SHOWING),
+    }
+    let [stdin] = &keys;
+    Ok(!stdin.revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 /// Does what a key says; whether that is to end.
