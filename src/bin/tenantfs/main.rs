@@ -18,7 +18,9 @@ mod metrics;
 mod mount;
 mod mount_helper;
 mod mounter;
+mod pam_session;
 mod passed;
+mod processes;
 mod say;
 mod serving;
 mod shown;
@@ -77,6 +79,7 @@ fn obey(cli: Cli) -> Result<ExitCode> {
     verbosity::init();
     hygiene::keep_to_oneself();
     let result = match cli.command {
+        Command::PamSession => pam_session::run(),
         Command::Mount(args) => mount::run(args),
         Command::Daemon(args) => daemon::run(args),
         Command::Login(args) => client::login(args),

@@ -137,6 +137,9 @@ pub(crate) enum Command {
     Reseal(ResealArgs),
     /// Print a secret of one record in plain text, for a scheduler that acts for the user; audited
     Unseal(UnsealArgs),
+    /// Log in who begins a session, and out who has ended the last one: for pam_exec, see `setup --pam`
+    #[command(hide = true)]
+    PamSession,
     /// Print the hash of the API key on standard input, as a static keys file wants it
     KeyHash,
     /// Make the keys that seal secrets, and change them
