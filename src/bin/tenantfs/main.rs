@@ -23,6 +23,7 @@ mod passed;
 mod processes;
 mod say;
 mod serving;
+mod setup;
 mod shown;
 mod socket;
 mod status;
@@ -79,6 +80,7 @@ fn obey(cli: Cli) -> Result<ExitCode> {
     verbosity::init();
     hygiene::keep_to_oneself();
     let result = match cli.command {
+        Command::Setup(args) => setup::run(&args),
         Command::PamSession => pam_session::run(),
         Command::Mount(args) => mount::run(args),
         Command::Daemon(args) => daemon::run(args),

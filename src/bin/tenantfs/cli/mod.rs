@@ -3,6 +3,7 @@
 mod admin;
 mod client;
 mod demo;
+mod setup;
 mod shared;
 mod way_back;
 
@@ -16,6 +17,7 @@ use crate::account;
 pub(crate) use admin::{EraseArgs, ExportArgs, ListArgs, MigrateArgs, ResealArgs, UnsealArgs, VerifyArgs};
 pub(crate) use client::{LoginArgs, LogoutArgs, RevokeArgs, StatusArgs, TopArgs};
 pub(crate) use demo::DemoArgs;
+pub(crate) use setup::SetupArgs;
 pub(crate) use shared::{AuditLevel, ClientArgs, Commit, QuotaArgs, ServeArgs, VolumeArgs};
 pub(crate) use way_back::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 
@@ -34,6 +36,12 @@ pub(crate) enum Command {
     /// Needs root and /dev/fuse, and nothing set up. Checks every claim it prints, cleans up after itself, and fails
     /// when a claim does not hold.
     Demo(DemoArgs),
+    /// Set up this host to serve a volume: configuration, units, keys; and start everything
+    ///
+    /// Finds out what it can, says what it does, and ends with `doctor`. Another run changes only what is not as it should be.
+    /// With --remove, takes it back; the volume, the audit log, and all keys stay. Exit codes: 0 all is well, 1 failure, or the
+    /// doctor found a problem, 2 usage or configuration.
+    Setup(Box<SetupArgs>),
     /// Mount one user's view of a volume
     ///
     /// Prints the mountpoint when it is ready, and serves until SIGTERM or SIGINT, the end of its terminal (SIGHUP), or until
