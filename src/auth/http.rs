@@ -236,7 +236,8 @@ impl Authenticator for HttpService {
             let answer = tokio::time::timeout(TIMEOUT, self.ask(key)).await;
             let answer = answer.unwrap_or_else(|_| {
                 let seconds = TIMEOUT.as_secs();
-                Err(answer::not_a_yes(format!("did not answer within {seconds} s")))
+                // A socket of systemd's takes connections as long as its service fails.
+                Err(self.hinted(answer::not_a_yes(format!("did not answer within {seconds} s"))))
             });
             answer.map_err(|error| Error::new(error.kind(), format!("{} {error}", self.name)))
         })

@@ -105,7 +105,7 @@ impl Ledger {
             serial,
             made: request.make,
         };
-        let beneath = Some(mountpoint.directory);
+        let beneath = (!mountpoint.is_automount).then_some(mountpoint.directory);
         self.insert(owner, claim.clone(), beneath);
         Ok(Mounted {
             claim,

@@ -10,8 +10,9 @@ use crate::error::{Doing, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
-/// The type of our own mounts.
+/// The type of our own mounts, and of what waits for somebody to look before something is mounted on it.
 const TENANTFS: &[u8] = b"fuse.tenantfs";
+const AUTOFS: &[u8] = b"autofs";
 
 /// What became of a mount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +40,8 @@ struct Line {
     mountpoint: PathBuf,
     /// Whether it is one of ours.
     tenantfs: bool,
+    /// Whether it is an automount that waits.
+    autofs: bool,
 }
 
 impl Mountinfo {
@@ -89,6 +92,12 @@ impl Mountinfo {
         line.is_some_and(|line| line.tenantfs)
     }
 
+    /// Whether it is an automount, which waits for a mount on it (systemd.automount(5)).
+    pub(super) fn is_automount(&self, mount: Identity) -> bool {
+        let line = self.lines.get(&mount.number);
+        line.is_some_and(|line| line.autofs && line.device == mount.device)
+    }
+
     /// The mounts whose mountpoints are entries of `directory`.
     pub(super) fn directly_in(&self, directory: &Path) -> Vec<MountEntry> {
         let lines = self.lines.values();
@@ -107,12 +116,14 @@ impl Line {
         let device = (parse(device.get(..colon)?)?, parse(device.get(colon + 1..)?)?);
         let mountpoint = unescape(fields.nth(1)?);
         let mut fields = fields.skip_while(|field| *field != b"-");
+        let kind = fields.nth(1)?;
         Some(Self {
             number,
             parent,
             device,
             mountpoint,
-            tenantfs: fields.nth(1)? == TENANTFS,
+            tenantfs: kind == TENANTFS,
+            autofs: kind == AUTOFS,
         })
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Place {
 /// A directory that was checked, and the descriptor it was checked on: what is at its path later does not matter.
 pub(super) struct Mountpoint {
     pub(super) directory: OwnedFd,
+    /// Whether it is an automount, which expires only while nobody has it open.
+    pub(super) is_automount: bool,
     /// What is not as it should be.
     pub(super) warnings: Vec<String>,
 }
@@ -116,6 +118,7 @@ impl Place {
         match root::is_roots_alone(&mountpoint) {
             true => Ok(Mountpoint {
                 directory,
+                is_automount: false,
                 warnings: Vec::new(),
             }),
             false => Err(Error::mount_failed(format!(
@@ -162,7 +165,11 @@ fn again(directory: OwnedFd) -> Result<Mountpoint> {
             path.display()
         ));
     }
-    Ok(Mountpoint { directory, warnings })
+    Ok(Mountpoint {
+        is_automount: is_automount(&directory, Path::new("")),
+        directory,
+        warnings,
+    })
 }
 
 /// Asks for no attribute: that much a FUSE mount tells others than its user, and without its server, which may hang.
@@ -172,10 +179,17 @@ fn is_mounted_on(base: impl std::os::fd::AsFd, path: &Path) -> rustix::io::Resul
     Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Opens `name` of `base`, which is no symbolic link, and on which nothing is mounted.
+/// Whether it is an automount, which is mounted on only to be mounted on.
+fn is_automount(base: impl std::os::fd::AsFd, path: &Path) -> bool {
+    let mount = Identity::at(base, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH);
+    mount.is_ok_and(|mount| Mountinfo::read().is_ok_and(|all| all.is_automount(mount)))
+}
+
+/// Opens `name` of `base`, which is no symbolic link, and on which nothing is mounted but an automount.
 fn open_directory(base: impl std::os::fd::AsFd, name: &Path, path: &Path) -> Result<OwnedFd> {
     let shown = path.display();
-    if is_mounted_on(&base, name).map_err(|errno| no_mountpoint(path, errno))? {
+    let is_mounted_on = is_mounted_on(&base, name).map_err(|errno| no_mountpoint(path, errno))?;
+    if is_mounted_on && !is_automount(&base, name) {
         return Err(Error::mount_failed(already_mounted(path)));
     }
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
@@ -200,7 +214,8 @@ fn open_directory(base: impl std::os::fd::AsFd, name: &Path, path: &Path) -> Res
 /// Sees to it that an open directory is empty and no mount; returns what it is.
 fn check(directory: &OwnedFd, path: &Path) -> Result<rustix::fs::Statx> {
     let opened = root::stat(directory).map_err(|errno| no_mountpoint(path, errno))?;
-    if opened.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+    let is_mount = opened.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    if is_mount && !is_automount(directory, Path::new("")) {
         return Err(Error::mount_failed(already_mounted(path)));
     }
     if !is_empty(directory).map_err(|errno| no_mountpoint(path, errno))? {

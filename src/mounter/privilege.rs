@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::own_session::own_session;
 use crate::error::{Doing, Result};
 
 /// Gives up every capability but CAP_SYS_ADMIN, for this thread and those that it starts; and what else is not needed.
@@ -22,7 +23,7 @@ pub(super) fn confine() -> Result<()> {
 /// gain from reading its memory or from programs it might start; and one capability.
 fn keep_one_capability() -> rustix::io::Result<()> {
     // Fails for a leader of a process group, which has no terminal's signals to fear.
-    let _ = rustix::process::setsid();
+    let _ = own_session();
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::thread::clear_ambient_capability_set()?;
@@ -40,10 +41,12 @@ fn keep_one_capability() -> rustix::io::Result<()> {
         }
     }
     let kept = held.permitted.intersection(CapabilitySet::SYS_ADMIN);
+    // Nothing is ever run from here that could inherit anything.
+    let inheritable = held.inheritable.intersection(kept);
     let wanted = CapabilitySets {
         effective: kept,
         permitted: kept,
-        inheritable: CapabilitySet::empty(),
+        inheritable,
     };
     // tenantfs-mounter.service gives no others, and does not allow the call.
     match held == wanted {

@@ -24,6 +24,12 @@ pub(crate) fn uid(text: &str) -> std::result::Result<u32, String> {
     if let Ok(uid) = text.parse() {
         return Ok(uid);
     }
+    if text.is_empty() {
+        // What tenantfs@.service says where the variable is not set.
+        return Err("no user is named: say whom, by name or uid; for tenantfs@NAME.service with TENANTFS_UID=USER in \
+                    /etc/tenantfs/instances/NAME.env"
+            .to_owned());
+    }
     match User::from_name(text) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
         Ok(None) => Err("there is no such account on this host".to_owned()),

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use rustix::fs::FileType;
 use tenantfs::error::{Doing, Error, Kind, Result};
 
+use crate::mount_helper;
+
 /// Tells the second process that it is the one in the background.
 const MARK: &str = "TENANTFS_IN_BACKGROUND";
 
@@ -22,9 +24,15 @@ pub(crate) fn is_here() -> bool {
 /// when it fails, so do we, with its exit code.
 pub(crate) fn start() -> Result<()> {
     const STARTING: &str = "starting in the background";
+    let mut arguments = std::env::args_os();
+    let name = match (arguments.next(), mount_helper::is_here()) {
+        // By which it knows how it was asked.
+        (Some(name), true) => name,
+        _ => "tenantfs".into(),
+    };
     let mut child = Command::new("/proc/self/exe")
-        .arg0("tenantfs")
-        .args(std::env::args_os().skip(1))
+        .arg0(name)
+        .args(arguments)
         .env(MARK, "1")
         .stdout(Stdio::piped())
         .spawn()
@@ -49,7 +57,7 @@ pub(crate) fn start() -> Result<()> {
 
 /// In the background process, before it has threads: no terminal's signals.
 pub(crate) fn leave_terminal() -> Result<()> {
-    rustix::process::setsid().map(drop).doing(LEAVING)
+    tenantfs::mounter::own_session().doing(LEAVING)
 }
 
 /// Whether this process ends with a terminal.

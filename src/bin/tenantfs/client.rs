@@ -1,11 +1,11 @@
 //! `tenantfs login`, `logout` and `revoke`; and how every command talks to the daemon.
 
-use tenantfs::daemon::{Client, Failure, Reply, Request, SessionStatus, Whose};
+use tenantfs::daemon::{Client, Code, Failure, Reply, Request, SessionStatus, Whose};
 use tenantfs::error::{Error, Kind, Result};
 use tenantfs::escape::plain;
 
 use crate::cli::{ClientArgs, LoginArgs, LogoutArgs, RevokeArgs};
-use crate::{account, config, hygiene, key, say};
+use crate::{account, config, hygiene, key, processes, say};
 
 pub(crate) fn login(args: LoginArgs) -> Result<()> {
     hygiene::hide_memory();
@@ -27,9 +27,19 @@ pub(crate) fn login(args: LoginArgs) -> Result<()> {
 }
 
 pub(crate) fn logout(args: LogoutArgs) -> Result<()> {
+    let uid = args.uid.unwrap_or_else(account::caller);
+    if args.if_idle && processes::of(uid) {
+        return Ok(());
+    }
     run(
         args.client,
-        |client| client.ask(&Request::Logout { uid: args.uid }),
+        |client| match client.ask(&Request::Logout { uid: args.uid })? {
+            // Who was not logged in is logged out.
+            Reply::Error(failure) if args.if_idle && failure.code == Code::NotLoggedIn => {
+                Ok(Reply::Ended(Vec::new()))
+            }
+            reply => Ok(reply),
+        },
         |_| Ok(String::new()),
     )
 }

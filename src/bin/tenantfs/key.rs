@@ -23,9 +23,21 @@ const WHAT: What = What {
 
 /// The key from `file`, else from systemd's credential `api-key`, else from standard input.
 pub(crate) fn read(file: Option<&Path>) -> Result<ApiKey> {
-    match file.map(Path::to_owned).or_else(|| config::credential("api-key")) {
-        Some(path) => read_file(&path),
-        None => read_stdin(),
+    match (file, config::credential("api-key")) {
+        (Some(path), _) => read_file(path),
+        (None, Some(path)) => read_credential(&path),
+        (None, None) => read_stdin(),
+    }
+}
+
+/// systemd has put a mere end of line there where there is no key (`SetCredential=`): it would not say which file it looked for.
+fn read_credential(path: &Path) -> Result<ApiKey> {
+    match std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= 1) {
+        true => Err(Error::config(
+            "there is no API key: the unit's LoadCredential= names a file that is missing or empty, for tenantfs@NAME.service \
+             /etc/tenantfs/keys/NAME.key",
+        )),
+        false => read_file(path),
     }
 }
 

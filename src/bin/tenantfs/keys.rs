@@ -27,6 +27,26 @@ pub(crate) fn run(command: KeysCommand) -> Result<()> {
 }
 
 fn generate(path: &Path) -> Result<()> {
+    let new = make(path)?;
+    let shown = quoted(path);
+    announce(
+        &new,
+        &format!(
+            "{shown} is made. Keep a copy, apart from the volume's backups: what it seals, nothing else opens.\n\
+             Next: {}",
+            match path == Path::new(STORED_KEYS) {
+                true => "systemctl restart tenantfs: the units take it from there, and so do the operator's commands".to_owned(),
+                false => format!("start the servers with --sealing-keys {shown}, or set records.sealing_keys"),
+            }
+        ),
+    )
+}
+
+/// Makes a new file with one key, and replaces none.
+///
+/// # Errors
+/// [`Kind::Config`] when there is such a file, or it cannot be made.
+pub(crate) fn make(path: &Path) -> Result<NewKeys> {
     let new = SealingKeys::generate()?;
     let place = Trust::of_caller("the sealing keys file").place(path)?;
     let staged = Staged::write(&place, &new, None)?;
@@ -50,18 +70,7 @@ fn generate(path: &Path) -> Result<()> {
     }
     drop(staged);
     sync(&place)?;
-    let shown = quoted(path);
-    announce(
-        &new,
-        &format!(
-            "{shown} is made. Keep a copy, apart from the volume's backups: what it seals, nothing else opens.\n\
-             Next: {}",
-            match path == Path::new(STORED_KEYS) {
-                true => "systemctl restart tenantfs: the units take it from there, and so do the operator's commands".to_owned(),
-                false => format!("start the servers with --sealing-keys {shown}, or set records.sealing_keys"),
-            }
-        ),
-    )
+    Ok(new)
 }
 
 fn rotate(path: &Path) -> Result<()> {

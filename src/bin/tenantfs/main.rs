@@ -16,10 +16,14 @@ mod key;
 mod keys;
 mod metrics;
 mod mount;
+mod mount_helper;
 mod mounter;
+mod pam_session;
 mod passed;
+mod processes;
 mod say;
 mod serving;
+mod setup;
 mod shown;
 mod socket;
 mod status;
@@ -32,7 +36,7 @@ use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tenantfs::error::Kind;
+use tenantfs::error::{Kind, Result};
 
 use cli::{Cli, Command};
 
@@ -42,23 +46,47 @@ fn main() -> ExitCode {
     // The mounter and what serves in the background are started from /proc/self/exe, and would be called
     // "exe".
     let _ = rustix::thread::set_name(c"tenantfs");
+    if mount_helper::is_here() {
+        return for_mount();
+    }
     // Before they are taken.
     let sessions_wait = passed::has_sessions();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return wrong_usage(&error, sessions_wait),
+    match Cli::try_parse() {
+        Ok(cli) => obey(cli).unwrap_or_else(|error| exit::code(error.kind(), sessions_wait)),
+        Err(error) => wrong_usage(&error, sessions_wait),
+    }
+}
+
+/// As mount(8) wants it: exit code 1 for what was asked wrongly, 32 for what failed.
+fn for_mount() -> ExitCode {
+    let told = match mount_helper::asked() {
+        Ok(mount_helper::Asked::Mount(told)) => told,
+        Ok(mount_helper::Asked::Nothing) => return ExitCode::SUCCESS,
+        Err(error) => {
+            say::note(format_args!("{error:#}"));
+            return ExitCode::from(1);
+        }
     };
+    let parsed = Cli::try_parse_from(told).inspect_err(|error| say::note(error.to_string().trim_end()));
+    match parsed.map(obey) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) if error.kind() != Kind::Config => ExitCode::from(32),
+        Ok(Err(_)) | Err(_) => ExitCode::from(1),
+    }
+}
+
+/// Does what the command line says, and says what went wrong.
+fn obey(cli: Cli) -> Result<ExitCode> {
     verbosity::init();
     hygiene::keep_to_oneself();
     let result = match cli.command {
+        Command::Setup(args) => setup::run(&args),
+        Command::PamSession => pam_session::run(),
         Command::Mount(args) => mount::run(args),
         Command::Daemon(args) => daemon::run(args),
         Command::Login(args) => client::login(args),
         Command::Logout(args) => client::logout(args),
-        Command::Status(args) => match status::run(args) {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
+        Command::Status(args) => return told(status::run(args)),
         Command::Revoke(args) => client::revoke(args),
         Command::Top(args) => top::run(&args),
         Command::Removed(args) => way_back::removed(*args),
@@ -78,14 +106,12 @@ fn main() -> ExitCode {
         Command::Keys(command) => keys::run(command),
         Command::Mounter(args) => mounter::run(args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Whoever gives commands is told everything; users of the mount see errnos.
-            say::note(format_args!("tenantfs: {error:#}"));
-            exit::code(error.kind(), sessions_wait)
-        }
-    }
+    told(result.map(|()| ExitCode::SUCCESS))
+}
+
+/// Whoever gives commands is told everything; users of the mount see errnos.
+fn told<T>(result: Result<T>) -> Result<T> {
+    result.inspect_err(|error| say::note(format_args!("tenantfs: {error:#}")))
 }
 
 /// What clap says of a command line; its help, too, which is no error.

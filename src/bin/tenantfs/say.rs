@@ -12,6 +12,14 @@ pub(crate) fn note(line: impl Display) {
     eprintln!("{}", plain(&line.to_string()));
 }
 
+/// One line on standard output.
+///
+/// # Errors
+/// That it cannot be printed.
+pub(crate) fn line(line: impl Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{}", plain(&line.to_string())).doing("printing")
+}
+
 /// One line on standard output, with styles where a terminal shows them: what others wrote is escaped by the caller.
 pub(crate) fn styled(line: impl Display) -> Result<()> {
     writeln!(anstream::stdout(), "{line}").doing("printing")

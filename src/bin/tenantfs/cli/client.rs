@@ -34,6 +34,10 @@ pub(crate) struct LogoutArgs {
     /// Whom to log out, other than yourself, by name or uid; for root
     #[arg(long, value_name = "USER", value_parser = account::uid)]
     pub(crate) uid: Option<u32>,
+
+    /// Only if no process of that user is left, beside this one
+    #[arg(long)]
+    pub(crate) if_idle: bool,
 }
 
 #[derive(Args)]

@@ -1,6 +1,9 @@
 //! The command line. Every option of `mount` is a TENANTFS_* variable and a key of the config file too.
 
+mod admin;
 mod client;
+mod demo;
+mod setup;
 mod shared;
 mod way_back;
 
@@ -9,11 +12,12 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
-use tenantfs::layout::Layout;
 
 use crate::account;
-use crate::demo::DemoArgs;
+pub(crate) use admin::{EraseArgs, ExportArgs, ListArgs, MigrateArgs, ResealArgs, UnsealArgs, VerifyArgs};
 pub(crate) use client::{LoginArgs, LogoutArgs, RevokeArgs, StatusArgs, TopArgs};
+pub(crate) use demo::DemoArgs;
+pub(crate) use setup::SetupArgs;
 pub(crate) use shared::{AuditLevel, ClientArgs, Commit, QuotaArgs, ServeArgs, VolumeArgs};
 pub(crate) use way_back::{DraftsArgs, RemovedArgs, RestoreArgs, WhoseArgs};
 
@@ -32,6 +36,12 @@ pub(crate) enum Command {
     /// Needs root and /dev/fuse, and nothing set up. Checks every claim it prints, cleans up after itself, and fails
     /// when a claim does not hold.
     Demo(DemoArgs),
+    /// Set up this host to serve a volume: configuration, units, keys; and start everything
+    ///
+    /// Finds out what it can, says what it does, and ends with `doctor`. Another run changes only what is not as it should be.
+    /// With --remove, takes it back; the volume, the audit log, and all keys stay. Exit codes: 0 all is well, 1 failure, or the
+    /// doctor found a problem, 2 usage or configuration.
+    Setup(Box<SetupArgs>),
     /// Mount one user's view of a volume
     ///
     /// Prints the mountpoint when it is ready, and serves until SIGTERM or SIGINT, the end of its terminal (SIGHUP), or until
@@ -45,11 +55,8 @@ pub(crate) enum Command {
     /// Serve all users of this host, who log in with their API keys
     ///
     /// Listens on the control socket, prints where that is, says so to systemd, and serves until SIGTERM or SIGINT. SIGHUP
-    /// has it reopen the audit log, and say whether the config file is still good; SIGUSR1 has more logged, SIGUSR2 less. Needs a
-    /// mounter beside it; started as root without one, it starts its own.
-    ///
-    /// Exit codes: 0 ok, 1 failure, 2 usage or configuration, 5 mount failed, 7 usage or configuration, while systemd keeps sessions
-    /// that are to come back.
+    /// has it reopen the audit log, SIGUSR1 has more logged, SIGUSR2 less. Needs a mounter beside it; started as root without
+    /// one, it starts its own.
     Daemon(Box<DaemonArgs>),
     /// Log in with an API key: prints where your view is mounted
     ///
@@ -138,6 +145,9 @@ pub(crate) enum Command {
     Reseal(ResealArgs),
     /// Print a secret of one record in plain text, for a scheduler that acts for the user; audited
     Unseal(UnsealArgs),
+    /// Log in who begins a session, and out who has ended the last one: for pam_exec, see `setup --pam`
+    #[command(hide = true)]
+    PamSession,
     /// Print the hash of the API key on standard input, as a static keys file wants it
     KeyHash,
     /// Make the keys that seal secrets, and change them
@@ -274,164 +284,6 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Args)]
-#[command(group = clap::ArgGroup::new("whose").required(true))]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    pub(crate) on: VolumeArgs,
-
-    /// The records of this user of the service
-    #[arg(long, value_name = "ID", group = "whose")]
-    pub(crate) user_id: Option<String>,
-
-    /// The records of these users: a file with a user id on each line
-    #[arg(long, value_name = "FILE", group = "whose")]
-    pub(crate) users_file: Option<PathBuf>,
-
-    /// Everybody's records
-    #[arg(long, group = "whose")]
-    pub(crate) all: bool,
-
-    /// Those of one resource only
-    #[arg(long, value_name = "NAME")]
-    pub(crate) resource: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) quota: QuotaArgs,
-
-    /// How much each user has instead, of what they may have
-    #[arg(long, conflicts_with_all = ["contents", "resource"])]
-    pub(crate) usage: bool,
-
-    /// The records themselves, too, without their secrets
-    #[arg(long)]
-    pub(crate) contents: bool,
-
-    /// Print how many there are as JSON, too
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct ExportArgs {
-    #[command(flatten)]
-    pub(crate) on: VolumeArgs,
-
-    /// The user of the service
-    #[arg(long, value_name = "ID")]
-    pub(crate) user_id: String,
-
-    /// A directory that is empty or new, a new file *.tar.zst, or - for a tar on standard output
-    ///
-    /// A file is a tar archive compressed with zstd, and called so; what has the name of another kind of archive (.tar, .tar.gz, .zip and the
-    /// like) is refused. For those, compress what is on standard output: tenantfs export --user-id ID --to - | gzip > ID.tar.gz
-    #[arg(long, value_name = "TARGET")]
-    pub(crate) to: PathBuf,
-
-    /// Print what was exported as JSON; on standard error when the export is on standard output
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct EraseArgs {
-    #[command(flatten)]
-    pub(crate) on: VolumeArgs,
-
-    /// The user of the service
-    #[arg(long, value_name = "ID")]
-    pub(crate) user_id: String,
-
-    /// Do not ask
-    #[arg(long)]
-    pub(crate) yes: bool,
-
-    /// Print what would be erased, and erase nothing
-    #[arg(long, conflicts_with = "yes")]
-    pub(crate) dry_run: bool,
-
-    /// The control socket of the daemon that has the user's sessions [default: /run/tenantfs/control.sock]
-    #[arg(long, value_name = "SOCKET", env = "TENANTFS_SOCKET")]
-    pub(crate) socket: Option<PathBuf>,
-
-    /// Print the receipt as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct MigrateArgs {
-    #[command(flatten)]
-    pub(crate) on: VolumeArgs,
-
-    /// The layout that the volume has
-    #[arg(long, value_name = "LAYOUT")]
-    pub(crate) from: Layout,
-
-    /// The layout that it is to have
-    #[arg(long, value_name = "LAYOUT")]
-    pub(crate) to: Layout,
-
-    /// Copy everything to this volume instead, and compare; the old one stays as it is
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to_volume: Option<PathBuf>,
-
-    /// Print what was done as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    pub(crate) on: VolumeArgs,
-
-    /// Move records home that are in another user's directory, and remove temporary files that nobody needs; audited
-    #[arg(long)]
-    pub(crate) repair: bool,
-
-    /// Print what was seen as JSON, too
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct ResealArgs {
-    #[command(flatten)]
-    pub(crate) on: VolumeArgs,
-
-    /// Seal secrets in plain text, too: those that the service wrote so, or encrypted in a way of its own
-    #[arg(long)]
-    pub(crate) adopt_plain: bool,
-
-    /// Print what was done as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct UnsealArgs {
-    /// The user of the service
-    pub(crate) user: String,
-
-    /// The resource, such as schedules
-    pub(crate) resource: String,
-
-    /// The record, without the .json
-    pub(crate) id: String,
-
-    #[command(flatten)]
-    pub(crate) on: VolumeArgs,
-
-    /// Which secret
-    #[arg(long, value_name = "NAME", default_value = "api_key")]
-    pub(crate) member: String,
-
-    /// Print it as it is, also where it has characters that act on a terminal
-    #[arg(long)]
-    pub(crate) raw: bool,
 }
 
 #[derive(Subcommand)]

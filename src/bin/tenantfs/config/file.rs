@@ -194,7 +194,13 @@ impl File {
         if rustix::process::geteuid().is_root() && !input::is_own_descriptor(path) {
             Trust::of_caller("--config").file(path, &file)?;
         }
-        toml::from_str(&text).map_err(|error| {
+        Self::parse(&text, path)
+    }
+
+    /// # Errors
+    /// [`Kind::Config`] for what is not known.
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
             let why = one_line(&error.to_string());
             Error::config(format!("the config file {}: {why}", path.display()))
         })

@@ -163,6 +163,14 @@ pub(crate) fn client_socket(args: ClientArgs) -> Result<PathBuf> {
     Ok(control_socket(None, &File::if_readable(args.config.as_deref())?))
 }
 
+/// Whether this text is a config file, with nothing that is not known.
+///
+/// # Errors
+/// [`Kind::Config`](tenantfs::error::Kind::Config) that says where it is not.
+pub(crate) fn check(text: &str) -> Result<()> {
+    File::parse(text, Path::new(file::DEFAULT_FILE)).map(drop)
+}
+
 /// The config file that is read.
 pub(crate) fn shown_file(named: Option<&Path>) -> PathBuf {
     named.unwrap_or(Path::new(file::DEFAULT_FILE)).to_owned()

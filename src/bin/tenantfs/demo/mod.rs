@@ -10,25 +10,13 @@ mod stage;
 use std::fmt;
 use std::path::Path;
 
-use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tenantfs::error::{Doing, Error, Kind, Result};
-use tenantfs::layout::Layout;
 
+use crate::cli::DemoArgs;
 use report::Report;
 use stage::{SERVICE_UID, Stage};
-
-#[derive(Args)]
-pub(crate) struct DemoArgs {
-    /// Leave the mounts up until Ctrl-C, to look around
-    #[arg(long)]
-    keep: bool,
-
-    /// How the temporary volume is laid out: resource-first or user-first
-    #[arg(long, value_name = "LAYOUT", default_value_t)]
-    layout: Layout,
-}
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     check_requirements()?;

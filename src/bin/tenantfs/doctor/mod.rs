@@ -54,7 +54,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<()> {
     let shown = config::shown_file(file.as_deref());
     match DaemonSettings::of(args.daemon) {
         Err(error) => {
-            let mend = "correct it; systemd/config.toml explains every key";
+            let mend = "correct it; systemd/config.toml and man tenantfs.toml explain every key";
             checks.push(Check::of("config", Err(explained(&error, mend))));
             // A server that began before goes on with what it read then.
             let (daemon, server) = ask(&socket.unwrap_or_else(|| config::DEFAULT_CONTROL.into()));
