@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::record::Hidden;
-use crate::volume::{self, Access, Dir, FileType, Reading, RemoteRetry, Shown, Stat};
+use crate::volume::{self, Access, Dir, FileType, Reading, RemoteRetry, Settled, Shown, Stat};
 
 /// What a stored record may be longer than its view: the owner, a secret, and room to spare. In bytes.
 const HIDDEN_PART: u64 = 64 << 10;
@@ -203,7 +203,7 @@ impl Look<'_> {
     pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
         let limit = stored_limit(self.tenant.options.max_record);
         let too_large = |stat| Verified::Unfit(stat, "larger than max_size".into());
-        let (mut attempt, mut retry, mut waited) = (1, RemoteRetry::of(self.dir, entry), false);
+        let (mut attempt, mut retry) = (1, RemoteRetry::of(self.dir, entry));
         loop {
             let file = match self.dir.open_file(entry, Access::Read) {
                 Ok(file) => file,
@@ -233,14 +233,11 @@ impl Look<'_> {
                 }
                 Ok(Reading::Torn) => return Ok(Verified::Unread(ALWAYS_WRITTEN)),
             };
-            // Another host has written it in place.
-            if let Some(wait) = self.dir.settles_in(&stat) {
-                if waited {
-                    return Ok(Verified::Unread(ALWAYS_WRITTEN));
-                }
-                waited = true;
-                thread::sleep(wait);
-                continue;
+            // Another host may have written it in place.
+            match retry.settles(&stat) {
+                Settled::Already => {}
+                Settled::Again => continue,
+                Settled::Never => return Ok(Verified::Unread(ALWAYS_WRITTEN)),
             }
             match self.tenant.lens.view(&text) {
                 Ok(view) if view.text.len() as u64 > self.tenant.options.max_record => {
@@ -263,6 +260,7 @@ impl Look<'_> {
                     attempt += 1;
                     thread::sleep(RETRY_AFTER);
                 }
+                Err(Hidden::Malformed) if retry.may_be_a_part(&stat) => {}
                 Err(reason) => return Ok(Verified::Unfit(stat, reason.to_string())),
             }
         }

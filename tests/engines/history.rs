@@ -63,6 +63,20 @@ pub(crate) enum Wrong {
     Disagreement,
 }
 
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) wrong: Wrong,
+    /// In a sentence.
+    pub(crate) what: String,
+    pub(crate) record: String,
+    /// When it was seen.
+    pub(crate) at: Duration,
+}
+
+/// How much of what was done before and after something is told of.
+const NEAR: Duration = Duration::from_millis(700);
+
 /// Everything that was done, in no order.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -94,8 +108,8 @@ impl Event {
 }
 
 impl History {
-    /// What is wrong, with a sentence about each.
-    pub(crate) fn wrongs(&self) -> Vec<(Wrong, String)> {
+    /// What is wrong.
+    pub(crate) fn wrongs(&self) -> Vec<Fault> {
         let mut records: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
         for event in &self.events {
             records.entry(&event.record).or_default().push(event);
@@ -111,6 +125,20 @@ impl History {
                 .wrongs()
             })
             .collect()
+    }
+
+    /// What was done to a record around a time, in order: to be read by whoever looks for the reason.
+    pub(crate) fn story(&self, record: &str, around: Duration) -> String {
+        let near = |event: &&Event| {
+            event.record == record && event.end + NEAR > around && event.begin < around + NEAR
+        };
+        let mut events: Vec<_> = self.events.iter().filter(near).collect();
+        events.sort_by_key(|event| event.begin);
+        let lines = events.into_iter().map(|event| {
+            let failed = if event.acknowledged { "" } else { " (failed)" };
+            format!("{}{failed}\n", told(event))
+        });
+        lines.collect()
     }
 
     /// How many operations it has of a kind.
@@ -225,7 +253,7 @@ impl Record<'_> {
             .any(|look| look.end > change.begin && self.sources(look).iter().any(is_later))
     }
 
-    fn wrongs(&self) -> Vec<(Wrong, String)> {
+    fn wrongs(&self) -> Vec<Fault> {
         let mut wrongs: Vec<_> = self.looks().filter_map(|look| self.look(look)).collect();
         wrongs.extend(self.steps_back());
         wrongs.extend(self.disagreement());
@@ -233,13 +261,13 @@ impl Record<'_> {
     }
 
     /// What is wrong with one look.
-    fn look(&self, look: &Event) -> Option<(Wrong, String)> {
+    fn look(&self, look: &Event) -> Option<Fault> {
         if let What::ReadTorn(found) = &look.what {
-            return Some((Wrong::Torn, format!("{}: {found}", told(look))));
+            return Some(fault(Wrong::Torn, look, format!("{}: {found}", told(look))));
         }
         let sources = self.sources(look);
         if sources.is_empty() {
-            return Some((Wrong::Invented, format!("{}: nobody saved that", told(look))));
+            return Some(fault(Wrong::Invented, look, format!("{}: nobody saved that", told(look))));
         }
         let mut replaced = None;
         for source in sources {
@@ -251,29 +279,44 @@ impl Record<'_> {
             true => Wrong::Stale,
             false => Wrong::Lost,
         };
-        Some((wrong, format!("{}, after {}", told(look), told(by))))
+        Some(fault(wrong, look, format!("{}, after {}", told(look), told(by))))
     }
 
-    fn steps_back(&self) -> Vec<(Wrong, String)> {
+    /// How long after `earlier` another look may still be of something older. One content after another is never shown in the wrong
+    /// order, nor what was done on the same host. That a name is gone, or there again, a listing may know before the client of the
+    /// engine forgets the name.
+    fn may_step_back_within(&self, earlier: &Event, shown: &[&Event], later: &Event) -> Duration {
+        let are_contents = [earlier, later]
+            .iter()
+            .all(|look| matches!(look.what, What::Read(_)));
+        let is_own = shown.iter().all(|change| change.by == later.by);
+        match earlier.by == later.by && (are_contents || is_own) {
+            true => Duration::ZERO,
+            false => self.freshness,
+        }
+    }
+
+    fn steps_back(&self) -> Vec<Fault> {
         let looks: Vec<_> = self.looks().map(|look| (look, self.likely_sources(look))).collect();
         let mut wrongs = Vec::new();
         for (earlier, shown) in &looks {
             let is_back = |(later, sources): &&(&Event, Vec<&Event>)| {
-                earlier.end + self.bound(earlier.by, later.by) < later.begin
+                earlier.end + self.may_step_back_within(earlier, shown, later) < later.begin
                     && !sources.is_empty()
                     && !shown.is_empty()
                     && sources.iter().all(|old| shown.iter().all(|new| old.is_before(new)))
             };
             let back = looks.iter().find(is_back);
-            wrongs.extend(
-                back.map(|(later, _)| (Wrong::StepBack, format!("{}, after {}", told(later), told(earlier)))),
-            );
+            wrongs.extend(back.map(|(later, _)| {
+                let what = format!("{}, after {}", told(later), told(earlier));
+                fault(Wrong::StepBack, later, what)
+            }));
         }
         wrongs
     }
 
     /// What the hosts show last, where that is after everything.
-    fn disagreement(&self) -> Option<(Wrong, String)> {
+    fn disagreement(&self) -> Option<Fault> {
         let over = self.changes().map(|change| change.end).max()? + self.freshness;
         let last = |host: By| {
             self.looks()
@@ -281,7 +324,16 @@ impl Record<'_> {
                 .max_by_key(|look| look.begin)
         };
         let (a, b) = (last(By::A)?, last(By::B)?);
-        (a.what != b.what).then(|| (Wrong::Disagreement, format!("{} and {}", told(a), told(b))))
+        (a.what != b.what).then(|| fault(Wrong::Disagreement, b, format!("{} and {}", told(a), told(b))))
+    }
+}
+
+fn fault(wrong: Wrong, look: &Event, what: String) -> Fault {
+    Fault {
+        wrong,
+        what,
+        record: look.record.clone(),
+        at: look.begin,
     }
 }
 
@@ -297,8 +349,8 @@ fn told(event: &Event) -> String {
 }
 
 /// The kinds of what is wrong, each once.
-pub(crate) fn kinds(wrongs: &[(Wrong, String)]) -> BTreeSet<Wrong> {
-    wrongs.iter().map(|(wrong, _)| *wrong).collect()
+pub(crate) fn kinds(faults: &[Fault]) -> BTreeSet<Wrong> {
+    faults.iter().map(|fault| fault.wrong).collect()
 }
 
 #[cfg(test)]

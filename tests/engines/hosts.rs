@@ -141,7 +141,12 @@ impl TwoHosts {
 
     /// A daemon on each.
     pub(crate) fn daemons(&self, options: &[&str]) -> [Daemon<'_>; 2] {
-        HOSTS.map(|host| Daemon::start(self.volume(host), options))
+        HOSTS.map(|host| {
+            let mut command = Daemon::command(self.volume(host), options);
+            // What is measured is not the writing of each request to a log.
+            command.env("TENANTFS_LOG", "info");
+            Daemon::start_command(self.volume(host), command)
+        })
     }
 
     /// Waits until one host sees something of the volume.

@@ -82,9 +82,12 @@ fn of_two_who_create_one_name_exclusively_one_is_told_that_it_exists() {
 
 /// That nothing is wrong with it, and that it is of something.
 fn check(hosts: &TwoHosts, what: &str, history: &History) {
-    let wrongs = history.wrongs();
-    let first: Vec<_> = wrongs.iter().take(12).collect();
-    assert!(wrongs.is_empty(), "{what}: {} wrong: {first:#?}", wrongs.len());
+    let faults = history.wrongs();
+    if let Some(first) = faults.first() {
+        let story = history.story(&first.record, first.at);
+        let few: Vec<_> = faults.iter().take(8).map(|fault| (fault.wrong, &fault.what)).collect();
+        panic!("{what}: {} faults: {few:#?}\n{story}", faults.len());
+    }
     let failed: Vec<_> = history.events.iter().filter(|event| !event.acknowledged).collect();
     let few: Vec<_> = failed.iter().take(5).collect();
     assert!(failed.is_empty(), "{what}: {} failed: {few:#?}", failed.len());

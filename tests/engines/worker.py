@@ -98,7 +98,7 @@ def work():
         number += 1
         record, choice = chance.choice(names), chance.random()
         if how == "saver" or how == "user" and choice < 0.35 or how == "service" and choice < 0.8:
-            save(record, number, in_place=how != "service" and chance.random() < 0.5)
+            save(record, number, in_place=how == "user" and chance.random() < 0.5)
         elif how == "service" or how == "user" and choice < 0.4:
             noted(record, ("removed", ""), lambda: os.unlink(record + ".json"))
         elif choice < 0.9:
