@@ -1,11 +1,12 @@
 //! What a name leads to, verified: the one place where bytes of the volume become something to show.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use super::attributes::{Attributes, NodeKind};
-use super::draft::Kept;
+use super::draft::{Kept, KnownDrafts};
 use super::facts::{Fact, Subject, Verdict};
 use super::found::{Found, Snapshot, Stored, Verified};
 use super::tenant::Tenant;
@@ -42,6 +43,7 @@ pub(super) struct Look<'a> {
     pub(super) dir: &'a Dir,
     /// As in the mount, when it was opened.
     pub(super) path: &'a str,
+    pub(super) drafts: &'a KnownDrafts,
 }
 
 impl Look<'_> {
@@ -122,7 +124,15 @@ impl Look<'_> {
     }
 
     fn kept(&self, name: &EntryName) -> Result<Option<Kept>> {
-        Kept::peek(self.dir, &self.tenant.full_hash, name)
+        match self.drafts.may_have(self.dir, name, self.drafts_kept()) {
+            true => Kept::peek(self.dir, &self.tenant.full_hash, name),
+            false => Ok(None),
+        }
+    }
+
+    /// How many drafts the session has kept.
+    pub(super) fn drafts_kept(&self) -> u64 {
+        self.tenant.drafts_kept.load(Ordering::Acquire)
     }
 
     /// As [`lookup`](Self::lookup), for those who want to create `name`: what is visible there, if anything.

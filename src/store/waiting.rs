@@ -1,5 +1,6 @@
 //! What was removed, and waits in its directory under a name of ours: for the next of its name, or to be restored.
 
+use super::draft::KnownDrafts;
 use super::found::{Stored, Verified, not_found};
 use super::look::Look;
 use super::reserved::{
@@ -188,6 +189,7 @@ fn drop_directory(look: Look<'_>, entry: &str) -> Result<()> {
         let inner = Look {
             dir: &dir,
             path: &path,
+            drafts: &KnownDrafts::default(),
             ..look
         };
         for ours in entries(inner)? {

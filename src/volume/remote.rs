@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
@@ -179,10 +179,16 @@ impl Dir {
         }
     }
 
-    /// Whether the kernel has something under `name`, be it gone: such a descriptor asks nothing of what it is of.
+    /// Whether the kernel has something under `name` and asks nobody for it, be it gone: such a descriptor asks nothing of what it is
+    /// of.
     fn has_name(&self, name: &str) -> bool {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(self, name, flags, Mode::empty()).is_ok()
+        let in_memory = ResolveFlags::BENEATH | ResolveFlags::CACHED;
+        match rustix::fs::openat2(self, name, flags, Mode::empty(), in_memory) {
+            // Linux before 5.12 looks in memory too, and asks when it finds nothing there.
+            Err(Errno::INVAL) => rustix::fs::openat(self, name, flags, Mode::empty()).is_ok(),
+            opened => opened.is_ok(),
+        }
     }
 }
 

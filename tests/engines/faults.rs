@@ -60,7 +60,11 @@ fn nothing_is_lost(what: &str, [action, contrary]: [&'static str; 2], host: Opti
     let faults = history.wrongs();
     if let Some(first) = faults.first() {
         let story = history.story(&first.record, first.at);
-        let few: Vec<_> = faults.iter().take(8).map(|fault| (fault.wrong, &fault.what)).collect();
+        let few: Vec<_> = faults
+            .iter()
+            .take(8)
+            .map(|fault| (fault.wrong, &fault.what))
+            .collect();
         panic!("{what}: {} faults: {few:#?}\n{story}", faults.len());
     }
     let is_save = |what: &What| matches!(what, What::Saved(_));
@@ -69,7 +73,12 @@ fn nothing_is_lost(what: &str, [action, contrary]: [&'static str; 2], host: Opti
         .iter()
         .filter(|event| is_save(&event.what) && !event.acknowledged)
         .count();
-    let longest = history.events.iter().map(|event| event.end - event.begin).max().unwrap();
+    let longest = history
+        .events
+        .iter()
+        .map(|event| event.end - event.begin)
+        .max()
+        .unwrap();
     let figure = format!(
         "{} saves, {failed} told to have failed, 0 acknowledged lost; the longest took {:.1} s",
         history.count(is_save),
@@ -81,7 +90,12 @@ fn nothing_is_lost(what: &str, [action, contrary]: [&'static str; 2], host: Opti
 #[test]
 #[ignore = "needs a cluster: scripts/test --engines"]
 fn nothing_acknowledged_is_lost_when_a_server_of_the_engine_is_killed() {
-    nothing_is_lost("a server killed and started again", ["fail", "mend"], None, at_length(10, 4));
+    nothing_is_lost(
+        "a server killed and started again",
+        ["fail", "mend"],
+        None,
+        at_length(10, 4),
+    );
 }
 
 #[test]
@@ -111,7 +125,9 @@ fn sessions_go_on_when_the_engines_client_was_killed_and_mounted_again() {
     assert!(came_back, "the session does not go on: {met}");
     let figure = format!("the session goes on after {:.1} s", since.elapsed().as_secs_f64());
     shell(ALICE.uid, &place, "echo '{\"n\": 2}' > schedules/x.json");
-    hosts.cluster.report("the engine's client killed and mounted again", &figure);
+    hosts
+        .cluster
+        .report("the engine's client killed and mounted again", &figure);
 }
 
 fn as_reader(place: &Path) -> std::process::Command {
@@ -149,7 +165,9 @@ fn a_client_that_hangs_holds_up_neither_the_operator_nor_who_does_not_need_it() 
     // Alice hangs.
     let mut hangs = as_user(ALICE.uid, &places[0], "sh");
     hangs.args(["-c", "exec cat schedules/x.json schedules/other.json"]);
-    hangs.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    hangs
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
     let mut hangs = hangs.spawn().unwrap();
     thread::sleep(Duration::from_millis(500));
     let asked = Instant::now();
@@ -168,7 +186,10 @@ fn a_client_that_hangs_holds_up_neither_the_operator_nor_who_does_not_need_it() 
     assert!(cached < Duration::from_secs(1), "cached work took {cached:?}");
     assert!(status < Duration::from_millis(1_200), "status took {status:?}");
     assert!(!login.status.success(), "a login while the volume hangs: {said}");
-    assert!(refused < Duration::from_secs(6), "the login took {refused:?}: {said}");
+    assert!(
+        refused < Duration::from_secs(6),
+        "the login took {refused:?}: {said}"
+    );
     let figure = format!(
         "status {:.1} s, login refused in {:.1} s, cached read {:.0} ms",
         status.as_secs_f64(),
@@ -177,6 +198,8 @@ fn a_client_that_hangs_holds_up_neither_the_operator_nor_who_does_not_need_it() 
     );
     hosts.cluster.report("a client that hangs", &figure);
     // And afterwards everything is as before.
-    let goes_on = eventually(Duration::from_secs(20), || run(as_reader(&places[0]), "").status.success());
+    let goes_on = eventually(Duration::from_secs(20), || {
+        run(as_reader(&places[0]), "").status.success()
+    });
     assert!(goes_on, "alice's session does not go on");
 }

@@ -44,7 +44,10 @@ enum Done {
 }
 
 fn text(number: usize) -> String {
-    format!(r#"{{"user_id": "alice", "value": "v{number}.", "pad": "{}"}}"#, "p".repeat(300))
+    format!(
+        r#"{{"user_id": "alice", "value": "v{number}.", "pad": "{}"}}"#,
+        "p".repeat(300)
+    )
 }
 
 fn write_new(path: &Path, text: &str) {
@@ -127,8 +130,14 @@ fn what_the_other_host_did_is_seen_within_the_stated_time() {
     for done in [Done::Replaced, Done::Rewritten, Done::Created, Done::Removed] {
         let view = seen_after(&hosts, (ALICE.uid, &place), done, rounds);
         let engines = seen_after(&hosts, (SERVICE_UID, &own), done, rounds);
-        let figure = format!("{} ms (the engine's own {})", percentiles(&view), percentiles(&engines));
-        hosts.cluster.report(&format!("{done:?} elsewhere, seen after, p50/p99"), &figure);
+        let figure = format!(
+            "{} ms (the engine's own {})",
+            percentiles(&view),
+            percentiles(&engines)
+        );
+        hosts
+            .cluster
+            .report(&format!("{done:?} elsewhere, seen after, p50/p99"), &figure);
         let latest = Duration::from_secs_f64(view.last().unwrap() / 1e3);
         assert!(latest <= hosts.cluster.freshness(), "{done:?}: {view:?}");
     }
@@ -153,11 +162,21 @@ fn what_a_listing_a_reading_and_a_creating_cost_is_measured_beside_the_engines_o
     let hosts = TwoHosts::new(Layout::ResourceFirst);
     let records = at_length(2_000, 150);
     for number in 0..records {
-        let path = hosts.volume(Host::A).path(&ALICE, "schedules", &format!("r{number:04}.json"));
+        let path = hosts
+            .volume(Host::A)
+            .path(&ALICE, "schedules", &format!("r{number:04}.json"));
         if number == 0 {
-            hosts.volume(Host::A).plant(&ALICE, "schedules", "r0000.json", text(0));
+            hosts
+                .volume(Host::A)
+                .plant(&ALICE, "schedules", "r0000.json", text(0));
         }
-        write_new(&path, &format!(r#"{{"user_id": "alice", "n": {number}, "pad": "{}"}}"#, "x".repeat(1_400)));
+        write_new(
+            &path,
+            &format!(
+                r#"{{"user_id": "alice", "n": {number}, "pad": "{}"}}"#,
+                "x".repeat(1_400)
+            ),
+        );
     }
     hosts.settle();
     let [_a, b] = hosts.daemons(&[]);
@@ -167,8 +186,13 @@ fn what_a_listing_a_reading_and_a_creating_cost_is_measured_beside_the_engines_o
     assert_eq!(listed.trim(), records.to_string());
     let ratio = |what: &str, script: &str| {
         let (theirs, ours) = (took(SERVICE_UID, &own, script), took(ALICE.uid, &view, script));
-        let figure = format!("{:.1} × ({ours:.2} s, the engine's own {theirs:.2} s)", ours / theirs);
-        hosts.cluster.report(&format!("{what} of {records} records"), &figure);
+        let figure = format!(
+            "{:.1} × ({ours:.2} s, the engine's own {theirs:.2} s)",
+            ours / theirs
+        );
+        hosts
+            .cluster
+            .report(&format!("{what} of {records} records"), &figure);
     };
     ratio("ls -lU", "ls -lU > /dev/null");
     ratio("cat", "cat r*.json > /dev/null");

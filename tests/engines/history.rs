@@ -189,7 +189,10 @@ impl Event {
 fn nothing(events: &[&Event]) -> Event {
     Event {
         by: By::Service,
-        record: events.first().map(|event| event.record.clone()).unwrap_or_default(),
+        record: events
+            .first()
+            .map(|event| event.record.clone())
+            .unwrap_or_default(),
         begin: Duration::ZERO,
         end: Duration::ZERO,
         what: What::Removed,
@@ -267,7 +270,11 @@ impl Record<'_> {
         }
         let sources = self.sources(look);
         if sources.is_empty() {
-            return Some(fault(Wrong::Invented, look, format!("{}: nobody saved that", told(look))));
+            return Some(fault(
+                Wrong::Invented,
+                look,
+                format!("{}: nobody saved that", told(look)),
+            ));
         }
         let mut replaced = None;
         for source in sources {
@@ -297,14 +304,19 @@ impl Record<'_> {
     }
 
     fn steps_back(&self) -> Vec<Fault> {
-        let looks: Vec<_> = self.looks().map(|look| (look, self.likely_sources(look))).collect();
+        let looks: Vec<_> = self
+            .looks()
+            .map(|look| (look, self.likely_sources(look)))
+            .collect();
         let mut wrongs = Vec::new();
         for (earlier, shown) in &looks {
             let is_back = |(later, sources): &&(&Event, Vec<&Event>)| {
                 earlier.end + self.may_step_back_within(earlier, shown, later) < later.begin
                     && !sources.is_empty()
                     && !shown.is_empty()
-                    && sources.iter().all(|old| shown.iter().all(|new| old.is_before(new)))
+                    && sources
+                        .iter()
+                        .all(|old| shown.iter().all(|new| old.is_before(new)))
             };
             let back = looks.iter().find(is_back);
             wrongs.extend(back.map(|(later, _)| {
@@ -404,8 +416,15 @@ mod tests {
     fn of_two_saves_at_once_either_may_be_the_last() {
         let savers = [(By::A, 100, 300, saved("a")), (By::B, 200, 400, saved("b"))];
         for last in ["a", "b"] {
-            let reads = [(By::A, 2_000, 2_001, read(last)), (By::B, 2_000, 2_001, read(last))];
-            assert_eq!(wrongs(&[savers.clone(), reads].concat()), BTreeSet::new(), "{last}");
+            let reads = [
+                (By::A, 2_000, 2_001, read(last)),
+                (By::B, 2_000, 2_001, read(last)),
+            ];
+            assert_eq!(
+                wrongs(&[savers.clone(), reads].concat()),
+                BTreeSet::new(),
+                "{last}"
+            );
         }
         let both = [(By::A, 2_000, 2_001, read("a")), (By::B, 2_000, 2_001, read("b"))];
         assert_eq!(
@@ -424,10 +443,7 @@ mod tests {
         ];
         assert_eq!(wrongs(&history), BTreeSet::from([Wrong::Lost]));
         // The first one, too.
-        let nothing = [
-            (By::A, 100, 110, saved("1")),
-            (By::B, 3_000, 3_001, What::Absent),
-        ];
+        let nothing = [(By::A, 100, 110, saved("1")), (By::B, 3_000, 3_001, What::Absent)];
         assert_eq!(wrongs(&nothing), BTreeSet::from([Wrong::Lost]));
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-use super::common::{ALICE, BOB, Layout, LAYOUTS, SERVICE_UID, as_user, run, shell};
+use super::common::{ALICE, BOB, LAYOUTS, Layout, SERVICE_UID, as_user, run, shell};
 use super::hosts::{HOSTS, Host, TwoHosts, at_length, record, secret_of_bob};
 
 #[test]
@@ -14,13 +14,25 @@ fn nothing_of_another_tenants_is_shown_on_either_host() {
         let [a, b] = hosts.daemons(&[]);
         let alice = [a.login(&ALICE), b.login(&ALICE)];
         let bob = b.login(&BOB);
-        shell(BOB.uid, &bob, r#"cd results; echo '{"words": "words-of-bob"}' > own.json; echo words-of-bob > plot"#);
-        shell(ALICE.uid, &alice[0], r#"cd results; echo '{"n": 1}' > hers.json; ln -s ../../../etc/passwd link || true"#);
+        shell(
+            BOB.uid,
+            &bob,
+            r#"cd results; echo '{"words": "words-of-bob"}' > own.json; echo words-of-bob > plot"#,
+        );
+        shell(
+            ALICE.uid,
+            &alice[0],
+            r#"cd results; echo '{"n": 1}' > hers.json; ln -s ../../../etc/passwd link || true"#,
+        );
         // Misfiled by a service on the other host: bob's record where alice's are, before she lists and while she does.
         hosts.plant(&ALICE, "results", "misfiled.json", &secret_of_bob());
         hosts.settle();
         for (host, place) in HOSTS.into_iter().zip(&alice) {
-            let shown = shell(ALICE.uid, place, "ls -A results; cat results/* ; cat results/misfiled.json results/own.json 2>&1 || true");
+            let shown = shell(
+                ALICE.uid,
+                place,
+                "ls -A results; cat results/* ; cat results/misfiled.json results/own.json 2>&1 || true",
+            );
             assert!(shown.contains("hers.json"), "{layout} {host:?}: {shown}");
             assert!(!shown.contains("words-of-bob"), "{layout} {host:?}: {shown}");
             let listed: Vec<_> = shown.lines().take(1).collect();
@@ -70,8 +82,14 @@ fn what_another_host_rewrites_in_place_is_never_shown_mixed_nor_with_another_use
     let place = b.login(&ALICE);
     let seconds = at_length("15", "4");
     for (other, gap, allowed) in [("bob", "0.05", ["A"].as_slice()), ("alice", "1.8", &["A", "B"])] {
-        let path = hosts.volume(Host::A).plant(&ALICE, "schedules", "torn.json", record("alice", 0));
-        fs::write(&path, format!(r#"{{"user_id": "alice" , "pad": "{}"}}"#, "A".repeat(400_000))).unwrap();
+        let path = hosts
+            .volume(Host::A)
+            .plant(&ALICE, "schedules", "torn.json", record("alice", 0));
+        fs::write(
+            &path,
+            format!(r#"{{"user_id": "alice" , "pad": "{}"}}"#, "A".repeat(400_000)),
+        )
+        .unwrap();
         hosts.settle();
         let program = |uid, directory: &std::path::Path, code: &str, args: &[&str]| {
             let mut command = as_user(uid, directory, "python3");
@@ -79,13 +97,21 @@ fn what_another_host_rewrites_in_place_is_never_shown_mixed_nor_with_another_use
             command
         };
         let path = path.to_str().unwrap();
-        let writer = program(SERVICE_UID, hosts.volume(Host::A).base(), REWRITER, &[path, seconds, other, gap]);
+        let writer = program(
+            SERVICE_UID,
+            hosts.volume(Host::A).base(),
+            REWRITER,
+            &[path, seconds, other, gap],
+        );
         let reader = program(ALICE.uid, &place, READER, &[seconds]);
         let (wrote, read) = thread::scope(|scope| {
             let wrote = scope.spawn(|| run(writer, ""));
             (run(reader, ""), wrote.join().unwrap())
         });
-        assert!(wrote.status.success() && read.status.success(), "{wrote:?} {read:?}");
+        assert!(
+            wrote.status.success() && read.status.success(),
+            "{wrote:?} {read:?}"
+        );
         let shown = String::from_utf8(wrote.stdout).unwrap();
         let mut reads = 0;
         for (found, times) in shown.lines().filter_map(|line| line.split_once('\t')) {

@@ -50,14 +50,20 @@ fn an_erasure_on_one_host_ends_the_sessions_of_the_other_and_nothing_comes_back(
         let place = b.login(&ALICE);
         let saver = || {
             let mut command = as_user(ALICE.uid, hosts.volume(Host::B).base(), "python3");
-            command.args(["-B", "-c", SAVER, at_length("12", "8")]).arg(&place);
+            command
+                .args(["-B", "-c", SAVER, at_length("12", "8")])
+                .arg(&place);
             run(command, "")
         };
         let socket = a.socket().to_str().unwrap();
         let erased = thread::scope(|scope| {
             let savers = [scope.spawn(saver), scope.spawn(saver)];
             thread::sleep(Duration::from_millis(1_500));
-            let erase = hosts.operator(Host::A, "erase", &["--user-id", "alice", "--yes", "--socket", socket]);
+            let erase = hosts.operator(
+                Host::A,
+                "erase",
+                &["--user-id", "alice", "--yes", "--socket", socket],
+            );
             let erased = run(erase, "");
             for saver in savers {
                 let printed = String::from_utf8(saver.join().unwrap().stdout).unwrap();
@@ -72,7 +78,9 @@ fn an_erasure_on_one_host_ends_the_sessions_of_the_other_and_nothing_comes_back(
     }
     assert!(saved > 0, "nobody saved anything");
     let figure = format!("0 files come back in {rounds} runs");
-    hosts.cluster.report("erase with two savers on the other host", &figure);
+    hosts
+        .cluster
+        .report("erase with two savers on the other host", &figure);
 }
 
 #[test]
@@ -81,7 +89,11 @@ fn a_migration_on_one_host_loses_nothing_that_was_saved_on_the_other() {
     let hosts = TwoHosts::new(Layout::ResourceFirst);
     let [_a, b] = hosts.daemons(&[]);
     let place = b.login(&ALICE);
-    shell(ALICE.uid, &place, r#"cd schedules; for i in 1 2 3 4 5; do echo "{\"n\": $i}" > "m$i.json"; done"#);
+    shell(
+        ALICE.uid,
+        &place,
+        r#"cd schedules; for i in 1 2 3 4 5; do echo "{\"n\": $i}" > "m$i.json"; done"#,
+    );
     hosts.settle();
     // Appends a line for each save that was acknowledged.
     let saver = "
@@ -116,7 +128,10 @@ for name in last:
     hosts.settle();
     let root = hosts.volume(Host::B).root();
     let found = |name: &str| {
-        let places = [format!("users/{}/schedules", ALICE.hash), format!("schedules/{}", ALICE.hash)];
+        let places = [
+            format!("users/{}/schedules", ALICE.hash),
+            format!("schedules/{}", ALICE.hash),
+        ];
         let texts = places.map(|place| fs::read_to_string(root.join(place).join(name)).ok());
         let text = texts.into_iter().flatten().next()?;
         serde_json::from_str::<Value>(&text).ok()?["n"].as_u64()
@@ -126,14 +141,21 @@ for name in last:
     for (name, number) in saved.lines().filter_map(|line| line.split_once(' ')) {
         let number = number.parse::<u64>().unwrap();
         // Not older: what came after it may have been told to fail and was done.
-        assert!(found(name) >= Some(number), "{name}: {:?}, saved {number}\n{said}", found(name));
+        assert!(
+            found(name) >= Some(number),
+            "{name}: {:?}, saved {number}\n{said}",
+            found(name)
+        );
         count = count.max(number);
     }
     assert!(count > 0, "nobody saved anything");
     for number in 1..=5 {
         assert_eq!(found(&format!("m{number}.json")), Some(number));
     }
-    hosts.cluster.report("migrate while a user saves on the other host", &format!("{count} saves, 0 lost"));
+    hosts.cluster.report(
+        "migrate while a user saves on the other host",
+        &format!("{count} saves, 0 lost"),
+    );
 }
 
 #[test]
@@ -148,7 +170,9 @@ fn reseal_on_one_host_loses_nothing_that_was_saved_on_the_other_and_leaves_no_pl
     let records = at_length(60, 15);
     for number in 0..records {
         let text = format!(r#"{{"n": 0, "api_key": "sk-plain-{number}", "user_id": "alice"}}"#);
-        hosts.volume(Host::A).plant(&ALICE, "schedules", &format!("s{number}.json"), text);
+        hosts
+            .volume(Host::A)
+            .plant(&ALICE, "schedules", &format!("s{number}.json"), text);
     }
     hosts.settle();
     let [_a, b] = hosts.daemons(&sealing);
@@ -162,10 +186,12 @@ for number in range(int(sys.argv[2])):
     os.rename(path + '.new', path)
 ";
     let mut command = as_user(ALICE.uid, hosts.volume(Host::B).base(), "python3");
-    command.args(["-B", "-c", saver]).arg(&place).arg(records.to_string());
-    let reseal = |options: &[&str]| -> Command {
-        hosts.operator(Host::A, "reseal", &[&sealing, options].concat())
-    };
+    command
+        .args(["-B", "-c", saver])
+        .arg(&place)
+        .arg(records.to_string());
+    let reseal =
+        |options: &[&str]| -> Command { hosts.operator(Host::A, "reseal", &[&sealing, options].concat()) };
     let (resealed, saved) = thread::scope(|scope| {
         let saver = scope.spawn(|| run(command, ""));
         (run(reseal(&["--adopt-plain"]), ""), saver.join().unwrap())
@@ -178,11 +204,16 @@ for number in range(int(sys.argv[2])):
     assert!(again.status.success(), "{}", said(&again));
     for number in 0..records {
         let name = format!("s{number}.json");
-        let stored: Value = serde_json::from_str(&hosts.volume(Host::A).stored(&ALICE, "schedules", &name)).unwrap();
+        let stored: Value =
+            serde_json::from_str(&hosts.volume(Host::A).stored(&ALICE, "schedules", &name)).unwrap();
         assert_eq!(stored["n"], 1, "{name}: {stored}");
-        let opened = hosts.volume(Host::A).opened(&ALICE, "schedules", &name, "api_key");
+        let opened = hosts
+            .volume(Host::A)
+            .opened(&ALICE, "schedules", &name, "api_key");
         assert_eq!(opened, Some(format!("sk-plain-{number}")), "{name}");
     }
     let figure = format!("{records} saves, 0 lost, every secret sealed");
-    hosts.cluster.report("reseal while a user saves on the other host", &figure);
+    hosts
+        .cluster
+        .report("reseal while a user saves on the other host", &figure);
 }

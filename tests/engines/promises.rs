@@ -59,8 +59,13 @@ fn what_a_user_does_on_one_host_the_other_one_shows_in_both_layouts() {
         let stored: Value =
             serde_json::from_str(&volume.stored(&ALICE, "schedules", "changed.json")).unwrap();
         assert_eq!(stored, serde_json::json!({"n": 7, "user_id": "alice"}));
-        assert_eq!(temporaries(&volume.directory(&ALICE, "schedules")), Vec::<PathBuf>::new());
-        hosts.cluster.report("a user's day in both layouts, shown by the other host", "holds");
+        assert_eq!(
+            temporaries(&volume.directory(&ALICE, "schedules")),
+            Vec::<PathBuf>::new()
+        );
+        hosts
+            .cluster
+            .report("a user's day in both layouts, shown by the other host", "holds");
     }
 }
 
@@ -83,20 +88,30 @@ fn a_save_on_one_host_keeps_the_secret_that_was_saved_on_the_other() {
     let keys = hosts.volume(Host::A).sealing_keys_file();
     let [a, b] = hosts.daemons(&["--sealing-keys", keys.to_str().unwrap()]);
     let places = [a.login(&ALICE), b.login(&ALICE)];
-    let save = |place: &Path, text: &str| shell(ALICE.uid, place, &format!("echo '{text}' > schedules/x.json"));
+    let save =
+        |place: &Path, text: &str| shell(ALICE.uid, place, &format!("echo '{text}' > schedules/x.json"));
     save(&places[0], r#"{"n": 1, "api_key": "sk-of-alice"}"#);
-    hosts.wait_until(Host::B, "x.json", |volume| volume.path(&ALICE, "schedules", "x.json").exists());
+    hosts.wait_until(Host::B, "x.json", |volume| {
+        volume.path(&ALICE, "schedules", "x.json").exists()
+    });
     for (turn, place) in [&places[1], &places[0], &places[1]].into_iter().enumerate() {
         save(place, &format!(r#"{{"n": {}}}"#, turn + 2));
         let shown = shell(ALICE.uid, place, "cat schedules/x.json");
-        assert!(!shown.contains("sk-of-alice") && !shown.contains("tfs1"), "{shown}");
+        assert!(
+            !shown.contains("sk-of-alice") && !shown.contains("tfs1"),
+            "{shown}"
+        );
     }
     hosts.settle();
     for host in HOSTS {
-        let opened = hosts.volume(host).opened(&ALICE, "schedules", "x.json", "api_key");
+        let opened = hosts
+            .volume(host)
+            .opened(&ALICE, "schedules", "x.json", "api_key");
         assert_eq!(opened.as_deref(), Some("sk-of-alice"), "{host:?}");
     }
-    hosts.cluster.report("a secret survives saves on both hosts", "holds");
+    hosts
+        .cluster
+        .report("a secret survives saves on both hosts", "holds");
 }
 
 #[test]
@@ -123,8 +138,15 @@ for number in range(int(count)):
 print(dict(met))
 ";
     let [a, b] = places.each_ref().map(|place| place.to_str().unwrap());
-    let met = python(ALICE.uid, hosts.volume(Host::A).base(), code, &[a, b, &count.to_string()]);
+    let met = python(
+        ALICE.uid,
+        hosts.volume(Host::A).base(),
+        code,
+        &[a, b, &count.to_string()],
+    );
     assert_eq!(met.trim(), "{}", "errnos of {} accesses", 2 * count);
     let figure = format!("0 of {}", 2 * count);
-    hosts.cluster.report("errors of accesses right after a save on the other host", &figure);
+    hosts
+        .cluster
+        .report("errors of accesses right after a save on the other host", &figure);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
 
-use super::common::{ALICE, Layout, LAYOUTS, as_user, python, success};
+use super::common::{ALICE, LAYOUTS, Layout, as_user, python, success};
 use super::history::{History, What};
 use super::hosts::{HOSTS, Host, TwoHosts, at_length};
 use super::workers::{SERVICE, USERS, Work, worker};
@@ -24,7 +24,12 @@ except OSError as error:
 
 /// Has both create a file in their mounts at the same time. What each was told.
 fn create_at_once(places: &[&Path; 2], names: [&str; 2]) -> [String; 2] {
-    let now = python(ALICE.uid, Path::new("/"), "import time; print(time.monotonic())", &[]);
+    let now = python(
+        ALICE.uid,
+        Path::new("/"),
+        "import time; print(time.monotonic())",
+        &[],
+    );
     let at = (now.trim().parse::<f64>().unwrap() + 0.7).to_string();
     let create = |place: &Path, name: &str| {
         let mut command = as_user(ALICE.uid, place, "python3");
@@ -77,7 +82,9 @@ fn of_two_who_create_one_name_exclusively_one_is_told_that_it_exists() {
         assert_eq!(told, ["EEXIST", "ok"], "{name}");
     }
     let figure = format!("{rounds} of {rounds} have one winner");
-    hosts.cluster.report("one attachment created exclusively on both at once", &figure);
+    hosts
+        .cluster
+        .report("one attachment created exclusively on both at once", &figure);
 }
 
 /// That nothing is wrong with it, and that it is of something.
@@ -85,10 +92,18 @@ fn check(hosts: &TwoHosts, what: &str, history: &History) {
     let faults = history.wrongs();
     if let Some(first) = faults.first() {
         let story = history.story(&first.record, first.at);
-        let few: Vec<_> = faults.iter().take(8).map(|fault| (fault.wrong, &fault.what)).collect();
+        let few: Vec<_> = faults
+            .iter()
+            .take(8)
+            .map(|fault| (fault.wrong, &fault.what))
+            .collect();
         panic!("{what}: {} faults: {few:#?}\n{story}", faults.len());
     }
-    let failed: Vec<_> = history.events.iter().filter(|event| !event.acknowledged).collect();
+    let failed: Vec<_> = history
+        .events
+        .iter()
+        .filter(|event| !event.acknowledged)
+        .collect();
     let few: Vec<_> = failed.iter().take(5).collect();
     assert!(failed.is_empty(), "{what}: {} failed: {few:#?}", failed.len());
     let saves = history.count(|what| matches!(what, What::Saved(_)));
@@ -112,7 +127,11 @@ fn what_users_on_both_hosts_do_to_the_same_records_is_as_if_done_one_after_the_o
             mounts,
             seconds,
         };
-        check(&hosts, "users on both hosts, checked", &work.done_by(&USERS, || {}));
+        check(
+            &hosts,
+            "users on both hosts, checked",
+            &work.done_by(&USERS, || {}),
+        );
     }
 }
 
@@ -123,7 +142,12 @@ fn users_on_both_hosts_and_the_service_lose_nothing_of_each_others() {
     let [a, b] = hosts.daemons(&[]);
     let places = [a.login(&ALICE), b.login(&ALICE)];
     // The service's directory is there once a user has changed something.
-    python(ALICE.uid, &places[0], "open('schedules/first.json', 'w').write('{}')", &[]);
+    python(
+        ALICE.uid,
+        &places[0],
+        "open('schedules/first.json', 'w').write('{}')",
+        &[],
+    );
     let mounts = places.each_ref().map(|place| place.as_path());
     let seconds = at_length(30, 5);
     let work = Work {
