@@ -28,6 +28,8 @@ pub(crate) enum What {
     Read(String),
     /// Read, and not of one save.
     ReadTorn(String),
+    /// Read, and empty: as on any file system, between the truncating and the writing of somebody on the same host.
+    ReadEmpty,
     /// Read or listed, and not there.
     Absent,
     /// Listed.
@@ -175,6 +177,7 @@ impl Event {
                 "saved" => What::Saved(value()?),
                 "removed" => What::Removed,
                 "read" => What::Read(value()?),
+                "empty" => What::ReadEmpty,
                 "torn" => What::ReadTorn(value()?),
                 "absent" => What::Absent,
                 "listed" => What::Listed,
@@ -267,6 +270,13 @@ impl Record<'_> {
     fn look(&self, look: &Event) -> Option<Fault> {
         if let What::ReadTorn(found) = &look.what {
             return Some(fault(Wrong::Torn, look, format!("{}: {found}", told(look))));
+        }
+        if look.what == What::ReadEmpty {
+            let is_beside =
+                |save: &Event| save.by == look.by && save.begin <= look.end && look.begin <= save.end;
+            let why = "nobody on this host saves just then";
+            return (!self.changes().any(is_beside))
+                .then(|| fault(Wrong::Torn, look, format!("{}: {why}", told(look))));
         }
         let sources = self.sources(look);
         if sources.is_empty() {
@@ -467,6 +477,21 @@ mod tests {
         // Also one that is read before anybody began to save it.
         let early = [(By::A, 100, 110, read("1")), (By::B, 120, 121, saved("1"))];
         assert_eq!(wrongs(&early), BTreeSet::from([Wrong::Invented]));
+    }
+
+    #[test]
+    fn an_empty_read_is_right_only_beside_a_save_of_the_same_host() {
+        let save = (By::A, 100, 200, saved("1"));
+        assert_eq!(
+            wrongs(&[save.clone(), (By::A, 150, 151, What::ReadEmpty)]),
+            BTreeSet::new()
+        );
+        for read in [
+            (By::B, 150, 151, What::ReadEmpty),
+            (By::A, 300, 301, What::ReadEmpty),
+        ] {
+            assert_eq!(wrongs(&[save.clone(), read]), BTreeSet::from([Wrong::Torn]));
+        }
     }
 
     #[test]

@@ -64,6 +64,8 @@ def read(record):
     def act():
         with open(record + ".json", "rb") as file:
             text = file.read()
+        if not text:
+            return "empty", ""
         try:
             found = json.loads(text)
             value, pad = found["value"], found["pad"]
