@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use super::common::daemon::Daemon;
-use super::common::{BOB, Layout, SERVICE_UID, Tenant, Volume, run, set_mode, tenantfs};
+use super::common::{BOB, LAYOUTS, Layout, SERVICE_UID, Tenant, Volume, eventually, run, set_mode, tenantfs};
 
 /// Where scripts/engines has the clusters.
 const CLUSTERS: &str = "/var/tmp/tenantfs-engines";
@@ -54,8 +54,25 @@ impl Cluster {
                 mount.display(),
                 cluster.engine
             );
+            // A test of faults may have left it dead: CephFS lets no client in again that hung for a minute.
+            if !cluster.answers(host) {
+                cluster.order("restart", Some(host));
+            }
         }
         cluster
+    }
+
+    /// Whether a client answers at all.
+    pub(crate) fn answers(&self, host: Host) -> bool {
+        let mut asks = Command::new("ls");
+        asks.arg(self.mount(host))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut asks = asks.spawn().unwrap();
+        let answered = eventually(Duration::from_secs(2), || asks.try_wait().unwrap().is_some());
+        // What hangs for good is not waited for.
+        let _ = asks.kill();
+        answered && asks.wait().unwrap().success()
     }
 
     pub(crate) fn mount(&self, host: Host) -> PathBuf {
@@ -95,6 +112,11 @@ pub(crate) fn at_length<T>(full: T, short: T) -> T {
         Some(_) => short,
         None => full,
     }
+}
+
+/// Both layouts, for what holds in either; in a short run, the one that no other test has.
+pub(crate) fn layouts() -> Vec<Layout> {
+    at_length(LAYOUTS.to_vec(), vec![Layout::UserFirst])
 }
 
 /// A volume of a test's own on the cluster, as both hosts have it.
@@ -152,7 +174,7 @@ impl TwoHosts {
     /// Waits until one host sees something of the volume.
     pub(crate) fn wait_until(&self, host: Host, what: &str, so: impl Fn(&Volume) -> bool) {
         let deadline = 3 * self.cluster.freshness();
-        let came = super::common::eventually(deadline, || so(self.volume(host)));
+        let came = eventually(deadline, || so(self.volume(host)));
         assert!(came, "{host:?} does not see {what} within {deadline:?}");
     }
 

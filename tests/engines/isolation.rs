@@ -3,13 +3,13 @@
 use std::fs;
 use std::thread;
 
-use super::common::{ALICE, BOB, LAYOUTS, Layout, SERVICE_UID, as_user, run, shell};
-use super::hosts::{HOSTS, Host, TwoHosts, at_length, record, secret_of_bob};
+use super::common::{ALICE, BOB, Layout, SERVICE_UID, as_user, run, shell};
+use super::hosts::{HOSTS, Host, TwoHosts, at_length, layouts, record, secret_of_bob};
 
 #[test]
 #[ignore = "needs a cluster: scripts/test --engines"]
 fn nothing_of_another_tenants_is_shown_on_either_host() {
-    for layout in LAYOUTS {
+    for layout in layouts() {
         let hosts = TwoHosts::new(layout);
         let [a, b] = hosts.daemons(&[]);
         let alice = [a.login(&ALICE), b.login(&ALICE)];

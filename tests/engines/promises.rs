@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::common::sealing::KEY;
-use super::common::{ALICE, LAYOUTS, Layout, eventually, python, shell};
-use super::hosts::{HOSTS, Host, TwoHosts, record};
+use super::common::{ALICE, Layout, eventually, python, shell};
+use super::hosts::{HOSTS, Host, TwoHosts, layouts, record};
 
 /// What a user does all day, in the mount of the first host.
 const DAY: &str = r#"
@@ -40,7 +40,7 @@ schedules/written.json {"n": 1}
 #[test]
 #[ignore = "needs a cluster: scripts/test --engines"]
 fn what_a_user_does_on_one_host_the_other_one_shows_in_both_layouts() {
-    for layout in LAYOUTS {
+    for layout in layouts() {
         let hosts = TwoHosts::new(layout);
         let [a, b] = hosts.daemons(&[]);
         let places = [a.login(&ALICE), b.login(&ALICE)];

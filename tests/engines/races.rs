@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
 
-use super::common::{ALICE, LAYOUTS, Layout, as_user, python, success};
+use super::common::{ALICE, Layout, as_user, python, success};
 use super::history::{History, What};
-use super::hosts::{HOSTS, Host, TwoHosts, at_length};
+use super::hosts::{HOSTS, Host, TwoHosts, at_length, layouts};
 use super::workers::{SERVICE, USERS, Work, worker};
 
 /// Creates the file of its first argument, at the time of its second.
@@ -45,7 +45,7 @@ fn create_at_once(places: &[&Path; 2], names: [&str; 2]) -> [String; 2] {
 #[test]
 #[ignore = "needs a cluster: scripts/test --engines"]
 fn the_first_change_of_a_new_user_can_be_made_on_both_hosts_at_once() {
-    for layout in LAYOUTS {
+    for layout in layouts() {
         let hosts = TwoHosts::new(layout);
         let [a, b] = hosts.daemons(&[]);
         let places = [a.login(&ALICE), b.login(&ALICE)];
@@ -116,12 +116,12 @@ fn check(hosts: &TwoHosts, what: &str, history: &History) {
 #[test]
 #[ignore = "needs a cluster: scripts/test --engines"]
 fn what_users_on_both_hosts_do_to_the_same_records_is_as_if_done_one_after_the_other() {
-    for layout in LAYOUTS {
+    for layout in layouts() {
         let hosts = TwoHosts::new(layout);
         let [a, b] = hosts.daemons(&[]);
         let places = [a.login(&ALICE), b.login(&ALICE)];
         let mounts = places.each_ref().map(|place| place.as_path());
-        let seconds = at_length(30, 5);
+        let seconds = at_length(30, 4);
         let work = Work {
             hosts: &hosts,
             mounts,
@@ -149,7 +149,7 @@ fn users_on_both_hosts_and_the_service_lose_nothing_of_each_others() {
         &[],
     );
     let mounts = places.each_ref().map(|place| place.as_path());
-    let seconds = at_length(30, 5);
+    let seconds = at_length(30, 4);
     let work = Work {
         hosts: &hosts,
         mounts,
