@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::attributes::{Attributes, NodeKind};
-use super::draft::Kept;
+use super::draft::{Kept, KnownDrafts, Since};
 use super::found::not_found;
 use super::look::Look;
 use super::reserved::DRAFT_PREFIX;
@@ -27,6 +27,8 @@ pub struct Folder {
     path: Arc<str>,
     /// Whether new records get the session's own key.
     attaches: bool,
+    /// Which drafts are kept in it.
+    drafts: Arc<KnownDrafts>,
 }
 
 /// What a change of an entry on the volume is a change of.
@@ -55,6 +57,7 @@ impl Folder {
             id,
             path,
             attaches,
+            drafts: Arc::default(),
         })
     }
 
@@ -126,6 +129,7 @@ impl Folder {
     /// # Errors
     /// The volume's.
     pub fn names(&self) -> Result<Vec<EntryName>> {
+        let since = Since::now(self.look().drafts_kept());
         let mut names = Vec::new();
         let mut ours = Vec::new();
         self.dir.entries(|entry| match EntryName::parse(entry) {
@@ -135,6 +139,7 @@ impl Folder {
             }
             Err(_) => {}
         })?;
+        self.drafts.listed(since, ours.iter());
         if ours.is_empty() {
             return Ok(names);
         }
@@ -256,6 +261,7 @@ impl Folder {
             tenant: &self.tenant,
             dir: &self.dir,
             path: &self.path,
+            drafts: &self.drafts,
         }
     }
 

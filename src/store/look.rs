@@ -1,11 +1,12 @@
 //! What a name leads to, verified: the one place where bytes of the volume become something to show.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use super::attributes::{Attributes, NodeKind};
-use super::draft::Kept;
+use super::draft::{Kept, KnownDrafts};
 use super::facts::{Fact, Subject, Verdict};
 use super::found::{Found, Snapshot, Stored, Verified};
 use super::tenant::Tenant;
@@ -14,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
 use crate::name::EntryName;
 use crate::record::Hidden;
-use crate::volume::{self, Access, Dir, FileType, Reading, RemoteRetry, Shown, Stat};
+use crate::volume::{self, Access, Dir, FileType, Reading, RemoteRetry, Settled, Shown, Stat};
 
 /// What a stored record may be longer than its view: the owner, a secret, and room to spare. In bytes.
 const HIDDEN_PART: u64 = 64 << 10;
@@ -42,6 +43,7 @@ pub(super) struct Look<'a> {
     pub(super) dir: &'a Dir,
     /// As in the mount, when it was opened.
     pub(super) path: &'a str,
+    pub(super) drafts: &'a KnownDrafts,
 }
 
 impl Look<'_> {
@@ -122,7 +124,15 @@ impl Look<'_> {
     }
 
     fn kept(&self, name: &EntryName) -> Result<Option<Kept>> {
-        Kept::peek(self.dir, &self.tenant.full_hash, name)
+        match self.drafts.may_have(self.dir, name, self.drafts_kept()) {
+            true => Kept::peek(self.dir, &self.tenant.full_hash, name),
+            false => Ok(None),
+        }
+    }
+
+    /// How many drafts the session has kept.
+    pub(super) fn drafts_kept(&self) -> u64 {
+        self.tenant.drafts_kept.load(Ordering::Acquire)
     }
 
     /// As [`lookup`](Self::lookup), for those who want to create `name`: what is visible there, if anything.
@@ -203,7 +213,7 @@ impl Look<'_> {
     pub(super) fn read_verified(&self, entry: &str) -> Result<Verified> {
         let limit = stored_limit(self.tenant.options.max_record);
         let too_large = |stat| Verified::Unfit(stat, "larger than max_size".into());
-        let (mut attempt, mut retry, mut waited) = (1, RemoteRetry::of(self.dir, entry), false);
+        let (mut attempt, mut retry) = (1, RemoteRetry::of(self.dir, entry));
         loop {
             let file = match self.dir.open_file(entry, Access::Read) {
                 Ok(file) => file,
@@ -236,14 +246,11 @@ impl Look<'_> {
                 }
                 Ok(Reading::Torn) => return Ok(Verified::Unread(ALWAYS_WRITTEN)),
             };
-            // Another host has written it in place.
-            if let Some(wait) = self.dir.settles_in(&stat) {
-                if waited {
-                    return Ok(Verified::Unread(ALWAYS_WRITTEN));
-                }
-                waited = true;
-                thread::sleep(wait);
-                continue;
+            // Another host may have written it in place.
+            match retry.settles(&stat) {
+                Settled::Already => {}
+                Settled::Again => continue,
+                Settled::Never => return Ok(Verified::Unread(ALWAYS_WRITTEN)),
             }
             match self.tenant.lens.view(&text) {
                 Ok(view) if view.text.len() as u64 > self.tenant.options.max_record => {
@@ -266,6 +273,7 @@ impl Look<'_> {
                     attempt += 1;
                     thread::sleep(RETRY_AFTER);
                 }
+                Err(Hidden::Malformed) if retry.may_be_a_part(&stat) => {}
                 Err(reason) => return Ok(Verified::Unfit(stat, reason.to_string())),
             }
         }

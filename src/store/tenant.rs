@@ -1,6 +1,7 @@
 //! What every directory of a tenant shares.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 
@@ -45,6 +46,8 @@ pub(super) struct Tenant {
     pub(super) account: Arc<Account>,
     /// The session's own key, for new records of the resources that get it.
     pub(super) attached: Mutex<Option<Arc<Attached>>>,
+    /// How many drafts the session has kept.
+    pub(super) drafts_kept: AtomicU64,
 }
 
 /// What of a tenant is on the volume: see [`Tenant`].
@@ -83,6 +86,7 @@ impl Tenant {
             opened: parts.opened,
             account,
             attached: Mutex::default(),
+            drafts_kept: AtomicU64::new(0),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What was removed, and waits in its directory under a name of ours: for the next of its name, or to be restored.
 
-use super::found::{Stored, Verified};
+use super::draft::KnownDrafts;
+use super::found::{Stored, Verified, not_found};
 use super::look::Look;
 use super::reserved::{
     REMOVED_PREFIX, Reserved, forget, forget_noted_name, former_name, note_name, note_name_at, telling,
@@ -70,6 +71,9 @@ impl<'a> Waiting<'a> {
     /// [`Kind::NotFound`] when it is gone; the volume's.
     pub(super) fn put(&self) -> Result<()> {
         let dir = self.look.dir;
+        if dir.are_one_file(self.name.as_str(), &self.entry) {
+            return Err(not_found());
+        }
         note_name(dir, self.name, &self.entry);
         dir.rename(self.name.as_str(), dir, &self.entry, Rename::Replace)?;
         self.recount_links()
@@ -185,6 +189,7 @@ fn drop_directory(look: Look<'_>, entry: &str) -> Result<()> {
         let inner = Look {
             dir: &dir,
             path: &path,
+            drafts: &KnownDrafts::default(),
             ..look
         };
         for ours in entries(inner)? {

@@ -51,7 +51,7 @@ pub use marks::{LOOK_EVERY, Marks};
 pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
 pub use pieces::Pieces;
 pub use read::{Reading, read_at_most, read_whole};
-pub use remote::RemoteRetry;
+pub use remote::{RemoteRetry, Settled};
 pub use staged::{Durability, Staged, TEMPORARY_PREFIX};
 pub use stat::{FileId, FileType, Stat, Version, stat};
 pub use watch::{Change, Watch, Watcher, Watching};

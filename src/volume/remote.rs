@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::dir::Dir;
 use super::engine::Engine;
-use super::stat::Stat;
+use super::stat::{FileId, Stat};
 use crate::clock::{self, Stopwatch};
 use crate::error::Error;
 
@@ -52,7 +52,24 @@ pub struct RemoteRetry<'dir> {
     name: &'dir str,
     /// How long it lasts, and since when; none before it was needed.
     trying: Option<(Stopwatch, Duration)>,
+    /// The file that was waited for, and how many were.
+    waited: Option<FileId>,
+    waits: u32,
 }
+
+/// Whether all that was read of a file is of one content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// It is.
+    Already,
+    /// It may not be, and is to be read once more. It was waited for.
+    Again,
+    /// It is written to whenever it is read.
+    Never,
+}
+
+/// How many files are waited for that have one name after the other.
+const MOST_WAITS: u32 = 5;
 
 impl<'dir> RemoteRetry<'dir> {
     /// Of what is done with `name` in `dir`.
@@ -61,7 +78,38 @@ impl<'dir> RemoteRetry<'dir> {
             dir,
             name,
             trying: None,
+            waited: None,
+            waits: 0,
         }
+    }
+
+    /// Whether what was read of a file with these attributes is of one content; see [`Engine::content_settles_within`]. Waits for
+    /// it.
+    pub fn settles(&mut self, stat: &Stat) -> Settled {
+        let Some(wait) = settles_in(self.dir.file_system().engine(), stat) else {
+            return Settled::Already;
+        };
+        self.waits += 1;
+        if self.waited == Some(stat.id) || self.waits > MOST_WAITS {
+            return Settled::Never;
+        }
+        // What is remembered of it may be from before it was renamed into place: a listing tells.
+        if self.trying.is_none() {
+            self.again();
+        } else {
+            self.waited = Some(stat.id);
+            thread::sleep(wait);
+        }
+        Settled::Again
+    }
+
+    /// Whether a text that is none, of a file with these attributes, is to be read again: the client may remember the size from when
+    /// the file was still written, under the name that it had then. Waits a little.
+    pub fn may_be_a_part(&mut self, stat: &Stat) -> bool {
+        let engine = self.dir.file_system().engine();
+        let age = clock::now().millis_since(stat.ctime);
+        let remembered = engine.others_see_within() + MARGIN;
+        u128::try_from(age).is_ok_and(|age| age < remembered.as_millis()) && self.again()
     }
 
     /// Whether `error`, met with what was open, is to be met with by opening the name again: it was replaced, and does not outlive
@@ -102,9 +150,12 @@ impl<'dir> RemoteRetry<'dir> {
 }
 
 impl Dir {
-    /// How long it is to be waited before what is read of a file here is of one content: see [`Engine::content_settles_within`].
-    pub fn settles_in(&self, stat: &Stat) -> Option<Duration> {
-        settles_in(self.file_system().engine(), stat)
+    /// Whether this host's client has two names for one file, of which another host has made one out of the other: the kernel takes
+    /// such a renaming for done, and does not ask. On a file system of this host it knows.
+    pub fn are_one_file(&self, name: &str, other: &str) -> bool {
+        let id = |name| self.stat(name).map(|stat| stat.id);
+        !self.file_system().engine().is_local()
+            && matches!((id(name), id(other)), (Ok(one), Ok(another)) if one == another)
     }
 
     /// Does something with `name`, and tries it again as long as this host's client may be wrong about it: when it says that what
@@ -128,10 +179,16 @@ impl Dir {
         }
     }
 
-    /// Whether the kernel has something under `name`, be it gone: such a descriptor asks nothing of what it is of.
+    /// Whether the kernel has something under `name` and asks nobody for it, be it gone: such a descriptor asks nothing of what it is
+    /// of.
     fn has_name(&self, name: &str) -> bool {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(self, name, flags, Mode::empty()).is_ok()
+        let in_memory = ResolveFlags::BENEATH | ResolveFlags::CACHED;
+        match rustix::fs::openat2(self, name, flags, Mode::empty(), in_memory) {
+            // Linux before 5.12 looks in memory too, and asks when it finds nothing there.
+            Err(Errno::INVAL) => rustix::fs::openat(self, name, flags, Mode::empty()).is_ok(),
+            opened => opened.is_ok(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The draft of a record that is kept on the volume.
 
+use std::sync::atomic::Ordering;
+
 use super::handle::Record;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op};
@@ -71,7 +73,9 @@ impl Record<'_> {
             let number = Some(Numbered::given_to(&volume::stat(staged.file())?, number));
             show(staged.file(), Shown { mode: None, number })?;
         }
-        staged.place(&entry, durability)?;
+        let placed = staged.place(&entry, durability);
+        tenant.drafts_kept.fetch_add(1, Ordering::AcqRel);
+        placed?;
         self.look.lookup(self.name)
     }
 
