@@ -4,6 +4,7 @@
 //! session's own threads, which never wait for it.
 
 mod activity;
+mod anew;
 mod asked;
 mod audited;
 mod check;
@@ -12,6 +13,7 @@ mod control;
 mod ends;
 mod live;
 mod login;
+mod opening;
 mod overview;
 mod refusal;
 mod requests;
@@ -57,7 +59,6 @@ pub async fn serve(
     let doing = "listening on the control socket";
     listener.set_nonblocking(true).doing(doing)?;
     let listener = tokio::net::UnixListener::from_std(listener).doing(doing)?;
-    setup.volume.marks().follow()?;
     let sessions = Sessions::new(setup);
     sessions.restore(kept);
     systemd::ready();

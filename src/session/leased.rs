@@ -37,12 +37,15 @@ pub enum Ending {
     Broken,
     /// The operator has withdrawn what it is for: why.
     Withdrawn(String),
+    /// The file system's client was started anew: what this session has open is dead. Another one, with the same key, goes on.
+    VolumeReplaced,
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused(why) | Self::Withdrawn(why) => why,
+            Self::VolumeReplaced => "the volume's file system was mounted anew",
             Self::Broken => "it was unmounted, or cannot be served any more",
         })
     }
@@ -77,6 +80,11 @@ impl Leased {
     /// Whose it is.
     pub fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// The key that it goes on with.
+    pub fn key(&self) -> Arc<ApiKey> {
+        Arc::clone(&self.key.lock())
     }
 
     /// What it may do now.
@@ -134,6 +142,7 @@ impl Leased {
             };
             tokio::select! {
                 () = self.session.broken() => return Ending::Broken,
+                () = self.session.vfs().store().volume_replaced() => return Ending::VolumeReplaced,
                 why = self.session.vfs().store().withdrawn() => return Ending::Withdrawn(why.to_string()),
                 // An attempt under way is begun anew: nothing else depends on it.
                 () = alarm.at(next) => {}

@@ -239,11 +239,17 @@ impl Store {
     }
 
     /// Returns when the user's data begins to be erased, on whatever host that is, with what to say of it; as far as somebody
-    /// [follows](crate::volume::Marks::follow) the volume's marks.
+    /// [follows](crate::volume::Followed) the volume.
     pub async fn withdrawn(&self) -> Error {
         let journal = erasure_journal(&self.tenant.full_hash);
         self.tenant.marks.appears(&journal, self.tenant.opened).await;
         reserved::being_erased()
+    }
+
+    /// Returns when the volume that this store is of is dead, and another one is served in its place; as far as somebody
+    /// [follows](crate::volume::Followed) it.
+    pub async fn volume_replaced(&self) {
+        self.tenant.marks.replaced().await;
     }
 
     /// Counts what is visible, and what was removed and waits. A tenant with very many files, or with some that cannot be read, gets a

@@ -20,6 +20,7 @@ use tenantfs::quota::Quotas;
 use tenantfs::session::privilege;
 use tenantfs::store::{self, LayoutMark};
 use tenantfs::vfs::Pools;
+use tenantfs::volume::Followed;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::DaemonArgs;
@@ -81,7 +82,17 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         audit: audit.clone(),
         config: config.clone(),
     };
-    let setup = setup(own, authenticator, mounter, places, (pools, quotas), observers)?;
+    let volume = serving::followed_volume(&settings.serving)?;
+    metrics::look_after(&metrics, &volume);
+    let setup = setup(
+        volume,
+        own,
+        authenticator,
+        mounter,
+        places,
+        (pools, quotas),
+        observers,
+    )?;
     serving::announce(&control)?;
     let served = serving::run(async {
         metrics::publish(metrics_listener, &metrics);
@@ -132,6 +143,7 @@ fn check(args: DaemonArgs) -> Result<()> {
 }
 
 fn setup(
+    volume: Arc<Followed>,
     own: Own,
     authenticator: Box<dyn Authenticator>,
     mounter: Mounter,
@@ -141,7 +153,7 @@ fn setup(
 ) -> Result<Setup> {
     let settings = Arc::clone(&own.settings);
     Ok(Setup {
-        volume: serving::settled_volume(&settings.serving)?,
+        volume,
         store: store::Options {
             remembered: REMEMBERED,
             quotas,

@@ -9,6 +9,7 @@ use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock::Moment;
 use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::event::{Event, Observers, SessionChange, Subject};
+use tenantfs::metrics::Metrics;
 use tenantfs::mounter::{Grant, Mounter, Viewer};
 use tenantfs::quota::Quotas;
 use tenantfs::session::{self, Ending, Leased, Session, SessionOptions, privilege};
@@ -72,6 +73,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         pools,
         quotas,
         audit: audit.as_ref(),
+        metrics: &metrics,
     };
     let served = serving::run(async {
         metrics::publish(listener, &metrics);
@@ -96,6 +98,7 @@ struct Around<'a> {
     pools: Pools,
     quotas: Option<Arc<Quotas>>,
     audit: Option<&'a AuditLog>,
+    metrics: &'a Metrics,
 }
 
 async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Result<()> {
@@ -128,8 +131,8 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
             });
         }
     })?;
-    let volume = serving::settled_volume(&settings.serving)?;
-    volume.marks().follow()?;
+    let volume = serving::followed_volume(&settings.serving)?;
+    metrics::look_after(around.metrics, &volume);
     let observer = (around.observers)(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
@@ -138,7 +141,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         quotas: around.quotas.clone(),
         ..settings.serving.store.clone()
     };
-    let store = Store::open(&volume, &validation.principal, options, observer)?;
+    let store = Store::open(&volume.now(), &validation.principal, options, observer)?;
     session::check_writable(&store)?;
     store.attach_session_key(key.expose())?;
     let options = SessionOptions {
@@ -173,6 +176,10 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         Some(Ending::Refused(why)) => Err(Error::new(
             Kind::AuthenticationRefused,
             format!("the session has ended: {why}"),
+        )),
+        Some(Ending::VolumeReplaced) => Err(Error::new(
+            Kind::Io,
+            "the session has ended: the volume's file system was mounted anew; start this again",
         )),
         Some(Ending::Withdrawn(why)) => Err(Error::new(Kind::Busy, format!("the session has ended: {why}"))),
         Some(Ending::Broken) | None => Ok(()),
