@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod control;
 mod ends;
+mod everywhere;
 mod live;
 mod login;
 mod opening;
@@ -43,6 +44,8 @@ pub use wire::{
 };
 
 use crate::error::{Doing, Result};
+use crate::hosts::Host;
+use crate::session::Presence;
 use sessions::Sessions;
 
 /// Serves until `shutdown`: answers on `listener`, brings back the sessions whose keys were `kept`, and tells systemd.
@@ -62,7 +65,16 @@ pub async fn serve(
     let sessions = Sessions::new(setup);
     sessions.restore(kept);
     systemd::ready();
+    let host = Host::this(&sessions.setup.places);
+    let mut presence = Presence::of(host, &sessions.setup.volume, sessions.setup.store.read_only);
+    let present = async {
+        match &mut presence {
+            Some(presence) => presence.tell(|| sessions.served()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        () = present => {}
         () = control::serve(&listener, &sessions) => {}
         () = systemd::keep_alive() => {}
         () = sessions.audited.follow() => {}
@@ -72,7 +84,12 @@ pub async fn serve(
     drop(listener);
     systemd::stopping();
     tokio::select! {
-        () = sessions.stop() => {}
+        () = async {
+            sessions.stop().await;
+            if let Some(presence) = &mut presence {
+                presence.leave().await;
+            }
+        } => {}
         () = systemd::keep_alive() => {}
     }
     Ok(())

@@ -11,15 +11,17 @@ use tokio::sync::Notify;
 use super::Session;
 use super::alarm::Alarm;
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
-use crate::clock::Moment;
+use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op, SessionChange};
+use crate::hosts::Served;
 use crate::identity::Principal;
 
 /// A session, the key it was made with, and the lease on it.
 pub struct Leased {
     session: Arc<Session>,
     principal: Principal,
+    since: Timestamp,
     key: Mutex<Arc<ApiKey>>,
     lease: Mutex<Lease>,
     /// Why the authenticator could not be asked when that was last tried in vain.
@@ -65,6 +67,7 @@ impl Leased {
         Self {
             session,
             principal: validation.principal.clone(),
+            since: clock::now(),
             key: Mutex::new(key),
             lease: Mutex::new(lease),
             unanswered: Mutex::default(),
@@ -80,6 +83,16 @@ impl Leased {
     /// Whose it is.
     pub fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// What other hosts are told of it.
+    pub fn served(&self) -> Served {
+        Served {
+            user: self.principal.user().full_hash(),
+            uid: self.session.vfs().owner().0,
+            state: self.state().as_str().to_owned(),
+            since: self.since.seconds,
+        }
     }
 
     /// The key that it goes on with.

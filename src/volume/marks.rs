@@ -157,14 +157,28 @@ impl Marks {
 
     /// Returns when one of this name is there after `since`, as far as somebody [follows](super::Followed) the volume.
     pub async fn appears(&self, name: &str, since: Moment) {
+        self.any_appears(since, |there| there == name).await;
+    }
+
+    /// As [`appears`](Self::appears), for any that is meant.
+    pub(super) async fn any_appears(&self, since: Moment, is_meant: impl Fn(&String) -> bool) {
         let mut known = self.known.subscribe();
         let is_there = |known: &Option<Known>| {
             let later = known.as_ref().filter(|known| known.at > since);
-            later.is_some_and(|known| known.names.contains(name))
+            later.is_some_and(|known| known.names.iter().any(&is_meant))
         };
         if known.wait_for(is_there).await.is_err() {
             // It lives as long as `self` does.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Those that were there when it was looked last.
+    pub(super) fn names(&self) -> Arc<BTreeSet<String>> {
+        let known = self.known.borrow();
+        known
+            .as_ref()
+            .map(|known| Arc::clone(&known.names))
+            .unwrap_or_default()
     }
 }

@@ -27,6 +27,13 @@ impl Hanging {
         Some(Self { client, disk, root })
     }
 
+    /// The same volume on another host, whose `volume` it is there: through a client of its own.
+    pub(crate) fn also(&self, volume: &Volume) -> Self {
+        let (disk, root) = (self.disk.clone(), volume.root());
+        let client = Self::client(&disk, &root);
+        Self { client, disk, root }
+    }
+
     fn client(disk: &Path, root: &Path) -> Child {
         let mut command = Command::new("bindfs");
         let client = command.args(["-f", "-o", "allow_other"]).arg(disk).arg(root);

@@ -11,6 +11,7 @@ mod daemon;
 mod demo;
 mod doctor;
 mod exit;
+mod hosts;
 mod hygiene;
 mod key;
 mod keys;
@@ -55,6 +56,8 @@ fn main() -> ExitCode {
         Command::Daemon(args) => daemon::run(args),
         Command::Login(args) => client::login(args),
         Command::Logout(args) => client::logout(args),
+        Command::Status(args) if args.all_hosts => hosts::status(args.client),
+        Command::Revoke(args) if args.all_hosts => hosts::revoke(args),
         Command::Status(args) => match status::run(args) {
             Ok(code) => return code,
             Err(error) => Err(error),

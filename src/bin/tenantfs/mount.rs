@@ -9,10 +9,11 @@ use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock::Moment;
 use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::event::{Event, Observers, SessionChange, Subject};
+use tenantfs::hosts::Host;
 use tenantfs::metrics::Metrics;
 use tenantfs::mounter::{Grant, Mounter, Viewer};
 use tenantfs::quota::Quotas;
-use tenantfs::session::{self, Ending, Leased, Session, SessionOptions, privilege};
+use tenantfs::session::{self, Ending, Leased, Presence, Session, SessionOptions, privilege};
 use tenantfs::store::{self, Store};
 use tenantfs::vfs::Pools;
 use tokio::signal::unix::{SignalKind, signal};
@@ -161,7 +162,16 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
     );
     say_who_gets_in(around.viewer);
     announce(&session, settings.background)?;
+    let host = Host::this(&settings.mountpoint);
+    let mut presence = Presence::of(host, &volume, settings.serving.store.read_only);
+    let present = async {
+        match &mut presence {
+            Some(presence) => presence.tell(|| vec![leased.served()]).await,
+            None => std::future::pending().await,
+        }
+    };
     let ending = tokio::select! {
+        () = present => None,
         ending = leased.keep(authenticator) => Some(ending),
         () = hangup => None,
         _ = interrupt.recv() => None,
@@ -172,6 +182,9 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         .map_or_else(|| "it was told to".to_owned(), Ending::to_string);
     session.is(SessionChange::Ends, &why);
     session.end_with_process(around.mounter).await?;
+    if let Some(presence) = &mut presence {
+        presence.leave().await;
+    }
     match ending {
         Some(Ending::Refused(why)) => Err(Error::new(
             Kind::AuthenticationRefused,

@@ -128,6 +128,9 @@ fn settled_volume(serving: &Serving) -> Result<Volume> {
         return Ok(volume);
     }
     tell_of_abilities(&volume);
+    if let Err(error) = volume.remove_leftovers(&layout.outermost(resources)) {
+        log::info!("removing what killed processes left on the volume: {error:#}");
+    }
     match LayoutMark::settle(volume.root(), layout, resources) {
         Ok(None) => {}
         Ok(Some(home)) => log::warn!(
