@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::activity::Counters;
 use super::check::Check;
@@ -11,6 +12,7 @@ use crate::auth::{ApiKey, Authenticator, Terms, Validation};
 use crate::clock::Moment;
 use crate::error::Kind;
 use crate::event::{Observer, Observers, Subject};
+use crate::hooks::Hook;
 use crate::identity::Principal;
 use crate::mounter::{Mounter, Viewer};
 use crate::session::{self, Leased, Session, SessionOptions};
@@ -18,10 +20,15 @@ use crate::store::{self, Store};
 use crate::vfs::{Limits, Pools};
 use crate::volume::Followed;
 
+/// How long a login waits until that is fetched: less than for the volume.
+const RELOAD: Duration = Duration::from_secs(3);
+
 /// What every session is made from.
 pub struct Setup {
     /// Every tenant's data.
     pub volume: Arc<Followed>,
+    /// What fetches what other hosts published, where that has to be done.
+    pub reload: Option<Arc<Hook>>,
     /// How it is treated.
     pub store: store::Options,
     /// Who is asked whose a key is.
@@ -70,6 +77,9 @@ impl Setup {
             uid,
         });
         let observer: Arc<dyn Observer> = Arc::new(vec![told, counters as Arc<dyn Observer>]);
+        if let Some(Err(error)) = self.reload.as_ref().map(|reload| reload.finish(RELOAD)) {
+            log::warn!("what other hosts saved last may not be seen by uid {uid}: {error:#}");
+        }
         // Before anything is opened for it.
         let limits = self.pools.limits(principal.user()).refused_as(Code::Busy)?;
         let opened = Store::open(&self.volume.now(), principal, self.store.clone(), observer);

@@ -218,7 +218,9 @@ mod tests {
     fn what_is_another_accounts_or_another_file_systems_takes_no_volumes_place() {
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let [one, other] = ["one", "other"].map(|name| directory.path().join(name));
-        [&one, &other].map(|path| fs::create_dir(path).unwrap());
+        [&one, &other]
+            .into_iter()
+            .for_each(|path| fs::create_dir(path).unwrap());
         let [mut one, other] = [one, other].map(|path| Volume::open(&path).unwrap());
         assert!(other.may_follow(&one));
         assert!(!one.may_follow(&one));

@@ -14,6 +14,7 @@ use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::Observers;
+use tenantfs::hooks::Hook;
 use tenantfs::metrics::Listener;
 use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::quota::Quotas;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings, Version};
 use crate::doctor::{self, Own};
+use crate::hooks::Hooks;
 use crate::passed::ToDaemon;
 use crate::serving::{self, Half};
 use crate::trusted::Trust;
@@ -76,7 +78,8 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let audit = audit.map(Prepared::start).transpose()?;
     let pools = serving::pools(settings.serving.on.max_record, settings.sessions_per_user);
     let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
-    let observers = serving::observers(audit.as_ref(), &metrics);
+    let hooks = Hooks::start(&settings.serving, &metrics)?;
+    let observers = hooks.beside(serving::observers(audit.as_ref(), &metrics));
     let own = Own {
         settings: Arc::clone(&settings),
         audit: audit.clone(),
@@ -85,7 +88,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let volume = serving::followed_volume(&settings.serving)?;
     metrics::look_after(&metrics, &volume);
     let setup = setup(
-        volume,
+        (volume, hooks.reload.clone()),
         own,
         authenticator,
         mounter,
@@ -98,6 +101,7 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
         metrics::publish(metrics_listener, &metrics);
         serve(setup, listener, passed.kept, (audit.as_ref(), &config)).await
     });
+    hooks.finish();
     serving::close_audit(audit.as_ref(), served)
 }
 
@@ -143,7 +147,7 @@ fn check(args: DaemonArgs) -> Result<()> {
 }
 
 fn setup(
-    volume: Arc<Followed>,
+    (volume, reload): (Arc<Followed>, Option<Arc<Hook>>),
     own: Own,
     authenticator: Box<dyn Authenticator>,
     mounter: Mounter,
@@ -154,6 +158,7 @@ fn setup(
     let settings = Arc::clone(&own.settings);
     Ok(Setup {
         volume,
+        reload,
         store: store::Options {
             remembered: REMEMBERED,
             quotas,

@@ -11,6 +11,7 @@ mod daemon;
 mod demo;
 mod doctor;
 mod exit;
+mod hooks;
 mod hosts;
 mod hygiene;
 mod key;

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use tenantfs::audit::{AuditLog, Prepared};
@@ -20,8 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::MountArgs;
 use crate::config::MountSettings;
+use crate::hooks::Hooks;
 use crate::serving::{self, Half};
 use crate::{account, background, key, metrics, verbosity};
+
+/// How long the begin of a session waits until what other hosts published is fetched.
+const RELOAD: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
     let settings = MountSettings::of(*args)?;
@@ -65,12 +70,16 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     let audit = audit.map(Prepared::start).transpose()?;
     let pools = Pools::alone();
     let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
+    let hooks = Hooks::start(&settings.serving, &metrics)?;
+    if let Some(Err(error)) = hooks.reload.as_ref().map(|reload| reload.finish(RELOAD)) {
+        log::warn!("what other hosts saved last may not be seen: {error:#}");
+    }
     let around = Around {
         authenticator: authenticator.as_ref(),
         mounter: &mounter,
         makes_mountpoint,
         viewer,
-        observers: serving::observers(audit.as_ref(), &metrics),
+        observers: hooks.beside(serving::observers(audit.as_ref(), &metrics)),
         pools,
         quotas,
         audit: audit.as_ref(),
@@ -80,6 +89,7 @@ fn prepare(settings: &MountSettings) -> Result<()> {
         metrics::publish(listener, &metrics);
         serve(settings, key, around).await
     });
+    hooks.finish();
     serving::close_audit(audit.as_ref(), served)
 }
 
