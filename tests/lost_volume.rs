@@ -132,6 +132,11 @@ fn a_volume_that_hangs_is_told_in_time_and_begins_no_session_later() {
     let (took, status) = timed(|| daemon.state(ALICE.uid));
     assert_eq!(status, "active");
     assert!(took < Duration::from_secs(1), "status took {took:?}");
+    let status = daemon.json(0, &["status"], "");
+    assert_eq!(
+        status["sessions"][0]["reason"], "the volume does not answer",
+        "{status}"
+    );
     let (took, refused) = timed(|| daemon.ask(BOB.uid, &["login"], BOB.api_key));
     assert!(
         said(&refused).contains("the volume does not answer"),

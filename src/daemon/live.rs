@@ -226,7 +226,7 @@ impl Live {
             user_id: Some(self.leased.principal().user().as_str().to_owned()),
             mountpoint: session.mountpoint().display().to_string(),
             state: state.as_str().to_owned(),
-            reason: self.ending.borrow().clone().or_else(|| self.leased.unanswered()),
+            reason: self.why(until.is_none()),
             since: rfc3339(self.since),
             good_for: self.leased.good_for().as_secs(),
             open_files: session.vfs().open_handles(),
@@ -236,6 +236,12 @@ impl Live {
             removed: (kept.records > 0).then(|| kept.into()),
             quota: session.vfs().store().standing().map(QuotaStatus::from),
         }
+    }
+
+    /// Why it is not as it should be, if that is so.
+    fn why(&self, volume_is_silent: bool) -> Option<String> {
+        let told = self.ending.borrow().clone().or_else(|| self.leased.unanswered());
+        told.or_else(|| volume_is_silent.then(|| "the volume does not answer".to_owned()))
     }
 
     /// Looks at what is on the volume; none where that was not to be had by then.
