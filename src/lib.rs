@@ -77,6 +77,8 @@
 //!    - [`volume`]: the only way to files on the volume.
 //! 6. - [`audit`]: the audit log: writing and verifying it.
 //!    - [`auth`]: whose a key is, and for how long that holds.
+//!    - [`hooks`]: the operator's commands that publish a volume, and fetch what others published.
+//!    - [`hosts`]: which hosts serve the volume, and whom.
 //!    - [`metrics`]: counts what observers are told, for Prometheus.
 //!    - [`store`]: one user's records, attachments and directories on the volume.
 //! 7. - [`admin`]: the operator's work on a whole volume: verify, list, export, erase, reseal, unseal, migrate.
@@ -107,6 +109,8 @@ pub mod volume;
 
 pub mod audit;
 pub mod auth;
+pub mod hooks;
+pub mod hosts;
 pub mod metrics;
 pub mod store;
 

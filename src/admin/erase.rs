@@ -16,6 +16,7 @@ use super::walk::{Entry, walk_as};
 use super::{Finding, Ground, Monitor, Problem, existing, home, read, text};
 use crate::clock::{self, Stopwatch};
 use crate::error::{Error, Kind, Result};
+use crate::hosts::hosts;
 use crate::identity::UserId;
 use crate::layout::Layout;
 use crate::record;
@@ -64,7 +65,7 @@ pub struct Erasure<'a> {
     ground: &'a Ground,
     user: &'a UserId,
     journal: Journal,
-    /// Held to the end.
+    /// Held as long as the markers are there.
     locked: Vec<Lockout>,
 }
 
@@ -123,6 +124,7 @@ impl<'a> Erasure<'a> {
         };
         let begun = end_sessions()
             .and_then(|()| erasure.wait_for_other_hosts(monitor))
+            .and_then(|()| erasure.wait_for_sessions_elsewhere(monitor))
             .and_then(|()| erasure.lock_homes(monitor));
         match begun {
             Ok(()) => Ok(erasure),
@@ -146,6 +148,11 @@ impl<'a> Erasure<'a> {
         let hash = self.user.hash();
         let only = BTreeSet::from([hash.as_str()]);
         let mut done = self.sweep(Some(&only), monitor)?;
+        if !self.ground.volume.root().file_system().engine().is_local() {
+            // A client of a file system over a network keeps what is removed while it is open, under another name (.nfs…,
+            // .fuse_hidden…) beside it: it would be found again and again. The journal keeps sessions out.
+            self.locked.clear();
+        }
         let path = home::profile_path(self.user);
         let left = self.profile(&path, monitor).unwrap_or_else(|error| {
             monitor.found(&Finding::unreadable(&path, &error));
@@ -222,6 +229,29 @@ impl<'a> Erasure<'a> {
             thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    /// Waits until no host says that it serves the user: where locks do not reach, nothing else tells.
+    fn wait_for_sessions_elsewhere(&self, monitor: &dyn Monitor) -> Result<()> {
+        let (user, waiting) = (self.user.full_hash(), Stopwatch::start());
+        loop {
+            let hosts = hosts(self.ground.volume.root())?;
+            let Some(host) = hosts.iter().find(|host| host.sessions_of(&user).next().is_some()) else {
+                return Ok(());
+            };
+            let why = match waiting.elapsed() > SESSIONS_END {
+                true => format!(
+                    "a session of this user goes on on {}: end it there; if that host is gone, run this again in a minute",
+                    host.host
+                ),
+                false if monitor.stops() => "interrupted while the user's sessions ended".to_owned(),
+                false => {
+                    thread::sleep(LOOK);
+                    continue;
+                }
+            };
+            return Err(Error::new(Kind::Busy, why));
+        }
     }
 
     /// Waits until no session has the user's directories, and sees to it that none gets them.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroU64;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,7 +21,7 @@ const MAX_PATH: usize = 1 << 10;
 const MAX_REASON: usize = 4 << 10;
 
 /// At most how many bytes a line takes beside its texts, and how many of them the digest of a path that was cut takes.
-const FRAME: usize = 344;
+const FRAME: usize = 354;
 const CUT: usize = 82;
 
 /// The `outcome` of what went well.
@@ -61,6 +62,9 @@ pub(super) struct Line<'a> {
     /// The SHA-256 of the whole path, where `path` is only its end.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) path_sha256: Option<Cow<'a, str>>,
+    /// The host that wrote it. Lines of before there were several have none.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<Cow<'a, str>>,
 }
 
 impl<'a> Line<'a> {
@@ -151,7 +155,7 @@ impl Entry {
         let text = [&self.path, &self.reason, &self.how];
         let text: usize = text.into_iter().map(|text| escaped(text)).sum();
         let cut = if self.cut.is_some() { CUT } else { 0 };
-        (FRAME + cut + text) as u64
+        (FRAME + cut + text + escaped(host())) as u64
     }
 
     /// Appends the line with that place in the chain to `out`, with its newline; returns its hash.
@@ -172,6 +176,7 @@ impl Entry {
             how: (!self.how.is_empty()).then(|| (&self.how).into()),
             count: self.count,
             path_sha256: self.cut.map(|digest| hex::encode(digest).into()),
+            host: Some(host().into()),
         };
         // Text into memory: there is nothing that could fail.
         let text = serde_json::to_string(&line).unwrap_or_default();
@@ -198,6 +203,15 @@ fn escaped(text: &str) -> usize {
         _ => 1,
     };
     text.bytes().map(length).sum()
+}
+
+/// What this host is called, as it was when that was first asked.
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let name = rustix::system::uname();
+        name.nodename().to_string_lossy().into_owned()
+    })
 }
 
 /// In UTC, to the millisecond.
@@ -241,7 +255,8 @@ mod tests {
         let expected = format!(
             "{{\"ts\":\"2023-11-14T22:13:20.001Z\",\"seq\":3,\"session\":\"0123abcd\",\"user\":\"2bd806c97f0e00af\",\
              \"uid\":1000,\"pid\":7,\"op\":\"open\",\"path\":\"schedules/a \\\"b\\\".json\",\"outcome\":\"ok\",\
-             \"reason\":\"\",\"prev\":\"{zeros}\"}}\n"
+             \"reason\":\"\",\"prev\":\"{zeros}\",\"host\":\"{}\"}}\n",
+            host()
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
@@ -263,8 +278,9 @@ mod tests {
         entry.write(&who, 1, &[0; 32], &mut out);
         let text = String::from_utf8(out).unwrap();
         let added = format!(
-            "0\",\"how\":\"read write\",\"count\":7,\"path_sha256\":\"{}\"}}\n",
-            "ab".repeat(32)
+            "0\",\"how\":\"read write\",\"count\":7,\"path_sha256\":\"{}\",\"host\":\"{}\"}}\n",
+            "ab".repeat(32),
+            host()
         );
         assert!(text.ends_with(&added), "{text}");
         let line = Line::parse(text.trim_end().as_bytes()).unwrap();

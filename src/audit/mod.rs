@@ -14,6 +14,7 @@ mod head;
 mod journal;
 mod line;
 mod lines;
+mod merged;
 mod observer;
 mod options;
 mod own;
@@ -32,6 +33,7 @@ use parking_lot::Mutex;
 
 pub use file::Owner;
 pub use head::HeadKey;
+pub use merged::{HostFindings, merge, verify_hosts};
 pub use options::{Destination, Level, Options, USER_RATE};
 pub use own::{OwnEvent, OwnEvents};
 pub use verify::{Findings, Problem, verify};

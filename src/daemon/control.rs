@@ -268,6 +268,11 @@ async fn answer(request: Request, asker: Peer, sessions: &Arc<Sessions>) -> Answ
         Request::Activity {} | Request::Doctor {} => {
             Err(not_permitted("only root and the server's account may see this"))
         }
+        Request::Hosts {} | Request::RevokeEverywhere(_) if peer != 0 => Err(not_permitted(
+            "only root may see, or end, the sessions of every host",
+        )),
+        Request::Hosts {} => sessions.hosts().await.map(Reply::Hosts),
+        Request::RevokeEverywhere(whose) => sessions.end_everywhere(&whose, "revoked").await,
         Request::Revoke(whose) => match peer {
             0 => sessions.end(&whose, "revoked", REVOKE).await.map(Reply::Ended),
             _ => Err(not_permitted(

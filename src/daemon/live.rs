@@ -34,12 +34,14 @@ pub(super) const ENDED_MEANWHILE: &str = "your session has ended meanwhile; log 
 pub(super) struct Live {
     pub(super) uid: u32,
     /// The group that was asked for, if one was.
-    wanted_gid: Option<u32>,
+    pub(super) wanted_gid: Option<u32>,
     pub(super) leased: Leased,
     since: Timestamp,
     counters: Arc<Counters>,
     /// Held while something is looked for, or done, beside the user's mounts.
     turn: Turn,
+    /// Whether another session with the same key follows when it has ended. Changed by who has the slots.
+    comes_back: AtomicBool,
     /// Why it is to end.
     pub(super) ending: watch::Sender<Option<String>>,
     /// Whether it serves nothing any more, and its drafts are saved.
@@ -62,6 +64,7 @@ impl Live {
             since: clock::now(),
             counters,
             turn,
+            comes_back: AtomicBool::new(false),
             ending: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
             ended: watch::Sender::new(None),
@@ -79,6 +82,21 @@ impl Live {
     /// Whether it has been told to end.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.borrow().is_some()
+    }
+
+    /// Another session is to follow.
+    pub(super) fn come_back(&self) {
+        self.comes_back.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether another session is to follow.
+    pub(super) fn comes_back(&self) -> bool {
+        self.comes_back.load(Ordering::SeqCst)
+    }
+
+    /// None is to follow. Whether one was.
+    pub(super) fn stay_away(&self) -> bool {
+        self.comes_back.swap(false, Ordering::SeqCst)
     }
 
     /// Goes on with another key.
@@ -188,31 +206,11 @@ impl Live {
         self.apart(what, look).await
     }
 
-    /// What there is to say of it by then.
-    pub(super) async fn status(&self, setup: &Arc<Setup>, until: Instant) -> SessionStatus {
-        let volume = Arc::clone(setup);
-        let look = self.look("look", until, move |vfs, go_on| {
-            let replaced = vfs.store().replaced(&volume.volume);
-            let replaced = replaced.unwrap_or_default().into_iter();
-            let replaced = replaced.map(|resource| resource.as_str().to_owned());
-            Looked {
-                replaced: replaced.collect(),
-                drafts: vfs.uncommitted(MAX_DRAFTS, go_on),
-                kept: vfs.store().kept(go_on),
-            }
-        });
-        let left = until.saturating_duration_since(clock::instant());
-        // A volume that hangs is no reason not to tell the rest.
-        let found = match timeout(left + OVERTIME, look).await {
-            Ok(Ok(found)) => Some(found),
-            Ok(Err(error)) => {
-                self.unanswered(format!("looking for drafts: {error:#}"));
-                None
-            }
-            Err(_) => {
-                self.unanswered("looking for drafts takes too long".to_owned());
-                None
-            }
+    /// What there is to say of it by then; without a look at the volume where there is no time for one.
+    pub(super) async fn status(&self, setup: &Arc<Setup>, until: Option<Instant>) -> SessionStatus {
+        let found = match until {
+            Some(until) => self.looked(setup, until).await,
+            None => None,
         };
         let Looked {
             replaced,
@@ -228,7 +226,7 @@ impl Live {
             user_id: Some(self.leased.principal().user().as_str().to_owned()),
             mountpoint: session.mountpoint().display().to_string(),
             state: state.as_str().to_owned(),
-            reason: self.ending.borrow().clone().or_else(|| self.leased.unanswered()),
+            reason: self.why(until.is_none()),
             since: rfc3339(self.since),
             good_for: self.leased.good_for().as_secs(),
             open_files: session.vfs().open_handles(),
@@ -237,6 +235,40 @@ impl Live {
             replaced,
             removed: (kept.records > 0).then(|| kept.into()),
             quota: session.vfs().store().standing().map(QuotaStatus::from),
+        }
+    }
+
+    /// Why it is not as it should be, if that is so.
+    fn why(&self, volume_is_silent: bool) -> Option<String> {
+        let told = self.ending.borrow().clone().or_else(|| self.leased.unanswered());
+        told.or_else(|| volume_is_silent.then(|| "the volume does not answer".to_owned()))
+    }
+
+    /// Looks at what is on the volume; none where that was not to be had by then.
+    async fn looked(&self, setup: &Arc<Setup>, until: Instant) -> Option<Looked> {
+        let volume = Arc::clone(setup);
+        let look = self.look("look", until, move |vfs, go_on| {
+            let replaced = vfs.store().replaced(&volume.volume.now());
+            let replaced = replaced.unwrap_or_default().into_iter();
+            let replaced = replaced.map(|resource| resource.as_str().to_owned());
+            Looked {
+                replaced: replaced.collect(),
+                drafts: vfs.uncommitted(MAX_DRAFTS, go_on),
+                kept: vfs.store().kept(go_on),
+            }
+        });
+        let left = until.saturating_duration_since(clock::instant());
+        // A volume that hangs is no reason not to tell the rest.
+        match timeout(left + OVERTIME, look).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) => {
+                self.unanswered(format!("looking for drafts: {error:#}"));
+                None
+            }
+            Err(_) => {
+                self.unanswered("looking for drafts takes too long".to_owned());
+                None
+            }
         }
     }
 }

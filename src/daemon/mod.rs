@@ -4,14 +4,17 @@
 //! session's own threads, which never wait for it.
 
 mod activity;
+mod anew;
 mod asked;
 mod audited;
 mod check;
 mod client;
 mod control;
 mod ends;
+mod everywhere;
 mod live;
 mod login;
+mod opening;
 mod overview;
 mod refusal;
 mod requests;
@@ -41,6 +44,8 @@ pub use wire::{
 };
 
 use crate::error::{Doing, Result};
+use crate::hosts::Host;
+use crate::session::Presence;
 use sessions::Sessions;
 
 /// Serves until `shutdown`: answers on `listener`, brings back the sessions whose keys were `kept`, and tells systemd.
@@ -57,11 +62,19 @@ pub async fn serve(
     let doing = "listening on the control socket";
     listener.set_nonblocking(true).doing(doing)?;
     let listener = tokio::net::UnixListener::from_std(listener).doing(doing)?;
-    setup.volume.marks().follow()?;
     let sessions = Sessions::new(setup);
     sessions.restore(kept);
     systemd::ready();
+    let host = Host::this(&sessions.setup.places);
+    let mut presence = Presence::of(host, &sessions.setup.volume, sessions.setup.store.read_only);
+    let present = async {
+        match &mut presence {
+            Some(presence) => presence.tell(|| sessions.served()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        () = present => {}
         () = control::serve(&listener, &sessions) => {}
         () = systemd::keep_alive() => {}
         () = sessions.audited.follow() => {}
@@ -71,7 +84,12 @@ pub async fn serve(
     drop(listener);
     systemd::stopping();
     tokio::select! {
-        () = sessions.stop() => {}
+        () = async {
+            sessions.stop().await;
+            if let Some(presence) = &mut presence {
+                presence.leave().await;
+            }
+        } => {}
         () = systemd::keep_alive() => {}
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Sessions of before a restart of the daemon come back by themselves.
+//! Sessions of before a restart of the daemon, or of the volume's file system, come back by themselves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,13 @@ impl Sessions {
             let restoring = Restoring::of(kept, login, observer);
             let slot = Slot::Restoring(Arc::clone(&restoring));
             self.slots.lock().insert(restoring.uid, slot);
-            tokio::spawn(Arc::clone(self).restore_one(restoring));
+            self.await_return(restoring);
         }
+    }
+
+    /// Sees to it that a session comes back.
+    pub(super) fn await_return(self: &Arc<Self>, restoring: Arc<Restoring>) {
+        tokio::spawn(Arc::clone(self).restore_one(restoring));
     }
 
     async fn restore_one(self: Arc<Self>, restoring: Arc<Restoring>) {

@@ -16,6 +16,7 @@ use super::audited::Audited;
 use super::ends::Ends;
 use super::live::{ENDED_MEANWHILE, Live};
 use super::login::{Login, Logins};
+use super::opening::open_and_mount;
 use super::refusal::{Answer, Refusal, RefusedAs};
 use super::setup::{Setup, Start};
 use super::slot::{Slot, Slots, TakenSlot};
@@ -26,11 +27,14 @@ use crate::auth::{ApiKey, Delay, SubordinateUids, Throttle, Turn, Validation};
 use crate::clock::{self, Moment};
 use crate::error::{Error, Kind};
 use crate::event::{Event, SessionChange, Subject};
-use crate::session::{Ending, LAST_UNMOUNT, Session, apart};
+use crate::session::{Ending, LAST_UNMOUNT, Session};
 
 /// How long looking for drafts may take, whether of one session or of all; and of how many it is done at once: each takes a thread.
 const LOOK: Duration = Duration::from_secs(2);
 const LOOKS_AT_ONCE: usize = 64;
+
+/// How long a look at sessions waits until the volume answers at all.
+const ANSWERS: Duration = Duration::from_millis(500);
 
 /// How long a login waits while the keys of others are refused too often.
 const IN_A_CROWD: Duration = Duration::from_secs(5);
@@ -70,6 +74,8 @@ pub(super) struct Sessions {
 /// Who was told to end.
 struct Told {
     lives: Vec<Arc<Live>>,
+    /// Those that had been told before.
+    again: Vec<Arc<Live>>,
     /// The uids of those that have yet to begin.
     logins: Vec<u32>,
     /// Whether others may turn out to be meant when it is known whose their keys are.
@@ -78,7 +84,7 @@ struct Told {
 
 impl Told {
     fn is_nobody(&self) -> bool {
-        self.lives.is_empty() && self.logins.is_empty() && !self.uncertain
+        self.lives.is_empty() && self.again.is_empty() && self.logins.is_empty() && !self.uncertain
     }
 }
 
@@ -150,7 +156,7 @@ impl Sessions {
                 self.start(slot, start).await?
             }
         };
-        Ok(live.status(&self.setup, clock::instant() + LOOK).await)
+        Ok(live.status(&self.setup, Some(clock::instant() + LOOK)).await)
     }
 
     /// The turn to have a key checked. Where it is a crowd's guesses that are in the way, it is waited for.
@@ -260,13 +266,9 @@ impl Sessions {
     pub(super) async fn start(self: &Arc<Self>, slot: TakenSlot, start: Start) -> Answer<Arc<Live>> {
         let (uid, gid, key) = (slot.uid, start.gid, Arc::clone(&start.key));
         let user = start.validation.principal.user().hash();
-        let setup = Arc::clone(&self.setup);
         let counters = Arc::new(Counters::default());
-        let counting = Arc::clone(&counters);
-        let mount = move || setup.mount(uid, start, counting);
-        let mounted = apart("start", mount).await.refused_as(Code::Failed);
-        let leased = mounted
-            .and_then(|mounted| mounted)
+        let leased = open_and_mount(&self.setup, uid, start, &counters)
+            .await
             .inspect_err(|refusal| self.login_failed(uid, &refusal.error))?;
         let live = Live::new(uid, gid, leased, (counters, self.turns.of(&user)));
         live.keep(&key);
@@ -286,7 +288,7 @@ impl Sessions {
         let asked_for = ending.is_none();
         let is_refused = matches!(ending, Some(Ending::Refused(_)));
         if let Some(ending) = ending {
-            live.end(&ending.to_string());
+            self.ends_by_itself(&live, &ending);
         }
         // What makes it dark begins before anything else that may wait.
         let session = Arc::clone(live.leased.session());
@@ -298,7 +300,9 @@ impl Sessions {
         live.leased.session().is(SessionChange::Ends, &why);
         let user_id = live.leased.principal().user().as_str();
         self.ends.put(live.uid, Some(user_id), why, is_refused);
-        self.forget(live.uid);
+        if !live.comes_back() {
+            self.forget(live.uid);
+        }
         if let Err(error) = stopped.await {
             log::warn!("session of {user}: {error:#}");
         }
@@ -314,7 +318,7 @@ impl Sessions {
                 log::log!(level, "session of {user}: {error:#}");
             }
             if done {
-                self.slots.lock().remove(&live.uid);
+                self.vacate(&live);
             }
             live.ended.send_replace(Some(ended));
             if done {
@@ -337,9 +341,12 @@ impl Sessions {
         }
         let (mut uids, mut failed) = (told.logins, None);
         let until = clock::instant() + patience;
-        for live in told.lives {
+        // What takes long is waited for once.
+        let again = told.again.into_iter().map(|live| (live, Duration::ZERO));
+        let lives = told.lives.into_iter().map(|live| (live, patience));
+        for (live, patience) in lives.chain(again) {
             let mut ended = live.ended.subscribe();
-            let left = until.saturating_duration_since(clock::instant());
+            let left = until.saturating_duration_since(clock::instant()).min(patience);
             let result = timeout(left, ended.wait_for(Option::is_some)).await;
             match result.map(|ended| ended.map(|ended| ended.clone())) {
                 // The others are waited for all the same.
@@ -361,12 +368,19 @@ impl Sessions {
 
     /// Ends access to the sessions, and tells them to end, and the logins under way.
     fn start_ending(&self, whose: &Whose, why: &str) -> Told {
-        let (mut lives, mut given_up) = (Vec::new(), Vec::new());
+        let (mut lives, mut again, mut given_up, mut stay_away) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut slots = self.slots.lock();
         slots.retain(|_, slot| match slot {
             Slot::Live(live) if live.is(whose) => {
+                match live.is_ending() {
+                    true => again.push(Arc::clone(live)),
+                    false => lives.push(Arc::clone(live)),
+                }
                 live.end(why);
-                lives.push(Arc::clone(live));
+                if live.stay_away() {
+                    stay_away.push(live.uid);
+                }
                 true
             }
             Slot::Restoring(restoring) if restoring.is_by_uid(whose) => {
@@ -380,11 +394,12 @@ impl Sessions {
         let (mut logins, uncertain) = self.logins.end(whose, why);
         drop(slots);
         logins.append(&mut given_up);
-        for uid in &logins {
+        for uid in logins.iter().chain(&stay_away) {
             self.forget(*uid);
         }
         Told {
             lives,
+            again,
             logins,
             uncertain,
         }
@@ -401,7 +416,8 @@ impl Sessions {
     /// mounter, and the mounter is waited for once, for all sessions: it may be gone, or wait for this process to end.
     pub(super) async fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let lives = self.start_ending(&Whose::All, "the daemon ends").lives;
+        let told = self.start_ending(&Whose::All, "the daemon ends");
+        let lives = [told.lives, told.again].concat();
         let saved = async {
             for live in &lives {
                 let _ = live.stopped.subscribe().wait_for(|stopped| *stopped).await;
@@ -444,6 +460,8 @@ impl Sessions {
                 Slot::Starting => {}
             }
         }
+        // A volume that hangs is no reason to wait.
+        let answers = self.setup.volume.answers(ANSWERS).await.is_ok();
         let until = clock::instant() + LOOK;
         let looks = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
         let mut statuses = JoinSet::new();
@@ -452,7 +470,7 @@ impl Sessions {
             statuses.spawn(async move {
                 // Without one there is no time left either.
                 let _look = timeout_at(until.into(), looks.acquire()).await;
-                live.status(&setup, until).await
+                live.status(&setup, answers.then_some(until)).await
             });
         }
         all.append(&mut statuses.join_all().await);

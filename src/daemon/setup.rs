@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::activity::Counters;
 use super::check::Check;
@@ -11,16 +12,23 @@ use crate::auth::{ApiKey, Authenticator, Terms, Validation};
 use crate::clock::Moment;
 use crate::error::Kind;
 use crate::event::{Observer, Observers, Subject};
+use crate::hooks::Hook;
+use crate::identity::Principal;
 use crate::mounter::{Mounter, Viewer};
 use crate::session::{self, Leased, Session, SessionOptions};
 use crate::store::{self, Store};
-use crate::vfs::Pools;
-use crate::volume::Volume;
+use crate::vfs::{Limits, Pools};
+use crate::volume::Followed;
+
+/// How long a login waits until that is fetched: less than for the volume.
+const RELOAD: Duration = Duration::from_secs(3);
 
 /// What every session is made from.
 pub struct Setup {
     /// Every tenant's data.
-    pub volume: Volume,
+    pub volume: Arc<Followed>,
+    /// What fetches what other hosts published, where that has to be done.
+    pub reload: Option<Arc<Hook>>,
     /// How it is treated.
     pub store: store::Options,
     /// Who is asked whose a key is.
@@ -55,20 +63,26 @@ pub(super) struct Start {
     pub(super) asked: Moment,
 }
 
+/// What a session is made of, all that has to do with the volume behind it.
+pub(super) struct Opened {
+    store: Store,
+    limits: Limits,
+}
+
 impl Setup {
-    /// Mounts what the key opens, and has what is done there counted. Blocks.
-    pub(super) fn mount(&self, uid: u32, start: Start, counters: Arc<Counters>) -> Answer<Leased> {
-        let gid = start.gid.unwrap_or_else(|| (self.primary_group)(uid));
-        let viewer = Viewer::new(uid, gid).refused_as(Code::MountFailed)?;
-        let principal = &start.validation.principal;
+    /// Opens the user's part of the volume, and has what is done there counted. Blocks, for ever if the volume hangs.
+    pub(super) fn open(&self, uid: u32, principal: &Principal, counters: Arc<Counters>) -> Answer<Opened> {
         let told = (self.observers)(Subject {
             user: Some(principal.user().hash()),
             uid,
         });
         let observer: Arc<dyn Observer> = Arc::new(vec![told, counters as Arc<dyn Observer>]);
+        if let Some(Err(error)) = self.reload.as_ref().map(|reload| reload.finish(RELOAD)) {
+            log::warn!("what other hosts saved last may not be seen by uid {uid}: {error:#}");
+        }
         // Before anything is opened for it.
         let limits = self.pools.limits(principal.user()).refused_as(Code::Busy)?;
-        let opened = Store::open(&self.volume, principal, self.store.clone(), observer);
+        let opened = Store::open(&self.volume.now(), principal, self.store.clone(), observer);
         let store = opened.map_err(|error| {
             let code = match (error.kind(), error.errno()) {
                 (Kind::HashCollision, _) => Code::HashCollision,
@@ -79,6 +93,14 @@ impl Setup {
             Refusal::new(code, error)
         })?;
         session::check_writable(&store).refused_as(Code::VolumeFailed)?;
+        Ok(Opened { store, limits })
+    }
+
+    /// Mounts what was opened with the key. Blocks, but not for the volume.
+    pub(super) fn mount(&self, uid: u32, start: Start, opened: Opened) -> Answer<Leased> {
+        let gid = start.gid.unwrap_or_else(|| (self.primary_group)(uid));
+        let viewer = Viewer::new(uid, gid).refused_as(Code::MountFailed)?;
+        let Opened { store, limits } = opened;
         store
             .attach_session_key(start.key.expose())
             .refused_as(Code::Failed)?;

@@ -27,12 +27,12 @@ pub(super) type Slots = BTreeMap<u32, Slot>;
 pub(super) enum Slot {
     /// A session is being started.
     Starting,
-    /// A session of before the daemon was restarted. Its key has yet to be validated.
+    /// A session of before the daemon, or the volume's file system, was restarted. Its key has yet to be validated.
     Restoring(Arc<Restoring>),
     Live(Arc<Live>),
 }
 
-/// A session of before a restart of the daemon.
+/// A session of before a restart of the daemon, or of the volume's file system.
 pub(super) struct Restoring {
     pub(super) uid: u32,
     pub(super) gid: Option<u32>,
@@ -58,15 +58,28 @@ pub(super) struct TakenSlot {
 
 impl Restoring {
     pub(super) fn of(kept: Kept, login: Arc<Login>, observer: Arc<dyn Observer>) -> Arc<Self> {
+        Self::new((kept.uid, kept.gid, Arc::new(kept.key)), login, observer)
+    }
+
+    /// One whose session has ended in this process.
+    pub(super) fn again(live: &Live, login: Arc<Login>, observer: Arc<dyn Observer>) -> Arc<Self> {
+        Self::new((live.uid, live.wanted_gid, live.leased.key()), login, observer)
+    }
+
+    fn new(
+        (uid, gid, key): (u32, Option<u32>, Arc<ApiKey>),
+        login: Arc<Login>,
+        observer: Arc<dyn Observer>,
+    ) -> Arc<Self> {
         observer.observe(&Event::Session {
             change: SessionChange::Restoring,
             reason: String::new(),
         });
         Arc::new(Self {
             login,
-            uid: kept.uid,
-            gid: kept.gid,
-            key: Arc::new(kept.key),
+            uid,
+            gid,
+            key,
             since: clock::now(),
             why: Mutex::default(),
             _observer: observer,

@@ -8,6 +8,7 @@ use super::ends::EndStatus;
 use crate::audit::OwnEvent;
 use crate::auth::ApiKey;
 use crate::error::{Error, Kind, Result};
+use crate::hosts::Host;
 use crate::store::Kept;
 
 /// The longest line that a client may send, in bytes: the longest key with every character escaped, and the rest.
@@ -50,8 +51,12 @@ pub enum Request {
     Activity {},
     /// How everything that serving needs looks from the server; for operators.
     Doctor {},
+    /// The sessions of all hosts that serve the volume, for root.
+    Hosts {},
     /// The end of sessions, by root.
     Revoke(Whose),
+    /// The same, on every host.
+    RevokeEverywhere(Whose),
     /// What the audit log has of one user.
     Audit {
         /// At most so many lines.
@@ -111,6 +116,8 @@ pub enum Reply {
     Activity(Vec<Activity>),
     /// What was looked at, and how it is.
     Checks(Vec<Check>),
+    /// Hosts, and whom they serve.
+    Hosts(Vec<Host>),
     /// The uids whose sessions have ended.
     Ended(Vec<u32>),
     /// What the audit log has of one user, the latest last.
@@ -157,12 +164,14 @@ impl Request {
             | Self::LastEnd { .. }
             | Self::Activity {}
             | Self::Doctor {}
+            | Self::Hosts {}
             | Self::Audit { .. }
             | Self::Removed { .. }
             | Self::Drafts { .. } => true,
             Self::Login { .. }
             | Self::Logout { .. }
             | Self::Revoke(_)
+            | Self::RevokeEverywhere(_)
             | Self::Restore { .. }
             | Self::Discard { .. } => false,
         }

@@ -11,15 +11,17 @@ use tokio::sync::Notify;
 use super::Session;
 use super::alarm::Alarm;
 use crate::auth::{ApiKey, Authenticator, Lease, State, Terms, Validation};
-use crate::clock::Moment;
+use crate::clock::{self, Moment, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Op, SessionChange};
+use crate::hosts::Served;
 use crate::identity::Principal;
 
 /// A session, the key it was made with, and the lease on it.
 pub struct Leased {
     session: Arc<Session>,
     principal: Principal,
+    since: Timestamp,
     key: Mutex<Arc<ApiKey>>,
     lease: Mutex<Lease>,
     /// Why the authenticator could not be asked when that was last tried in vain.
@@ -37,12 +39,15 @@ pub enum Ending {
     Broken,
     /// The operator has withdrawn what it is for: why.
     Withdrawn(String),
+    /// The file system's client was started anew: what this session has open is dead. Another one, with the same key, goes on.
+    VolumeReplaced,
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused(why) | Self::Withdrawn(why) => why,
+            Self::VolumeReplaced => "the volume's file system was mounted anew",
             Self::Broken => "it was unmounted, or cannot be served any more",
         })
     }
@@ -62,6 +67,7 @@ impl Leased {
         Self {
             session,
             principal: validation.principal.clone(),
+            since: clock::now(),
             key: Mutex::new(key),
             lease: Mutex::new(lease),
             unanswered: Mutex::default(),
@@ -77,6 +83,21 @@ impl Leased {
     /// Whose it is.
     pub fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// What other hosts are told of it.
+    pub fn served(&self) -> Served {
+        Served {
+            user: self.principal.user().full_hash(),
+            uid: self.session.vfs().owner().0,
+            state: self.state().as_str().to_owned(),
+            since: self.since.seconds,
+        }
+    }
+
+    /// The key that it goes on with.
+    pub fn key(&self) -> Arc<ApiKey> {
+        Arc::clone(&self.key.lock())
     }
 
     /// What it may do now.
@@ -134,6 +155,7 @@ impl Leased {
             };
             tokio::select! {
                 () = self.session.broken() => return Ending::Broken,
+                () = self.session.vfs().store().volume_replaced() => return Ending::VolumeReplaced,
                 why = self.session.vfs().store().withdrawn() => return Ending::Withdrawn(why.to_string()),
                 // An attempt under way is begun anew: nothing else depends on it.
                 () = alarm.at(next) => {}

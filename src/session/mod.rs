@@ -5,6 +5,7 @@ mod apart;
 pub mod confine;
 mod leased;
 mod own_thread;
+mod present;
 pub mod privilege;
 
 use std::fs::File;
@@ -29,6 +30,7 @@ pub use apart::apart;
 use confine::{Confinement, Reach};
 pub use leased::{Ending, Leased};
 use own_thread::OwnThread;
+pub use present::Presence;
 
 /// Finds out whether the volume takes what is saved in `store`, before a session relies on it: the user's directories may
 /// be there and be another account's.

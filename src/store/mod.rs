@@ -160,6 +160,7 @@ impl Store {
             numbers,
             marks: Arc::clone(volume.marks()),
             opened,
+            earlier_orders: volume.marks().orders()?,
         };
         let tenant = Tenant::new(principal, options, observer, parts, Arc::clone(&account));
         let tenant = Arc::new(tenant);
@@ -238,12 +239,27 @@ impl Store {
         self.room.making(act)
     }
 
-    /// Returns when the user's data begins to be erased, on whatever host that is, with what to say of it; as far as somebody
-    /// [follows](crate::volume::Marks::follow) the volume's marks.
+    /// Returns when the user's data begins to be erased, or the user's sessions are ended, on whatever host that is, with what to say of it; as far as somebody
+    /// [follows](crate::volume::Followed) the volume.
     pub async fn withdrawn(&self) -> Error {
-        let journal = erasure_journal(&self.tenant.full_hash);
-        self.tenant.marks.appears(&journal, self.tenant.opened).await;
-        reserved::being_erased()
+        let Tenant {
+            full_hash,
+            marks,
+            opened,
+            earlier_orders,
+            ..
+        } = &*self.tenant;
+        let journal = erasure_journal(full_hash);
+        tokio::select! {
+            () = marks.appears(&journal, *opened) => reserved::being_erased(),
+            () = marks.ordered(full_hash, earlier_orders, *opened) => reserved::ended_everywhere(),
+        }
+    }
+
+    /// Returns when the volume that this store is of is dead, and another one is served in its place; as far as somebody
+    /// [follows](crate::volume::Followed) it.
+    pub async fn volume_replaced(&self) {
+        self.tenant.marks.replaced().await;
     }
 
     /// Counts what is visible, and what was removed and waits. A tenant with very many files, or with some that cannot be read, gets a

@@ -61,6 +61,10 @@ pub(super) fn being_erased() -> Error {
     )
 }
 
+pub(super) fn ended_everywhere() -> Error {
+    Error::new(Kind::Busy, "the user's sessions were ended on every host")
+}
+
 /// What a file under a name of our own is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reserved {

@@ -19,7 +19,7 @@ use crate::identity::{Principal, UserHash, UserId};
 use crate::name::Resource;
 use crate::quota::Account;
 use crate::record::{Attached, Lens};
-use crate::volume::{Dir, Marks, Shown, Stat};
+use crate::volume::{Dir, EarlierOrders, Marks, Shown, Stat};
 
 /// Whose data it is, how it is treated, and what is known of it.
 pub(super) struct Tenant {
@@ -42,6 +42,8 @@ pub(super) struct Tenant {
     pub(super) marks: Arc<Marks>,
     /// When it was seen that the tenant is not being erased.
     pub(super) opened: Moment,
+    /// What operators had ordered by then.
+    pub(super) earlier_orders: EarlierOrders,
     /// What the user has, in all sessions.
     pub(super) account: Arc<Account>,
     /// The session's own key, for new records of the resources that get it.
@@ -57,6 +59,7 @@ pub(super) struct Parts {
     pub(super) numbers: Numbers,
     pub(super) marks: Arc<Marks>,
     pub(super) opened: Moment,
+    pub(super) earlier_orders: EarlierOrders,
 }
 
 impl Tenant {
@@ -84,6 +87,7 @@ impl Tenant {
             numbers: parts.numbers,
             marks: parts.marks,
             opened: parts.opened,
+            earlier_orders: parts.earlier_orders,
             account,
             attached: Mutex::default(),
             drafts_kept: AtomicU64::new(0),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,6 +33,11 @@ pub struct Marks {
     /// A description of its own, to be listed again and again: a sandboxed thread may open no other.
     root: Mutex<Dir>,
     known: watch::Sender<Option<Known>>,
+    opened: Moment,
+    /// What a look failed with, and when.
+    failed: watch::Sender<Option<(Moment, Error)>>,
+    /// Whether what this is of is dead, and another volume is served in its place.
+    replaced: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Marks {
@@ -47,6 +51,9 @@ impl Marks {
         Self {
             root: Mutex::new(root),
             known: watch::Sender::new(None),
+            opened: Moment::now(),
+            failed: watch::Sender::new(None),
+            replaced: watch::Sender::new(false),
         }
     }
 
@@ -97,43 +104,81 @@ impl Marks {
         }
     }
 
-    /// Looks at them again and again, on a thread of its own, so that whoever waits for [`appears`](Self::appears) is told. A
-    /// volume that hangs holds up that thread, and nobody else.
+    /// Looks at them now, for whoever waits for one, or for the volume.
     ///
     /// # Errors
-    /// That no thread can be started.
-    pub fn follow(self: &Arc<Self>) -> Result<()> {
-        let marks = Arc::downgrade(self);
-        let follow = move || {
-            let mut failed = false;
-            while let Some(marks) = marks.upgrade() {
-                let looked = marks.has_now("");
-                if let Err(error) = &looked
-                    && !failed
-                {
-                    log::warn!("what operators order on other hosts is not seen until this ends: {error:#}");
-                }
-                failed = looked.is_err();
-                drop(marks);
-                thread::sleep(LOOK_EVERY);
-            }
-        };
-        let started = thread::Builder::new().name("marks".to_owned()).spawn(follow);
-        started
-            .map(drop)
-            .map_err(|error| Error::io(&error, "starting the thread that looks for what operators order"))
+    /// As [`has`](Self::has).
+    pub(super) fn look(&self) -> Result<()> {
+        let looked = self.has_now("").map(drop);
+        if let Err(error) = &looked {
+            self.failed.send_replace(Some((Moment::now(), error.clone())));
+        }
+        looked
     }
 
-    /// Returns when one of this name is there after `since`, as far as somebody looks: see [`follow`](Self::follow).
+    /// When the volume was asked for them for the last time that it answered.
+    pub(super) fn answered(&self) -> Moment {
+        self.known.borrow().as_ref().map_or(self.opened, |known| known.at)
+    }
+
+    /// Returns when the volume has answered what it was asked after `asked`.
+    ///
+    /// # Errors
+    /// What it answered.
+    pub(super) async fn answers_after(&self, asked: Moment) -> Result<()> {
+        let (mut known, mut failed) = (self.known.subscribe(), self.failed.subscribe());
+        let is_later = |known: &Option<Known>| known.as_ref().is_some_and(|known| known.at >= asked);
+        let has_failed =
+            |failed: &Option<(Moment, Error)>| failed.as_ref().is_some_and(|(at, _)| *at >= asked);
+        tokio::select! {
+            _ = known.wait_for(is_later) => Ok(()),
+            failed = failed.wait_for(has_failed) => match failed.ok().and_then(|failed| failed.clone()) {
+                Some((_, error)) => Err(error),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Tells whoever waits that another volume has taken the place of theirs.
+    pub(super) fn replace(&self) {
+        self.replaced.send_replace(true);
+    }
+
+    /// Whether another volume has taken the place of this one.
+    pub fn is_replaced(&self) -> bool {
+        *self.replaced.borrow()
+    }
+
+    /// Returns when another volume has taken the place of this one, which is dead, as far as somebody [follows](super::Followed) it.
+    pub async fn replaced(&self) {
+        // It lives as long as `self` does.
+        let _ = self.replaced.subscribe().wait_for(|replaced| *replaced).await;
+    }
+
+    /// Returns when one of this name is there after `since`, as far as somebody [follows](super::Followed) the volume.
     pub async fn appears(&self, name: &str, since: Moment) {
+        self.any_appears(since, |there| there == name).await;
+    }
+
+    /// As [`appears`](Self::appears), for any that is meant.
+    pub(super) async fn any_appears(&self, since: Moment, is_meant: impl Fn(&String) -> bool) {
         let mut known = self.known.subscribe();
         let is_there = |known: &Option<Known>| {
             let later = known.as_ref().filter(|known| known.at > since);
-            later.is_some_and(|known| known.names.contains(name))
+            later.is_some_and(|known| known.names.iter().any(&is_meant))
         };
         if known.wait_for(is_there).await.is_err() {
             // It lives as long as `self` does.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Those that were there when it was looked last.
+    pub(super) fn names(&self) -> Arc<BTreeSet<String>> {
+        let known = self.known.borrow();
+        known
+            .as_ref()
+            .map(|known| Arc::clone(&known.names))
+            .unwrap_or_default()
     }
 }

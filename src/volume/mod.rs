@@ -21,11 +21,14 @@ mod ahead;
 mod descent;
 mod dir;
 mod engine;
+mod followed;
 mod inherit;
+mod leftovers;
 mod listing;
 mod marks;
 mod metadata;
 mod metered;
+mod orders;
 mod pieces;
 mod read;
 mod remote;
@@ -47,8 +50,10 @@ pub use ahead::ReadAhead;
 pub use descent::Descent;
 pub use dir::{Access, Dir, Rename, open_again};
 pub use engine::{Engine, Local};
+pub use followed::{ANSWERS_WITHIN, Followed};
 pub use marks::{LOOK_EVERY, Marks};
 pub use metadata::{Numbered, Shown, Times, set_former_name, set_shown, set_times, shown};
+pub use orders::{EarlierOrders, Order};
 pub use pieces::Pieces;
 pub use read::{Reading, read_at_most, read_whole};
 pub use remote::{RemoteRetry, Settled};
@@ -66,7 +71,10 @@ pub struct Volume {
     root: Arc<Dir>,
     marks: Arc<Marks>,
     path: PathBuf,
+    id: FileId,
     owner: (u32, u32),
+    /// Whether it is the root of a mount, and not a directory in one.
+    is_mount: bool,
 }
 
 impl Volume {
@@ -95,6 +103,7 @@ impl Volume {
         })?;
         let root = Dir::opened(fd, path);
         let stat = root.stat_self()?;
+        let is_mount = stat::is_mount(&root)?;
         if stat.mode & 0o002 != 0 {
             return Err(Error::config(format!(
                 "the volume {shown} is writable by others, who could plant records in it; run: chmod o-w {}",
@@ -105,7 +114,9 @@ impl Volume {
             marks: Arc::new(Marks::new(root.reopen()?)),
             root: Arc::new(root),
             path: path.to_owned(),
+            id: stat.id,
             owner: (stat.uid, stat.gid),
+            is_mount,
         })
     }
 

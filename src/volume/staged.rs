@@ -346,9 +346,14 @@ impl Drop for Staged<'_> {
 pub const TEMPORARY_PREFIX: &str = ".tenantfs-tmp-";
 
 pub(super) fn temporary_name() -> Result<String> {
+    debug_assert!(TEMPORARY_PREFIX.starts_with(RESERVED_PREFIX));
+    random_name(TEMPORARY_PREFIX)
+}
+
+/// A name that begins so and that nothing else has.
+pub(super) fn random_name(prefix: &str) -> Result<String> {
     let mut random = [0_u8; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .doing("getting random bytes")?;
-    debug_assert!(TEMPORARY_PREFIX.starts_with(RESERVED_PREFIX));
-    Ok(format!("{TEMPORARY_PREFIX}{}", hex::encode(random)))
+    Ok(format!("{prefix}{}", hex::encode(random)))
 }

@@ -137,6 +137,15 @@ impl Stat {
     }
 }
 
+/// Whether what is open is the root of a mount.
+///
+/// # Errors
+/// The operating system's.
+pub(super) fn is_mount(fd: impl AsFd) -> Result<bool> {
+    let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, STATX).doing("reading attributes")?;
+    Ok(statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// The attributes of an open file.
 ///
 /// # Errors

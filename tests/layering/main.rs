@@ -18,7 +18,7 @@ const ROWS: &[&[&str]] = &[
     &["identity", "keyfile", "name"],
     &["seal", "quota"],
     &["budget", "event", "layout", "record", "volume"],
-    &["store", "auth", "audit", "metrics"],
+    &["store", "auth", "audit", "hooks", "hosts", "metrics"],
     &["vfs", "admin"],
     &["fuse", "mounter"],
     &["session", "daemon"],

@@ -1,11 +1,12 @@
 //! `tenantfs audit`.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use tenantfs::audit::{self, Findings, OwnEvent};
+use tenantfs::audit::{self, Findings, HostFindings, OwnEvent};
 use tenantfs::daemon::{Failure, Reply, Request};
-use tenantfs::error::{Error, Result};
+use tenantfs::error::{Doing, Error, Result};
 use tenantfs::escape::plain;
 
 use crate::cli::{AuditCommand, MineArgs, VerifyAuditArgs};
@@ -14,6 +15,7 @@ use crate::{client, config, say};
 
 pub(crate) fn run(command: AuditCommand) -> Result<()> {
     match command {
+        AuditCommand::Verify(args) if args.merged => merged(args),
         AuditCommand::Verify(args) => verify(args),
         AuditCommand::Mine(args) => mine(args),
     }
@@ -35,6 +37,25 @@ fn verify(args: VerifyAuditArgs) -> Result<()> {
     let findings = found?;
     print!("{}", describe(&findings));
     findings.check()
+}
+
+/// Verifies the logs of several hosts, and prints them as one.
+fn merged(args: VerifyAuditArgs) -> Result<()> {
+    let keys = config::head_keys(args.sealing_keys, args.config.as_deref())?;
+    let hosts = audit::verify_hosts(&args.files, &keys)?;
+    let mut stdout = std::io::stdout().lock();
+    audit::merge(&args.files, &mut |line| {
+        let written = stdout.write_all(line).and_then(|()| stdout.write_all(b"\n"));
+        written.doing("printing")
+    })?;
+    for HostFindings { host, findings } in &hosts {
+        let name = match host.as_str() {
+            "" => "no host",
+            name => name,
+        };
+        say::note(format!("{}: {}", plain(name), describe(findings).trim_end()));
+    }
+    hosts.iter().try_for_each(|host| host.findings.check())
 }
 
 /// The files that are named, or else those of the log that is configured.

@@ -14,17 +14,20 @@ use tenantfs::auth::Authenticator;
 use tenantfs::daemon::{self, Kept, Setup};
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::Observers;
+use tenantfs::hooks::Hook;
 use tenantfs::metrics::Listener;
 use tenantfs::mounter::{Grant, Mounter};
 use tenantfs::quota::Quotas;
 use tenantfs::session::privilege;
 use tenantfs::store::{self, LayoutMark};
 use tenantfs::vfs::Pools;
+use tenantfs::volume::Followed;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::DaemonArgs;
 use crate::config::{AuthSource, DaemonSettings, Version};
 use crate::doctor::{self, Own};
+use crate::hooks::Hooks;
 use crate::passed::ToDaemon;
 use crate::serving::{self, Half};
 use crate::trusted::Trust;
@@ -75,18 +78,30 @@ pub(crate) fn run(args: Box<DaemonArgs>) -> Result<()> {
     let audit = audit.map(Prepared::start).transpose()?;
     let pools = serving::pools(settings.serving.on.max_record, settings.sessions_per_user);
     let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
-    let observers = serving::observers(audit.as_ref(), &metrics);
+    let hooks = Hooks::start(&settings.serving, &metrics)?;
+    let observers = hooks.beside(serving::observers(audit.as_ref(), &metrics));
     let own = Own {
         settings: Arc::clone(&settings),
         audit: audit.clone(),
         config: config.clone(),
     };
-    let setup = setup(own, authenticator, mounter, places, (pools, quotas), observers)?;
+    let volume = serving::followed_volume(&settings.serving)?;
+    metrics::look_after(&metrics, &volume);
+    let setup = setup(
+        (volume, hooks.reload.clone()),
+        own,
+        authenticator,
+        mounter,
+        places,
+        (pools, quotas),
+        observers,
+    )?;
     serving::announce(&control)?;
     let served = serving::run(async {
         metrics::publish(metrics_listener, &metrics);
         serve(setup, listener, passed.kept, (audit.as_ref(), &config)).await
     });
+    hooks.finish();
     serving::close_audit(audit.as_ref(), served)
 }
 
@@ -132,6 +147,7 @@ fn check(args: DaemonArgs) -> Result<()> {
 }
 
 fn setup(
+    (volume, reload): (Arc<Followed>, Option<Arc<Hook>>),
     own: Own,
     authenticator: Box<dyn Authenticator>,
     mounter: Mounter,
@@ -141,7 +157,8 @@ fn setup(
 ) -> Result<Setup> {
     let settings = Arc::clone(&own.settings);
     Ok(Setup {
-        volume: serving::settled_volume(&settings.serving)?,
+        volume,
+        reload,
         store: store::Options {
             remembered: REMEMBERED,
             quotas,

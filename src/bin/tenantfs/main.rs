@@ -11,6 +11,8 @@ mod daemon;
 mod demo;
 mod doctor;
 mod exit;
+mod hooks;
+mod hosts;
 mod hygiene;
 mod key;
 mod keys;
@@ -86,6 +88,8 @@ fn obey(cli: Cli) -> Result<ExitCode> {
         Command::Daemon(args) => daemon::run(args),
         Command::Login(args) => client::login(args),
         Command::Logout(args) => client::logout(args),
+        Command::Status(args) if args.all_hosts => hosts::status(args.client),
+        Command::Revoke(args) if args.all_hosts => hosts::revoke(args),
         Command::Status(args) => return told(status::run(args)),
         Command::Revoke(args) => client::revoke(args),
         Command::Top(args) => top::run(&args),

@@ -8,6 +8,7 @@ use tenantfs::error::{Error, Result};
 use tenantfs::metrics::{self, Listener, Metrics};
 use tenantfs::quota::Quotas;
 use tenantfs::vfs::Pools;
+use tenantfs::volume::Followed;
 
 use crate::config::Endpoint;
 use crate::socket;
@@ -104,6 +105,16 @@ pub(crate) fn of_process(
         move || u64::from(of.as_ref().is_some_and(AuditLog::is_scarce)),
     );
     metrics
+}
+
+/// Whether the volume answers.
+pub(crate) fn look_after(metrics: &Metrics, volume: &Arc<Followed>) {
+    let of = Arc::clone(volume);
+    metrics.gauge(
+        "volume_up",
+        "1 while the volume answers; 0 when it has not for 5 seconds",
+        move || u64::from(of.silent_for().is_none()),
+    );
 }
 
 /// Answers whoever reads them, beside whatever else this runtime does.

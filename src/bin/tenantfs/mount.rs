@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use tenantfs::audit::{AuditLog, Prepared};
@@ -9,17 +10,23 @@ use tenantfs::auth::{ApiKey, Authenticator};
 use tenantfs::clock::Moment;
 use tenantfs::error::{Doing, Error, Kind, Result};
 use tenantfs::event::{Event, Observers, SessionChange, Subject};
+use tenantfs::hosts::Host;
+use tenantfs::metrics::Metrics;
 use tenantfs::mounter::{Grant, Mounter, Viewer};
 use tenantfs::quota::Quotas;
-use tenantfs::session::{self, Ending, Leased, Session, SessionOptions, privilege};
+use tenantfs::session::{self, Ending, Leased, Presence, Session, SessionOptions, privilege};
 use tenantfs::store::{self, Store};
 use tenantfs::vfs::Pools;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::MountArgs;
 use crate::config::MountSettings;
+use crate::hooks::Hooks;
 use crate::serving::{self, Half};
 use crate::{account, background, key, metrics, verbosity};
+
+/// How long the begin of a session waits until what other hosts published is fetched.
+const RELOAD: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: Box<MountArgs>) -> Result<()> {
     let settings = MountSettings::of(*args)?;
@@ -63,20 +70,26 @@ fn prepare(settings: &MountSettings) -> Result<()> {
     let audit = audit.map(Prepared::start).transpose()?;
     let pools = Pools::alone();
     let metrics = metrics::of_process(&pools, audit.as_ref(), quotas.as_ref());
+    let hooks = Hooks::start(&settings.serving, &metrics)?;
+    if let Some(Err(error)) = hooks.reload.as_ref().map(|reload| reload.finish(RELOAD)) {
+        log::warn!("what other hosts saved last may not be seen: {error:#}");
+    }
     let around = Around {
         authenticator: authenticator.as_ref(),
         mounter: &mounter,
         makes_mountpoint,
         viewer,
-        observers: serving::observers(audit.as_ref(), &metrics),
+        observers: hooks.beside(serving::observers(audit.as_ref(), &metrics)),
         pools,
         quotas,
         audit: audit.as_ref(),
+        metrics: &metrics,
     };
     let served = serving::run(async {
         metrics::publish(listener, &metrics);
         serve(settings, key, around).await
     });
+    hooks.finish();
     serving::close_audit(audit.as_ref(), served)
 }
 
@@ -96,6 +109,7 @@ struct Around<'a> {
     pools: Pools,
     quotas: Option<Arc<Quotas>>,
     audit: Option<&'a AuditLog>,
+    metrics: &'a Metrics,
 }
 
 async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Result<()> {
@@ -128,8 +142,8 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
             });
         }
     })?;
-    let volume = serving::settled_volume(&settings.serving)?;
-    volume.marks().follow()?;
+    let volume = serving::followed_volume(&settings.serving)?;
+    metrics::look_after(around.metrics, &volume);
     let observer = (around.observers)(Subject {
         user: Some(validation.principal.user().hash()),
         uid,
@@ -138,7 +152,7 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         quotas: around.quotas.clone(),
         ..settings.serving.store.clone()
     };
-    let store = Store::open(&volume, &validation.principal, options, observer)?;
+    let store = Store::open(&volume.now(), &validation.principal, options, observer)?;
     session::check_writable(&store)?;
     store.attach_session_key(key.expose())?;
     let options = SessionOptions {
@@ -158,7 +172,16 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
     );
     say_who_gets_in(around.viewer);
     announce(&session, settings.background)?;
+    let host = Host::this(&settings.mountpoint);
+    let mut presence = Presence::of(host, &volume, settings.serving.store.read_only);
+    let present = async {
+        match &mut presence {
+            Some(presence) => presence.tell(|| vec![leased.served()]).await,
+            None => std::future::pending().await,
+        }
+    };
     let ending = tokio::select! {
+        () = present => None,
         ending = leased.keep(authenticator) => Some(ending),
         () = hangup => None,
         _ = interrupt.recv() => None,
@@ -169,10 +192,17 @@ async fn serve(settings: &MountSettings, key: ApiKey, around: Around<'_>) -> Res
         .map_or_else(|| "it was told to".to_owned(), Ending::to_string);
     session.is(SessionChange::Ends, &why);
     session.end_with_process(around.mounter).await?;
+    if let Some(presence) = &mut presence {
+        presence.leave().await;
+    }
     match ending {
         Some(Ending::Refused(why)) => Err(Error::new(
             Kind::AuthenticationRefused,
             format!("the session has ended: {why}"),
+        )),
+        Some(Ending::VolumeReplaced) => Err(Error::new(
+            Kind::Io,
+            "the session has ended: the volume's file system was mounted anew; start this again",
         )),
         Some(Ending::Withdrawn(why)) => Err(Error::new(Kind::Busy, format!("the session has ended: {why}"))),
         Some(Ending::Broken) | None => Ok(()),

@@ -10,11 +10,13 @@ use tenantfs::audit::{self, AuditLog, Destination};
 use tenantfs::auth::{Authenticator, HttpService, ServiceOptions, Shared, StaticKeysFile};
 use tenantfs::error::{At, Doing, Error, Kind, Result};
 use tenantfs::event::{Log, Observer, Observers};
+use tenantfs::layout::Layout;
 use tenantfs::metrics::Metrics;
 use tenantfs::mounter::{Grant, Mounter};
+use tenantfs::name;
 use tenantfs::store::LayoutMark;
 use tenantfs::vfs::{Capacity, Pools};
-use tenantfs::volume::{Otherwise, Volume};
+use tenantfs::volume::{Followed, Otherwise, Volume};
 use tokio::signal::unix::Signal;
 
 use crate::config::{AuthSource, Serving, VolumeSettings};
@@ -58,11 +60,40 @@ pub(crate) fn server_account(on: &VolumeSettings) -> Result<(u32, u32)> {
 /// The volume, which takes what is saved on it unless it is served read-only: nobody is to work for hours on what nothing can
 /// be saved of.
 pub(crate) fn volume(serving: &Serving) -> Result<Volume> {
-    let volume = Volume::open(&serving.on.path)?;
-    if !serving.store.read_only {
-        volume.check_writable(&serving.on.layout.outermost(&serving.on.resources))?;
+    OpenAs::of(serving).open()
+}
+
+/// The volume, looked after as long as it is served.
+pub(crate) fn followed_volume(serving: &Serving) -> Result<Arc<Followed>> {
+    let again = OpenAs::of(serving);
+    Followed::begin(settled_volume(serving)?, move || again.open())
+}
+
+/// How the volume is opened, at the start and when it was mounted anew.
+struct OpenAs {
+    path: PathBuf,
+    layout: Layout,
+    resources: Vec<name::Resource>,
+    read_only: bool,
+}
+
+impl OpenAs {
+    fn of(serving: &Serving) -> Self {
+        Self {
+            path: serving.on.path.clone(),
+            layout: serving.on.layout,
+            resources: serving.on.resources.clone(),
+            read_only: serving.store.read_only,
+        }
     }
-    Ok(volume)
+
+    fn open(&self) -> Result<Volume> {
+        let volume = Volume::open(&self.path)?;
+        if !self.read_only {
+            volume.check_writable(&self.layout.outermost(self.resources.as_slice()))?;
+        }
+        Ok(volume)
+    }
 }
 
 /// What is done another way on this volume than on a local disk, and what cannot be promised.
@@ -89,7 +120,7 @@ fn tell_of_abilities(volume: &Volume) {
 }
 
 /// The volume, which says from now on which layout it has.
-pub(crate) fn settled_volume(serving: &Serving) -> Result<Volume> {
+fn settled_volume(serving: &Serving) -> Result<Volume> {
     let volume = volume(serving)?;
     let (layout, resources) = (serving.on.layout, &serving.on.resources);
     if serving.store.read_only {
@@ -97,6 +128,9 @@ pub(crate) fn settled_volume(serving: &Serving) -> Result<Volume> {
         return Ok(volume);
     }
     tell_of_abilities(&volume);
+    if let Err(error) = volume.remove_leftovers(&layout.outermost(resources)) {
+        log::info!("removing what killed processes left on the volume: {error:#}");
+    }
     match LayoutMark::settle(volume.root(), layout, resources) {
         Ok(None) => {}
         Ok(Some(home)) => log::warn!(

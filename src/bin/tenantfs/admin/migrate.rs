@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 use tenantfs::admin::{self, Ground};
 use tenantfs::audit::Record;
 use tenantfs::error::{Error, Result};
+use tenantfs::escape::plain;
+use tenantfs::hosts::hosts;
 use tenantfs::volume::Volume;
 
 use super::progress::Progress;
@@ -12,6 +14,21 @@ use super::{become_account, checked, confined, found, interrupted, open, tell};
 use crate::cli::MigrateArgs;
 use crate::config::VolumeSettings;
 use crate::{account, say};
+
+/// Says on which hosts users work meanwhile: their sessions go on in the directories that are moved, and no new one begins there
+/// until the host knows the new layout.
+fn tell_of_hosts(ground: &Ground) {
+    match hosts(ground.volume.root()) {
+        Ok(hosts) => hosts.iter().for_each(|host| {
+            say::note(&format!(
+                "tenantfs: {} serves {} sessions, which go on; give its daemon the new layout before anybody logs in there again",
+                plain(&host.host),
+                host.sessions.len()
+            ));
+        }),
+        Err(error) => log::warn!("which hosts serve the volume is not known: {error:#}"),
+    }
+}
 
 pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
     if args.from == args.to && args.to_volume.is_none() {
@@ -33,6 +50,7 @@ pub(crate) fn migrate(args: MigrateArgs) -> Result<()> {
         layout: args.from,
         ..open(&settings)?
     };
+    tell_of_hosts(&ground);
     let open_target = |path| Volume::open_as(path, "--to-volume");
     let target = args.to_volume.as_deref().map(open_target).transpose()?;
     let handle = target.as_ref().map(|target| target.root().as_fd());

@@ -53,6 +53,10 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
         value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "json")]
     pub(crate) watch: Option<u16>,
+
+    /// The sessions of every host that serves the volume; for root
+    #[arg(long, conflicts_with_all = ["uid", "watch"])]
+    pub(crate) all_hosts: bool,
 }
 
 #[derive(Args)]
@@ -98,4 +102,8 @@ pub(crate) struct RevokeArgs {
     /// Every session
     #[arg(long, group = "whose")]
     pub(crate) all: bool,
+
+    /// On every host that serves the volume; not with --uid
+    #[arg(long, conflicts_with = "uid")]
+    pub(crate) all_hosts: bool,
 }

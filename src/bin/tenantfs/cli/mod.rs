@@ -193,6 +193,11 @@ pub(crate) struct VerifyAuditArgs {
     #[arg(long, value_name = "FILE", env = "TENANTFS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
+    /// The files are the logs of several hosts: verify each host's by itself, and print all lines by time; what is found goes to
+    /// standard error
+    #[arg(long, conflicts_with = "json", requires = "files")]
+    pub(crate) merged: bool,
+
     /// Print one JSON object, errors too
     #[arg(long)]
     pub(crate) json: bool,

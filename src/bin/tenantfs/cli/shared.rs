@@ -97,6 +97,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "WHEN", env = "TENANTFS_COMMIT")]
     pub(crate) commit: Option<Commit>,
 
+    /// A program, by its whole path and with its arguments between spaces, that makes visible to other hosts what was saved: for
+    /// volumes that publish explicitly
+    #[arg(long, value_name = "COMMAND", env = "TENANTFS_COMMIT_COMMAND")]
+    pub(crate) commit_command: Option<String>,
+
+    /// The same for what fetches what other hosts have made visible
+    #[arg(long, value_name = "COMMAND", env = "TENANTFS_RELOAD_COMMAND")]
+    pub(crate) reload_command: Option<String>,
+
     /// The service that says whose a key is: GET with the key as bearer token
     #[arg(long, value_name = "URL", env = "TENANTFS_AUTH_URL")]
     pub(crate) auth_url: Option<String>,

@@ -41,6 +41,8 @@ pub(super) struct Volume {
     pub(super) layout: Option<String>,
     pub(super) resources: Option<Vec<String>>,
     pub(super) commit: Option<Commit>,
+    pub(super) commit_command: Option<Vec<String>>,
+    pub(super) reload_command: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]

@@ -87,6 +87,9 @@ pub(crate) struct Serving {
     /// How much each user may have.
     pub(crate) quota: Quota,
     pub(crate) exec: bool,
+    /// What publishes the volume, if it has to be; and what fetches what others published.
+    pub(crate) commit_command: Option<Vec<String>>,
+    pub(crate) reload_command: Option<Vec<String>>,
     /// The socket of a mounter that must be used.
     pub(crate) mounter: Option<PathBuf>,
     /// Where one listens that is used if it is there.
@@ -240,6 +243,15 @@ impl VolumeSettings {
 impl Serving {
     fn of(args: ServeArgs, file: File) -> Result<Self> {
         let commit = args.commit.or(file.volume.commit);
+        let words = |text: String| text.split_whitespace().map(str::to_owned).collect();
+        let commit_command = args
+            .commit_command
+            .map(words)
+            .or(file.volume.commit_command.clone());
+        let reload_command = args
+            .reload_command
+            .map(words)
+            .or(file.volume.reload_command.clone());
         let attach = args
             .attach_session_key
             .or(file.records.attach_session_key.clone())
@@ -312,6 +324,8 @@ impl Serving {
             },
             quota: Quota::of(args.quota, file.quota)?,
             exec: args.exec.or(file.mounts.exec).unwrap_or(false),
+            commit_command,
+            reload_command,
             mounter: args.mounter,
             mounter_beside: file.mounts.mounter.unwrap_or_else(|| DEFAULT_MOUNTER.into()),
             metrics: match args.metrics_listen.or(file.metrics.listen) {
