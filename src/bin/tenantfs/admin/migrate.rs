@@ -20,7 +20,7 @@ use crate::{account, say};
 fn tell_of_hosts(ground: &Ground) {
     match hosts(ground.volume.root()) {
         Ok(hosts) => hosts.iter().for_each(|host| {
-            say::note(&format!(
+            say::note(format!(
                 "tenantfs: {} serves {} sessions, which go on; give its daemon the new layout before anybody logs in there again",
                 plain(&host.host),
                 host.sessions.len()
