@@ -64,6 +64,8 @@ settled() {
     systemctl is-active -q tenantfs || systemctl start tenantfs
     # logind logs out whoever was here by ssh.
     within 10 '! ls /run/systemd/users/1*' >/dev/null 2>&1
+    # And pam-session does a while after the last job of cron.
+    within 15 '! systemctl list-units --all --no-legend "tenantfs-logout-*.timer" | grep .' >/dev/null 2>&1
     # No more often than one account may.
     for _ in $(seq 10); do
         ! login 2>said || break
