@@ -3,15 +3,18 @@
 //! What is a FIFO by then would keep whoever opens it waiting, and what is a terminal, whoever reads it. A descriptor of one's own is
 //! another matter, whatever it is: `/dev/stdin`, and `/dev/fd/63`, which is how a shell's `<(command)` looks to a program.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::makedev;
 
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// What the operating system says; [`ErrorKind::InvalidInput`] when it is no regular file, nor a descriptor that the caller has.
+/// What the operating system says; [`ErrorKind::InvalidInput`] when it is no regular file, nor `/dev/null`, nor a descriptor that the
+/// caller has.
 pub fn open(path: &Path) -> Result<File> {
     if is_own_descriptor(path) {
         return File::open(path);
@@ -19,13 +22,19 @@ pub fn open(path: &Path) -> Result<File> {
     let mut options = File::options();
     let options = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let file = options.open(path)?;
-    match file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    match metadata.is_file() || is_null(&metadata) {
         true => Ok(file),
         false => Err(Error::new(
             ErrorKind::InvalidInput,
             "it is not a regular file; what a command prints can be given as <(command)",
         )),
     }
+}
+
+/// Whether it is the null device, which is how "none" is said to a program that wants a file.
+fn is_null(metadata: &Metadata) -> bool {
+    metadata.file_type().is_char_device() && metadata.rdev() == makedev(1, 3)
 }
 
 /// Whether the path means a descriptor that this process has, and was given by whoever started it.
@@ -64,13 +73,19 @@ mod tests {
             0,
         )
         .unwrap();
-        for path in [fifo.as_path(), directory.path(), Path::new("/dev/null")] {
+        for path in [fifo.as_path(), directory.path(), Path::new("/dev/zero")] {
             assert_eq!(
                 open(path).unwrap_err().kind(),
                 ErrorKind::InvalidInput,
                 "{path:?}"
             );
         }
+        let mut nothing = Vec::new();
+        open(Path::new("/dev/null"))
+            .unwrap()
+            .read_to_end(&mut nothing)
+            .unwrap();
+        assert!(nothing.is_empty());
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/dev/fd/0", &link).unwrap();
         assert!(
