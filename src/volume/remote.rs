@@ -143,7 +143,9 @@ impl<'dir> RemoteRetry<'dir> {
             None if engine.is_local() => false,
             None => {
                 self.trying = Some((Stopwatch::start(), engine.others_see_within() + MARGIN));
-                !self.is_removed()
+                // The kernel learns names anew from a listing.
+                self.list();
+                true
             }
             Some((trying, long_enough)) => {
                 thread::sleep(PAUSE);
@@ -152,28 +154,16 @@ impl<'dir> RemoteRetry<'dir> {
         }
     }
 
-    /// Whether the directory has no such name, whatever is remembered of it. It is looked at twice: what is renamed while it is
-    /// listed may be missed once.
-    fn is_removed(&self) -> bool {
-        self.is_listed() == Some(false) && {
-            thread::sleep(PAUSE);
-            self.is_listed() == Some(false)
-        }
-    }
-
-    /// Whether a listing has the name; none where it was not read to its end. The kernel learns names and attributes anew from it.
-    fn is_listed(&self) -> Option<bool> {
-        let (mut listed, mut found) = (0, false);
+    fn list(&self) {
+        let mut listed = 0;
         // What goes wrong here the next try tells.
-        let read = self.dir.entries_until(|entry| {
+        let _ = self.dir.entries_until(|entry| {
             listed += 1;
-            found = entry == self.name.as_bytes();
-            match found || listed == MOST_LISTED {
+            match entry == self.name.as_bytes() || listed == MOST_LISTED {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         });
-        (read.is_ok() && (found || listed < MOST_LISTED)).then_some(found)
     }
 }
 
