@@ -231,6 +231,7 @@ impl Look<'_> {
                     None => return Err(error),
                 },
             };
+            retry.forget_pages(&file);
             let (stat, text) = match volume::read_whole(&file, limit) {
                 Ok(Reading::Whole(stat, text)) => (stat, text),
                 Ok(Reading::TooLarge(stat)) => return Ok(too_large(stat)),
