@@ -164,3 +164,18 @@ fn a_volume_that_hangs_is_told_in_time_and_begins_no_session_later() {
     assert_eq!(daemon.mounted(), Vec::<std::path::PathBuf>::new());
     daemon.login(&BOB);
 }
+
+#[test]
+fn a_mount_ends_and_says_why_when_the_volumes_client_was_started_anew() {
+    let volume = Volume::new(Layout::default());
+    let Some(mut client) = prepared(&volume) else {
+        return;
+    };
+    let mount = volume.mount(&ALICE);
+    assert!(mount.read("schedules/x.json").contains("alice"));
+    client.die();
+    client.revive();
+    let told = || mount.log().contains("mounted anew; start this again");
+    assert!(eventually(PATIENCE, told), "{}", mount.log());
+    assert_eq!(mount.unmount().code(), Some(1));
+}

@@ -79,12 +79,7 @@ fn revoke_often<T>(daemon: &Daemon<'_>, case: &str, ways: &[&str], count: usize,
         );
         times.push(after);
         drop(wrong);
-        let gone = || {
-            daemon
-                .ask(ALICE.uid, &["status"], "")
-                .stdout
-                .starts_with(b"nobody")
-        };
+        let gone = || daemon.state(ALICE.uid) == "none";
         assert!(
             eventually(Duration::from_secs(30), gone),
             "{case}: {}",
