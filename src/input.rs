@@ -33,7 +33,7 @@ pub fn open(path: &Path) -> Result<File> {
 }
 
 /// Whether it is the null device, which is how "none" is said to a program that wants a file.
-fn is_null(metadata: &Metadata) -> bool {
+pub fn is_null(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == makedev(1, 3)
 }
 

@@ -193,7 +193,8 @@ impl File {
             .at(path)
             .map_err(|error| error.as_kind(Kind::Config))?;
         // Whoever writes it says what root reads, and whom it believes.
-        if rustix::process::geteuid().is_root() && !input::is_own_descriptor(path) {
+        let nothing = file.metadata().is_ok_and(|metadata| input::is_null(&metadata));
+        if rustix::process::geteuid().is_root() && !nothing && !input::is_own_descriptor(path) {
             Trust::of_caller("--config").file(path, &file)?;
         }
         Self::parse(&text, path)
