@@ -7,10 +7,10 @@
 mod configuration;
 
 /// The program's own, and what its options are read with.
-#[path = "../../src/bin/tenantfs/account.rs"]
+#[path = "../../../src/bin/tenantfs/account.rs"]
 #[allow(dead_code, reason = "nothing is parsed here")]
 mod account;
-#[path = "../../src/bin/tenantfs/cli/mod.rs"]
+#[path = "../../../src/bin/tenantfs/cli/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "nothing is parsed here")]
 mod cli;
 
@@ -36,7 +36,7 @@ fn write_pages(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     clap_mangen::generate_to(cli::Cli::command(), directory)?;
     let mut page = File::create(directory.join("tenantfs.toml.5"))?;
-    configuration::page(include_str!("../../systemd/config.toml")).to_writer(&mut page)
+    configuration::page(include_str!("../../../systemd/config.toml")).to_writer(&mut page)
 }
 
 fn write_completions(directory: &Path) -> io::Result<()> {
