@@ -57,16 +57,7 @@ fn nothing_is_lost(what: &str, [action, contrary]: [&'static str; 2], host: Opti
     let mut history = work.done_by(&WORKERS, || for_a_while(&hosts, [action, contrary], host, lasts));
     // Whoever is cut off shows what was there before for as long as that lasts.
     history.freshness += Duration::from_secs(lasts + 15);
-    let faults = history.wrongs();
-    if let Some(first) = faults.first() {
-        let story = history.story(&first.record, first.at);
-        let few: Vec<_> = faults
-            .iter()
-            .take(8)
-            .map(|fault| (fault.wrong, &fault.what))
-            .collect();
-        panic!("{what}: {} faults: {few:#?}\n{story}", faults.len());
-    }
+    history.must_be_right(what);
     let is_save = |what: &What| matches!(what, What::Saved(_));
     let failed = history
         .events

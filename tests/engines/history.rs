@@ -110,6 +110,20 @@ impl Event {
 }
 
 impl History {
+    /// Fails, with the first of what is wrong and what led to it, where anything is.
+    pub(crate) fn must_be_right(&self, what: &str) {
+        let faults = self.wrongs();
+        if let Some(first) = faults.first() {
+            let story = self.story(&first.record, first.at);
+            let few: Vec<_> = faults
+                .iter()
+                .take(8)
+                .map(|fault| (fault.wrong, &fault.what))
+                .collect();
+            panic!("{what}: {} faults: {few:#?}\n{story}", faults.len());
+        }
+    }
+
     /// What is wrong.
     pub(crate) fn wrongs(&self) -> Vec<Fault> {
         let mut records: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();

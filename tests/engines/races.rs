@@ -89,16 +89,7 @@ fn of_two_who_create_one_name_exclusively_one_is_told_that_it_exists() {
 
 /// That nothing is wrong with it, and that it is of something.
 fn check(hosts: &TwoHosts, what: &str, history: &History) {
-    let faults = history.wrongs();
-    if let Some(first) = faults.first() {
-        let story = history.story(&first.record, first.at);
-        let few: Vec<_> = faults
-            .iter()
-            .take(8)
-            .map(|fault| (fault.wrong, &fault.what))
-            .collect();
-        panic!("{what}: {} faults: {few:#?}\n{story}", faults.len());
-    }
+    history.must_be_right(what);
     let failed: Vec<_> = history
         .events
         .iter()
