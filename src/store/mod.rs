@@ -244,14 +244,14 @@ impl Store {
     pub async fn withdrawn(&self) -> Error {
         let Tenant {
             full_hash,
+            erasure,
             marks,
             opened,
             earlier_orders,
             ..
         } = &*self.tenant;
-        let journal = erasure_journal(full_hash);
         tokio::select! {
-            () = marks.appears(&journal, *opened) => reserved::being_erased(),
+            () = marks.appears(erasure, *opened) => reserved::being_erased(),
             () = marks.ordered(full_hash, earlier_orders, *opened) => reserved::ended_everywhere(),
         }
     }

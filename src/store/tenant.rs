@@ -26,6 +26,8 @@ pub(super) struct Tenant {
     pub(super) user_id: UserId,
     pub(super) user: UserHash,
     pub(super) full_hash: String,
+    /// What the journal of an erasure of the tenant is called.
+    pub(super) erasure: String,
     pub(super) lens: Lens,
     pub(super) options: Options,
     pub(super) observer: Arc<dyn Observer>,
@@ -75,6 +77,7 @@ impl Tenant {
         Self {
             user: user_id.hash(),
             full_hash: user_id.full_hash(),
+            erasure: erasure_journal(&user_id.full_hash()),
             lens: Lens::new(user_id.clone(), options.secret_fields.clone(), sealer),
             user_id,
             facts: Mutex::new(Facts::new(options.remembered)),
@@ -113,14 +116,13 @@ impl Tenant {
     /// volume's.
     pub(super) fn claim(&self) -> Result<()> {
         self.writable()?;
-        let journal = erasure_journal(&self.full_hash);
         let is_erased = match self.markers.iter().all(Marker::is_held) {
-            true => self.marks.has(&journal)?,
+            true => self.marks.has(&self.erasure)?,
             false => {
                 self.markers
                     .iter()
                     .try_for_each(|marker| marker.claim(&self.full_hash))?;
-                self.marks.has_now(&journal)?
+                self.marks.has_now(&self.erasure)?
             }
         };
         match is_erased {

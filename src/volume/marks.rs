@@ -62,10 +62,15 @@ impl Marks {
     /// # Errors
     /// That the root cannot be listed, or that its directory is gone: the operating system's.
     pub fn has(&self, name: &str) -> Result<bool> {
-        let recent = self.known.borrow().clone();
-        let oldest = |known: &Known| Moment::now().saturating_duration_since(known.at) < LOOK_EVERY;
-        match recent.filter(oldest) {
-            Some(known) => Ok(known.names.contains(name)),
+        let is_recent = |known: &&Known| Moment::now().saturating_duration_since(known.at) < LOOK_EVERY;
+        let known = self
+            .known
+            .borrow()
+            .as_ref()
+            .filter(is_recent)
+            .map(|known| known.names.contains(name));
+        match known {
+            Some(is_there) => Ok(is_there),
             None => self.has_now(name),
         }
     }
